@@ -1,0 +1,31 @@
+//! How long work tells its caller where it stands, and learns that it should stop.
+
+/// Receives the progress of one stage of work. Implemented by the command line (a bar, or plain
+/// lines); libraries only call it.
+pub trait Progress: Sync {
+    /// A stage begins: its name, how many `unit`s it will take in all.
+    fn begin(&self, stage: &str, total: u64, unit: &str);
+    /// `n` more units are done.
+    fn advance(&self, n: u64);
+    /// The stage is over.
+    fn end(&self);
+    /// A line for the person watching (not an error).
+    fn note(&self, line: &str);
+    /// Whether the user asked to stop. Checked between units of work; the work then returns its
+    /// crate's `Cancelled` error with everything already done kept.
+    fn cancelled(&self) -> bool;
+}
+
+/// Progress nobody watches.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Quiet;
+
+impl Progress for Quiet {
+    fn begin(&self, _stage: &str, _total: u64, _unit: &str) {}
+    fn advance(&self, _n: u64) {}
+    fn end(&self) {}
+    fn note(&self, _line: &str) {}
+    fn cancelled(&self) -> bool {
+        false
+    }
+}
