@@ -1,0 +1,86 @@
+//! The one error type of this crate.
+
+use thiserror::Error;
+
+/// What can go wrong between embeddings and a reward model.
+#[derive(Debug, Error, Clone, PartialEq)]
+pub enum CoreError {
+    /// A setting is outside the range in which the method is defined.
+    #[error("setting `{name}` is {value}, but must be {expected}")]
+    Setting {
+        /// The name of the setting, as in the configuration file.
+        name: &'static str,
+        /// The value that was given.
+        value: String,
+        /// The permitted range.
+        expected: &'static str,
+    },
+    /// Two arrays that belong together differ in shape.
+    #[error("{what}: expected {expected:?}, found {found:?}")]
+    Shape {
+        /// Which arrays.
+        what: &'static str,
+        /// Rows and columns expected.
+        expected: (usize, usize),
+        /// Rows and columns found.
+        found: (usize, usize),
+    },
+    /// Too few pairs to train or evaluate on.
+    #[error("{what}: {found} pairs, but at least {needed} are needed")]
+    TooFewPairs {
+        /// Which step needed them.
+        what: &'static str,
+        /// How many it needs.
+        needed: usize,
+        /// How many there were.
+        found: usize,
+    },
+    /// An embedding holds NaN or infinity.
+    #[error("{what}: row {row} (0-based), column {column} is {value}, not a finite number")]
+    NotFinite {
+        /// Which array.
+        what: &'static str,
+        /// The row, counted from 0.
+        row: usize,
+        /// The column, counted from 0.
+        column: usize,
+        /// What stood there.
+        value: f32,
+    },
+    /// All pairs have two equal embeddings: there is nothing to learn an order from.
+    #[error(
+        "all {pairs} pairs have equal embeddings on both sides: there is no difference to learn from"
+    )]
+    NoDifference {
+        /// How many pairs there are.
+        pairs: usize,
+    },
+    /// Training left the region in which its figures mean anything.
+    #[error("{stage} diverged at step {step}: {figures}; {advice}")]
+    Diverged {
+        /// `VAE` or `head`.
+        stage: &'static str,
+        /// The optimiser step, counted from 1.
+        step: u64,
+        /// The figures at that step.
+        figures: String,
+        /// The settings to try.
+        advice: String,
+    },
+    /// The user asked to stop.
+    #[error("stopped while training the {stage}")]
+    Cancelled {
+        /// `VAE` or `head`.
+        stage: &'static str,
+    },
+}
+
+/// Checks one setting: `Err` with its name, value and permitted range unless `ok`.
+pub(crate) fn require(
+    ok: bool,
+    name: &'static str,
+    value: impl ToString,
+    expected: &'static str,
+) -> Result<(), CoreError> {
+    if ok { Ok(()) } else { Err(CoreError::Setting { name, value: value.to_string(), expected }) }
+}

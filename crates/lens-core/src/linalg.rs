@@ -1,0 +1,209 @@
+//! The crate's one matrix product, over strided views, and the few vector loops beside it.
+//!
+//! Everything heavy in this crate is a call of [`matmul`]; the product itself is the `gemm`
+//! crate's. Views carry their strides, so that a transpose or a block of columns costs nothing.
+
+use crate::real::Real;
+use gemm::Parallelism;
+
+/// How many threads a product may use. Results depend on it only through the order of sums, which
+/// is fixed for a given count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Threads(pub usize);
+
+impl Threads {
+    /// One thread: for work that is parallel one level further up.
+    pub const ONE: Threads = Threads(1);
+
+    /// As many as the current rayon pool has.
+    pub fn available() -> Threads {
+        Threads(rayon::current_num_threads())
+    }
+
+    fn parallelism(self) -> Parallelism {
+        if self.0 <= 1 { Parallelism::None } else { Parallelism::Rayon(self.0) }
+    }
+}
+
+/// A read-only matrix view: `rows` x `cols` with strides counted in elements.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a, T> {
+    data: &'a [T],
+    rows: usize,
+    cols: usize,
+    row_stride: usize,
+    col_stride: usize,
+}
+
+impl<'a, T> View<'a, T> {
+    /// A contiguous row-major matrix.
+    pub(crate) fn new(data: &'a [T], rows: usize, cols: usize) -> Self {
+        assert!(data.len() >= rows * cols, "view of {rows}x{cols} over {} values", data.len());
+        View { data, rows, cols, row_stride: cols, col_stride: 1 }
+    }
+
+    /// Columns `start .. start + cols` of a row-major matrix whose rows are `stride` apart.
+    pub(crate) fn columns(
+        data: &'a [T],
+        rows: usize,
+        stride: usize,
+        start: usize,
+        cols: usize,
+    ) -> Self {
+        assert!(start + cols <= stride && (rows == 0 || data.len() >= rows * stride));
+        let data = if rows == 0 { data } else { &data[start..] };
+        View { data, rows, cols, row_stride: stride, col_stride: 1 }
+    }
+
+    /// The transpose.
+    pub(crate) fn t(self) -> Self {
+        View {
+            data: self.data,
+            rows: self.cols,
+            cols: self.rows,
+            row_stride: self.col_stride,
+            col_stride: self.row_stride,
+        }
+    }
+}
+
+/// Where a product goes: a block of columns of a row-major matrix.
+pub(crate) struct Target<'a, T> {
+    data: &'a mut [T],
+    stride: usize,
+}
+
+impl<'a, T> Target<'a, T> {
+    /// A contiguous row-major matrix of `cols` columns.
+    pub(crate) fn new(data: &'a mut [T], cols: usize) -> Self {
+        Target { data, stride: cols }
+    }
+
+    /// Columns from `start` of a row-major matrix whose rows are `stride` apart.
+    pub(crate) fn columns(data: &'a mut [T], stride: usize, start: usize) -> Self {
+        let data = if data.is_empty() { data } else { &mut data[start..] };
+        Target { data, stride }
+    }
+}
+
+/// `target = scale * a b`, or `target += scale * a b` with `accumulate`.
+pub(crate) fn matmul<T: Real>(
+    target: Target<'_, T>,
+    a: View<'_, T>,
+    b: View<'_, T>,
+    scale: T,
+    accumulate: bool,
+    threads: Threads,
+) {
+    let (m, k, n) = (a.rows, a.cols, b.cols);
+    assert_eq!(k, b.rows, "inner dimensions");
+    if m == 0 || n == 0 {
+        return;
+    }
+    let last = |rows: usize, cols: usize, rs: usize, cs: usize| (rows - 1) * rs + (cols - 1) * cs;
+    assert!(n <= target.stride && last(m, n, target.stride, 1) < target.data.len());
+    if k == 0 {
+        if !accumulate {
+            for row in target.data.chunks_mut(target.stride).take(m) {
+                row[..n].fill(T::ZERO);
+            }
+        }
+        return;
+    }
+    assert!(last(m, k, a.row_stride, a.col_stride) < a.data.len());
+    assert!(last(k, n, b.row_stride, b.col_stride) < b.data.len());
+    // SAFETY: the asserts above show that the last element addressed of each operand lies inside
+    // its slice; strides are non-negative, so every other element does too; the target is borrowed
+    // mutably and cannot overlap the operands.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            target.data.as_mut_ptr(),
+            1,
+            target.stride as isize,
+            accumulate,
+            a.data.as_ptr(),
+            a.col_stride as isize,
+            a.row_stride as isize,
+            b.data.as_ptr(),
+            b.col_stride as isize,
+            b.row_stride as isize,
+            T::ONE,
+            scale,
+            false,
+            false,
+            false,
+            // A small product costs less than waking a thread for it.
+            if m * n * k < 64 * 64 * 64 { Parallelism::None } else { threads.parallelism() },
+        );
+    }
+}
+
+/// `out[c] += scale * sum over rows of m[r][c]` for a contiguous row-major matrix.
+pub(crate) fn add_column_sums<T: Real>(out: &mut [T], m: &[T], scale: T) {
+    for row in m.chunks_exact(out.len()) {
+        for (o, &x) in out.iter_mut().zip(row) {
+            *o += scale * x;
+        }
+    }
+}
+
+/// Dot product, summed in f64.
+pub(crate) fn dot<T: Real>(a: &[T], b: &[T]) -> f64 {
+    // Eight independent sums let the compiler vectorise; their order is fixed.
+    let mut sums = [0.0f64; 8];
+    let (ca, cb) = (a.chunks_exact(8), b.chunks_exact(8));
+    let tail: f64 =
+        ca.remainder().iter().zip(cb.remainder()).map(|(&x, &y)| x.wide() * y.wide()).sum();
+    for (x, y) in ca.zip(cb) {
+        for i in 0..8 {
+            sums[i] += x[i].wide() * y[i].wide();
+        }
+    }
+    sums.iter().sum::<f64>() + tail
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn naive(a: &[f64], b: &[f64], m: usize, k: usize, n: usize) -> Vec<f64> {
+        let mut c = vec![0.0; m * n];
+        for i in 0..m {
+            for j in 0..n {
+                c[i * n + j] = (0..k).map(|p| a[i * k + p] * b[p * n + j]).sum();
+            }
+        }
+        c
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_the_triple_loop(m in 0usize..9, k in 0usize..9, n in 0usize..9, pad in 0usize..3) {
+            let a: Vec<f64> = (0..m * k).map(|i| (i as f64 * 0.37).sin()).collect();
+            let b: Vec<f64> = (0..k * n).map(|i| (i as f64 * 0.73).cos()).collect();
+            let expected = naive(&a, &b, m, k, n);
+            let stride = n + pad;
+            let mut c = vec![1.0; m * stride];
+            matmul(Target::columns(&mut c, stride, pad.min(stride)), View::new(&a, m, k), View::new(&b, k, n), 2.0, true, Threads::ONE);
+            // The transposed product fills the same block.
+            let mut ct = vec![0.0; n * m];
+            matmul(Target::new(&mut ct, m), View::new(&b, k, n).t(), View::new(&a, m, k).t(), 1.0, false, Threads::ONE);
+            for i in 0..m {
+                for j in 0..n {
+                    prop_assert!((c[i * stride + pad + j] - (1.0 + 2.0 * expected[i * n + j])).abs() < 1e-12);
+                    prop_assert!((ct[j * m + i] - expected[i * n + j]).abs() < 1e-12);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn dot_sums_every_element() {
+        let a: Vec<f32> = (0..19).map(|i| i as f32).collect();
+        assert_eq!(dot(&a, &a), (0..19).map(|i| (i * i) as f64).sum::<f64>());
+    }
+}

@@ -1,0 +1,256 @@
+//! The whole method, from embedded seed pairs to reward models: with synthesis and, with the same
+//! head, the same folds and the same budget, without it.
+
+use crate::error::CoreError;
+use crate::head::train::{Augmentation, HeadReport, train as train_head};
+use crate::head::{Head, HeadSettings, ensemble_mean};
+use crate::linalg::Threads;
+use crate::matrix::{EmbeddedPairs, Matrix, Standardiser};
+use crate::metrics::mean_and_deviation;
+use crate::order::{OrderReport, measure_order};
+use crate::pairing::{Pairing, check_factor, synthetic_per_side};
+use crate::progress::Progress;
+use crate::synthesis::{SynthesisSettings, synthesise};
+use crate::vae::train::{VaeReport, train as train_vae};
+use crate::vae::{Vae, VaeSettings};
+use serde::{Deserialize, Serialize};
+
+/// Every setting of the method. P marks what the paper fixes, O what is ours.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MethodSettings {
+    /// Augmentation factor F (P): training pairs for each seed pair, the original included; 1 turns
+    /// synthesis off. Defaults to 4.
+    pub augment: usize,
+    /// Which responses meet in the augmented pairs (O). Defaults to `within`.
+    pub pairing: Pairing,
+    /// Standardise embeddings per dimension on the seeds (O). Defaults to true.
+    pub standardise: bool,
+    /// Seed of everything random. Defaults to 0.
+    pub seed: u64,
+    /// The VAE (step 2).
+    pub vae: VaeSettings,
+    /// Synthesis (step 3).
+    pub synthesis: SynthesisSettings,
+    /// The head (step 5).
+    pub head: HeadSettings,
+}
+
+impl Default for MethodSettings {
+    fn default() -> Self {
+        MethodSettings {
+            augment: 4,
+            pairing: Pairing::Within,
+            standardise: true,
+            seed: 0,
+            vae: VaeSettings::default(),
+            synthesis: SynthesisSettings::default(),
+            head: HeadSettings::default(),
+        }
+    }
+}
+
+impl MethodSettings {
+    /// Whether every setting is in its permitted range.
+    ///
+    /// # Errors
+    /// [`CoreError::Setting`] names the first that is not.
+    pub fn check(&self) -> Result<(), CoreError> {
+        check_factor(self.augment)?;
+        self.vae.check()?;
+        self.synthesis.check()?;
+        self.head.check()
+    }
+}
+
+/// A trained reward model: embeddings in, rewards out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RewardModel {
+    /// Applied to every embedding first.
+    pub standardiser: Standardiser,
+    /// The ensemble.
+    pub head: Head,
+    /// Mean reward of the seed responses, by which scores can be normalised.
+    pub reward_mean: f64,
+    /// Standard deviation of the rewards of the seed responses.
+    pub reward_deviation: f64,
+}
+
+impl RewardModel {
+    /// A reward model with the mean and deviation of its rewards on `pairs`.
+    fn calibrated(
+        standardiser: Standardiser,
+        head: Head,
+        pairs: &EmbeddedPairs,
+        threads: Threads,
+    ) -> Result<Self, CoreError> {
+        let mut model = RewardModel { standardiser, head, reward_mean: 0.0, reward_deviation: 1.0 };
+        let chosen = model.rewards(&pairs.chosen, threads)?;
+        let rejected = model.rewards(&pairs.rejected, threads)?;
+        let all = chosen.iter().chain(&rejected).map(|&r| f64::from(r));
+        (model.reward_mean, model.reward_deviation) = mean_and_deviation(all);
+        Ok(model)
+    }
+
+    /// Every member's reward, [n, M].
+    ///
+    /// # Errors
+    /// [`CoreError::Shape`] when the embeddings are not as wide as those trained on.
+    pub fn member_rewards(
+        &self,
+        embeddings: &Matrix,
+        threads: Threads,
+    ) -> Result<Vec<f32>, CoreError> {
+        let d = self.standardiser.mean.len();
+        if embeddings.dim() != d {
+            return Err(CoreError::Shape {
+                what: "embeddings to score",
+                expected: (embeddings.rows(), d),
+                found: (embeddings.rows(), embeddings.dim()),
+            });
+        }
+        let mut rewards = Vec::with_capacity(embeddings.rows() * self.head.shape().members);
+        let mut x = Vec::new();
+        // Rows in blocks, so that a large store is never copied as a whole.
+        for block in embeddings.data().chunks(1024 * d.max(1)) {
+            x.resize(block.len(), 0.0);
+            for (row, out) in block.chunks_exact(d).zip(x.chunks_exact_mut(d)) {
+                self.standardiser.apply(row, out);
+            }
+            rewards.extend(self.head.member_rewards(&x, threads));
+        }
+        Ok(rewards)
+    }
+
+    /// Rewards: the ensemble's mean, [n].
+    ///
+    /// # Errors
+    /// As [`RewardModel::member_rewards`].
+    pub fn rewards(&self, embeddings: &Matrix, threads: Threads) -> Result<Vec<f32>, CoreError> {
+        let members = self.head.shape().members;
+        Ok(ensemble_mean(&self.member_rewards(embeddings, threads)?, members))
+    }
+
+    /// A reward in standard deviations of the seed responses' rewards from their mean.
+    pub fn normalise(&self, reward: f32) -> f64 {
+        let deviation = if self.reward_deviation > 0.0 { self.reward_deviation } else { 1.0 };
+        (f64::from(reward) - self.reward_mean) / deviation
+    }
+}
+
+/// A reward model and how its head's training went.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fitted {
+    /// The model.
+    pub model: RewardModel,
+    /// Its head's curve and figures on folds.
+    pub report: HeadReport,
+    /// Wall-clock seconds its head took.
+    pub seconds: f64,
+}
+
+/// What comes with augmentation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Augmented {
+    /// The head trained on real and synthetic pairs.
+    pub fitted: Fitted,
+    /// The VAE.
+    pub vae: Vae,
+    /// How its training went.
+    pub vae_report: VaeReport,
+    /// Whether synthetic pairs keep their order.
+    pub order: OrderReport,
+    /// Wall-clock seconds of VAE training and of synthesis.
+    pub vae_seconds: f64,
+    /// Wall-clock seconds of drawing the synthetic codes.
+    pub synthesis_seconds: f64,
+}
+
+/// Both reward models of one run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// Trained on the seed pairs alone.
+    pub none: Fitted,
+    /// Trained with synthetic pairs; `None` where the factor is 1.
+    pub augmented: Option<Augmented>,
+}
+
+impl Outcome {
+    /// Whether the augmented head has the better log-loss on the seeds' own folds: the only ground
+    /// for choosing that spends no held-out pair.
+    pub fn augmentation_wins(&self) -> bool {
+        self.augmented
+            .as_ref()
+            .is_some_and(|a| a.fitted.report.fold_log_loss < self.none.report.fold_log_loss)
+    }
+}
+
+/// Runs steps 1 (standardisation) to 5 on embedded seed pairs.
+///
+/// # Errors
+/// Any [`CoreError`]: settings out of range, too few pairs, divergence, cancellation.
+pub fn fit(
+    pairs: &EmbeddedPairs,
+    settings: &MethodSettings,
+    threads: Threads,
+    progress: &dyn Progress,
+) -> Result<Outcome, CoreError> {
+    settings.check()?;
+    let standardiser = if settings.standardise {
+        Standardiser::fit(pairs)
+    } else {
+        Standardiser::identity(pairs.dim())
+    };
+    let fit_head = |augmentation: Option<&Augmentation<'_>>| {
+        let start = std::time::Instant::now();
+        let (head, report) = train_head(
+            pairs,
+            &standardiser,
+            augmentation,
+            &settings.head,
+            settings.seed,
+            threads,
+            progress,
+        )?;
+        let model = RewardModel::calibrated(standardiser.clone(), head, pairs, threads)?;
+        Ok(Fitted { model, report, seconds: start.elapsed().as_secs_f64() })
+    };
+    let none = fit_head(None)?;
+    if settings.augment == 1 {
+        return Ok(Outcome { none, augmented: None });
+    }
+    let start = std::time::Instant::now();
+    let (vae, vae_report) =
+        train_vae(pairs, &standardiser, &settings.vae, settings.seed, threads, progress)?;
+    let vae_seconds = start.elapsed().as_secs_f64();
+    let start = std::time::Instant::now();
+    let codes = synthesise(
+        &vae,
+        pairs,
+        &standardiser,
+        &settings.synthesis,
+        synthetic_per_side(settings.augment),
+        settings.seed,
+        threads,
+    )?;
+    let synthesis_seconds = start.elapsed().as_secs_f64();
+    let augmentation = Augmentation {
+        factor: settings.augment,
+        pairing: settings.pairing,
+        vae: &vae,
+        codes: &codes,
+    };
+    let fitted = fit_head(Some(&augmentation))?;
+    let order = measure_order(
+        pairs,
+        &none.model,
+        &vae,
+        &codes,
+        settings.augment,
+        settings.head.folds,
+        settings.seed,
+        threads,
+    );
+    let augmented = Augmented { fitted, vae, vae_report, order, vae_seconds, synthesis_seconds };
+    Ok(Outcome { none, augmented: Some(augmented) })
+}

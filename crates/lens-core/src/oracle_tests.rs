@@ -1,0 +1,427 @@
+//! Every hand-written gradient against two witnesses: finite differences, and automatic
+//! differentiation (candle) of the *plain* computation, in which nothing is shared, factored or
+//! skipped: reconstructions are formed, synthetic embeddings decoded, every pair materialised.
+#![allow(clippy::unwrap_used)]
+
+use crate::activation::Activation;
+use crate::head::loss::{Batch, Comparison, Decoder, HeadWorkspace};
+use crate::head::{Head, HeadShape};
+use crate::linalg::Threads;
+use crate::pairing::{combinations, synthetic_per_side};
+use crate::rng::{Purpose, Stream};
+use crate::vae::loss::{VaeLoss, VaeWorkspace};
+use crate::vae::{Vae, VaeShape};
+use candle_core::{D, DType, Device, Tensor, Var};
+use proptest::prelude::*;
+use std::collections::HashMap;
+use std::ops::Range;
+
+fn normals(n: usize, seed: u64) -> Vec<f64> {
+    let mut s = Stream::new(seed, Purpose::Splits, 99);
+    (0..n).map(|_| f64::from(s.normal())).collect()
+}
+
+fn tensor(data: &[f64], rows: usize, cols: usize) -> Tensor {
+    Tensor::from_slice(data, (rows, cols), &Device::Cpu).unwrap()
+}
+
+/// Named parts of a flat parameter vector as candle variables.
+struct Parts(HashMap<String, (Var, Range<usize>)>);
+
+impl Parts {
+    fn new(parts: Vec<(String, usize, usize, Range<usize>)>, parameters: &[f64]) -> Self {
+        let var = |rows, cols, range: &Range<usize>| {
+            Var::from_tensor(&tensor(&parameters[range.clone()], rows, cols)).unwrap()
+        };
+        Parts(parts.into_iter().map(|(n, r, c, at)| (n, (var(r, c, &at), at))).collect())
+    }
+
+    fn get(&self, name: &str) -> &Tensor {
+        self.0[name].0.as_tensor()
+    }
+
+    /// The gradient of `loss` laid out as the flat vector.
+    fn gradient(&self, loss: &Tensor, len: usize) -> Vec<f64> {
+        let grads = loss.backward().unwrap();
+        let mut flat = vec![0.0; len];
+        for (var, range) in self.0.values() {
+            if let Some(g) = grads.get(var) {
+                let g = g.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+                flat[range.clone()].copy_from_slice(&g);
+            }
+        }
+        flat
+    }
+}
+
+fn activate(x: &Tensor, activation: Activation) -> Tensor {
+    match activation {
+        Activation::Relu => x.relu().unwrap(),
+        Activation::Tanh => x.tanh().unwrap(),
+    }
+}
+
+/// Largest difference relative to the largest value.
+fn relative(a: &[f64], b: &[f64]) -> f64 {
+    let size = a.iter().chain(b).fold(1e-12f64, |m, x| m.max(x.abs()));
+    a.iter().zip(b).fold(0.0f64, |m, (x, y)| m.max((x - y).abs())) / size
+}
+
+/// Central differences of `f` at `at`.
+fn differences(at: &[f64], f: impl Fn(&[f64]) -> f64) -> Vec<f64> {
+    let step = 1e-6;
+    let mut p = at.to_vec();
+    (0..at.len())
+        .map(|i| {
+            p[i] = at[i] + step;
+            let up = f(&p);
+            p[i] = at[i] - step;
+            let down = f(&p);
+            p[i] = at[i];
+            (up - down) / (2.0 * step)
+        })
+        .collect()
+}
+
+struct VaeCase {
+    vae: Vae<f64>,
+    x: Vec<f64>,
+    eps: Vec<f64>,
+    pairs: usize,
+    beta: f64,
+    gamma: f64,
+}
+
+impl VaeCase {
+    fn new(shape: VaeShape, pairs: usize, activation: Activation, seed: u64) -> Self {
+        VaeCase {
+            vae: Vae::new(shape, activation, seed),
+            x: normals(2 * pairs * shape.dim, seed + 1),
+            eps: normals(2 * pairs * shape.latent, seed + 2),
+            pairs,
+            beta: 0.3,
+            gamma: 0.2,
+        }
+    }
+
+    fn ours(&self, vae: &Vae<f64>) -> (VaeLoss, Vec<f64>) {
+        let mut ws = VaeWorkspace::new(vae.shape(), self.pairs);
+        let mut gradient = vec![f64::NAN; vae.shape().parameters()];
+        let loss = vae.loss_and_gradient(
+            &self.x,
+            &self.eps,
+            self.beta,
+            self.gamma,
+            &mut ws,
+            &mut gradient,
+            Threads::ONE,
+        );
+        (loss, gradient)
+    }
+
+    /// The objective as the method states it, every reconstruction formed.
+    fn plain(&self) -> (f64, Vec<f64>) {
+        let VaeShape { dim: d, latent: l, .. } = self.vae.shape();
+        let n = 2 * self.pairs;
+        let parts = Parts::new(
+            self.vae
+                .shape()
+                .named()
+                .into_iter()
+                .map(|(n, r, c, at)| (n.into(), r, c, at))
+                .collect(),
+            self.vae.parameters(),
+        );
+        let p = |name: &str| parts.get(name);
+        let act = |x: Tensor| activate(&x, self.vae.activation());
+        let linear = |x: &Tensor, layer: &str| {
+            let w = p(&format!("{layer}.weight")).t().unwrap();
+            x.matmul(&w).unwrap().broadcast_add(p(&format!("{layer}.bias"))).unwrap()
+        };
+        let x = tensor(&self.x, n, d);
+        let hidden = act(linear(&x, "vae.encoder.hidden"));
+        let moments = linear(&hidden, "vae.encoder.moments");
+        let mu = moments.narrow(1, 0, l).unwrap();
+        let lv = moments.narrow(1, l, l).unwrap();
+        let sigma = (&lv * 0.5).unwrap().exp().unwrap();
+        let z = (&mu + (&sigma * tensor(&self.eps, n, l)).unwrap()).unwrap();
+        let u = act(linear(&z, "vae.decoder.hidden"));
+        let out = u.matmul(p("vae.decoder.output.weight_transposed")).unwrap();
+        let out = out.broadcast_add(p("vae.decoder.output.bias")).unwrap();
+        let recon = (out - &x).unwrap().sqr().unwrap().mean(D::Minus1).unwrap();
+        let kl = (((mu.sqr().unwrap() + lv.exp().unwrap()).unwrap() - &lv).unwrap() - 1.0).unwrap();
+        let kl = (kl.sum(D::Minus1).unwrap() * (0.5 * self.beta)).unwrap();
+        let vae_loss = (recon + kl).unwrap().sum_all().unwrap();
+        let gap = |t: &Tensor| {
+            let a = t.narrow(0, 0, self.pairs).unwrap();
+            (a - t.narrow(0, self.pairs, self.pairs).unwrap()).unwrap().sqr().unwrap()
+        };
+        let w2 = (gap(&mu) + gap(&sigma)).unwrap().sum(D::Minus1).unwrap().sqrt().unwrap();
+        let w2 = (w2.sum_all().unwrap() * self.gamma).unwrap();
+        let total = ((vae_loss - w2).unwrap() / self.pairs as f64).unwrap();
+        let gradient = parts.gradient(&total, self.vae.parameters().len());
+        (total.to_scalar::<f64>().unwrap(), gradient)
+    }
+}
+
+fn activation(tanh: bool) -> Activation {
+    if tanh { Activation::Tanh } else { Activation::Relu }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn vae_agrees_with_automatic_differentiation_of_the_plain_objective(
+        dim in 1usize..9, hidden in 1usize..7, latent in 1usize..5, pairs in 1usize..6,
+        tanh in any::<bool>(), seed in 0u64..1000,
+    ) {
+        let case = VaeCase::new(VaeShape { dim, hidden, latent }, pairs, activation(tanh), seed);
+        let (loss, gradient) = case.ours(&case.vae);
+        let (plain, plain_gradient) = case.plain();
+        prop_assert!((loss.total - plain).abs() < 1e-9 * plain.abs().max(1.0), "{} {plain}", loss.total);
+        prop_assert!(relative(&gradient, &plain_gradient) < 1e-8);
+    }
+
+    #[test]
+    fn head_agrees_with_decoding_and_materialising_every_pair(
+        dim in 1usize..8, h in 1usize..6, pairs in 1usize..5, factor in 1usize..17,
+        depth in 0usize..3, members in 1usize..4, across in any::<bool>(), tanh in any::<bool>(),
+        smoothing in prop_oneof![Just(0.0), Just(0.1)], seed in 0u64..1000,
+    ) {
+        let case = HeadCase::new(dim, h, pairs, factor, depth, members, across, activation(tanh), smoothing, seed);
+        let (losses, gradient) = case.ours(&case.head);
+        let (plain, plain_gradient) = case.plain();
+        let total: f64 = losses.iter().sum();
+        prop_assert!((total - plain).abs() < 1e-9 * plain.abs().max(1.0), "{total} {plain}");
+        prop_assert!(relative(&gradient, &plain_gradient) < 1e-8);
+    }
+}
+
+#[test]
+fn vae_gradient_agrees_with_finite_differences() {
+    let shape = VaeShape { dim: 6, hidden: 4, latent: 3 };
+    let case = VaeCase::new(shape, 3, Activation::Tanh, 5);
+    let numeric = differences(case.vae.parameters(), |p| {
+        case.ours(&Vae::with_parameters(shape, Activation::Tanh, p.to_vec()).unwrap()).0.total
+    });
+    let error = relative(&case.ours(&case.vae).1, &numeric);
+    assert!(error < 1e-7, "{error}");
+}
+
+#[test]
+fn the_production_precision_agrees_with_f64() {
+    let shape = VaeShape { dim: 50, hidden: 16, latent: 4 };
+    let case = VaeCase::new(shape, 20, Activation::Relu, 8);
+    let (exact, exact_gradient) = case.ours(&case.vae);
+    let narrow = |v: &[f64]| v.iter().map(|&x| x as f32).collect::<Vec<f32>>();
+    let vae = Vae::with_parameters(shape, Activation::Relu, narrow(case.vae.parameters())).unwrap();
+    let mut gradient = vec![0.0f32; shape.parameters()];
+    let mut ws = VaeWorkspace::new(shape, 20);
+    let loss = vae.loss_and_gradient(
+        &narrow(&case.x),
+        &narrow(&case.eps),
+        case.beta,
+        case.gamma,
+        &mut ws,
+        &mut gradient,
+        Threads::ONE,
+    );
+    assert!((loss.total - exact.total).abs() < 1e-5 * exact.total.abs());
+    let wide: Vec<f64> = gradient.iter().map(|&g| f64::from(g)).collect();
+    assert!(relative(&wide, &exact_gradient) < 1e-5);
+}
+
+/// The divergence by hand: mu+ = 3, mu- = -1, both sigma 1 gives W2 = 4.
+#[test]
+fn w2_and_kl_by_hand() {
+    let shape = VaeShape { dim: 1, hidden: 1, latent: 1 };
+    let mut parameters = vec![0.0f64; shape.parameters()];
+    for (name, _, _, at) in shape.named() {
+        match name {
+            // tanh(1) of the chosen, tanh(0) of the rejected, stretched to 4 tanh(1) / tanh(1).
+            "vae.encoder.hidden.weight" => parameters[at.start] = 1.0,
+            "vae.encoder.moments.weight" => parameters[at.start] = 4.0 / 1.0f64.tanh(),
+            "vae.encoder.moments.bias" => parameters[at.start] = -1.0,
+            _ => {}
+        }
+    }
+    let vae = Vae::with_parameters(shape, Activation::Tanh, parameters).unwrap();
+    let mut ws = VaeWorkspace::new(shape, 1);
+    let mut gradient = vec![0.0; shape.parameters()];
+    let loss = vae.loss_and_gradient(
+        &[1.0, 0.0],
+        &[0.0, 0.0],
+        0.5,
+        0.25,
+        &mut ws,
+        &mut gradient,
+        Threads::ONE,
+    );
+    assert!((loss.w2 - 4.0).abs() < 1e-12);
+    // KL of N(3, 1) and N(-1, 1) from N(0, 1): 9/2 + 1/2.
+    assert!((loss.kl - 5.0).abs() < 1e-12);
+    // The decoder gives 0: squared errors 1 and 0.
+    assert!((loss.reconstruction - 1.0).abs() < 1e-12);
+    assert!((loss.total - (1.0 + 0.5 * 5.0 - 0.25 * 4.0)).abs() < 1e-12);
+}
+
+struct HeadCase {
+    head: Head<f64>,
+    vae: Vae<f64>,
+    real: Vec<f64>,
+    codes: Vec<f64>,
+    comparisons: Vec<Comparison>,
+    trains: Vec<bool>,
+    smoothing: f64,
+}
+
+impl HeadCase {
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        dim: usize,
+        h: usize,
+        pairs: usize,
+        factor: usize,
+        depth: usize,
+        members: usize,
+        across: bool,
+        activation: Activation,
+        smoothing: f64,
+        seed: u64,
+    ) -> Self {
+        let latent = 2;
+        let k = synthetic_per_side(factor);
+        let shape = HeadShape { dim, hidden: vec![3, 2][..depth].to_vec(), members };
+        let row = |pair: usize, side: usize, copy: u16| {
+            (if copy == 0 {
+                side * pairs + pair
+            } else {
+                2 * pairs + (side * pairs + pair) * k + usize::from(copy) - 1
+            }) as u32
+        };
+        let mut comparisons = Vec::new();
+        for pair in 0..pairs {
+            for (n, c) in combinations(factor, seed, pair).into_iter().enumerate() {
+                let other = if across && n > 0 { (pair + n) % pairs } else { pair };
+                comparisons.push(Comparison {
+                    chosen: row(pair, 0, c.chosen),
+                    rejected: row(other, 1, c.rejected),
+                    pairs: [pair as u32, other as u32],
+                });
+            }
+        }
+        HeadCase {
+            head: Head::new(shape, activation, seed),
+            vae: Vae::new(VaeShape { dim, hidden: h, latent }, activation, seed),
+            real: normals(2 * pairs * dim, seed + 1),
+            codes: normals(2 * pairs * k * latent, seed + 2),
+            comparisons,
+            // Every member skips some pair, as in training with folds.
+            trains: (0..members * pairs).map(|i| (i / pairs + i % pairs) % 3 != 1).collect(),
+            smoothing,
+        }
+    }
+
+    fn ours(&self, head: &Head<f64>) -> (Vec<f64>, Vec<f64>) {
+        let h = self.vae.shape().hidden;
+        let synthetic_rows = self.codes.len() / self.vae.shape().latent;
+        let mut synthetic = vec![0.0; synthetic_rows * h];
+        self.vae.decoder_hidden(&self.codes, &mut synthetic, Threads::ONE);
+        let batch = Batch {
+            real: &self.real,
+            synthetic: &synthetic,
+            decoder: Some(Decoder {
+                weights: self.vae.decoder_out(),
+                bias: self.vae.decoder_out_bias(),
+                hidden: h,
+            }),
+            comparisons: &self.comparisons,
+            trains: &self.trains,
+        };
+        let rows = self.real.len() / head.shape().dim + synthetic_rows;
+        let mut ws = HeadWorkspace::new(head.shape(), rows, h);
+        let mut gradient = vec![f64::NAN; head.shape().parameters()];
+        let mut losses = vec![0.0; head.shape().members];
+        head.loss_and_gradient(
+            &batch,
+            self.smoothing,
+            &mut ws,
+            &mut gradient,
+            &mut losses,
+            Threads::ONE,
+        );
+        (losses, gradient)
+    }
+
+    /// Decode every synthetic response, materialise every pair, differentiate automatically.
+    fn plain(&self) -> (f64, Vec<f64>) {
+        let HeadShape { dim, members, .. } = *self.head.shape();
+        let layers = self.head.shape().layers();
+        let mut named = Vec::new();
+        for m in 0..members {
+            let ranges = self.head.shape().of_member(m);
+            for (j, layer) in layers.iter().enumerate() {
+                named.push((
+                    format!("{m}.{j}.w"),
+                    layer.outputs,
+                    layer.inputs,
+                    ranges[2 * j].clone(),
+                ));
+                if j + 1 < layers.len() {
+                    named.push((format!("{m}.{j}.b"), 1, layer.outputs, ranges[2 * j + 1].clone()));
+                }
+            }
+        }
+        let parts = Parts::new(named, self.head.parameters());
+        let mut rows = self.real.clone();
+        rows.extend(self.vae.decode(&self.codes, Threads::ONE));
+        let pairs = self.trains.len() / members;
+        let mut total = Tensor::zeros((), DType::F64, &Device::Cpu).unwrap();
+        for m in 0..members {
+            let of = |side: fn(&Comparison) -> u32| -> Vec<f64> {
+                self.comparisons
+                    .iter()
+                    .filter(|c| c.pairs.iter().all(|&p| self.trains[m * pairs + p as usize]))
+                    .flat_map(|c| rows[side(c) as usize * dim..][..dim].to_vec())
+                    .collect()
+            };
+            let (chosen, rejected) = (of(|c| c.chosen), of(|c| c.rejected));
+            if chosen.is_empty() {
+                continue;
+            }
+            let n = chosen.len() / dim;
+            let reward = |data: &[f64]| {
+                let mut x = tensor(data, n, dim);
+                for j in 0..layers.len() {
+                    x = x.matmul(&parts.get(&format!("{m}.{j}.w")).t().unwrap()).unwrap();
+                    if j + 1 < layers.len() {
+                        x = x.broadcast_add(parts.get(&format!("{m}.{j}.b"))).unwrap();
+                        x = activate(&x, self.head.activation());
+                    }
+                }
+                x
+            };
+            let margin = (reward(&chosen) - reward(&rejected)).unwrap();
+            // softplus(x) = ln(1 + e^x), plainly.
+            let softplus = |x: Tensor| (x.exp().unwrap() + 1.0).unwrap().log().unwrap();
+            let right = (softplus(margin.neg().unwrap()) * (1.0 - self.smoothing)).unwrap();
+            let wrong = (softplus(margin) * self.smoothing).unwrap();
+            total = (total + (right + wrong).unwrap().mean_all().unwrap()).unwrap();
+        }
+        let gradient = parts.gradient(&total, self.head.parameters().len());
+        (total.to_scalar::<f64>().unwrap(), gradient)
+    }
+}
+
+#[test]
+fn head_gradient_agrees_with_finite_differences() {
+    let case = HeadCase::new(5, 4, 4, 8, 2, 2, true, Activation::Tanh, 0.05, 3);
+    let numeric = differences(case.head.parameters(), |p| {
+        let shape = case.head.shape().clone();
+        let head = Head::with_parameters(shape, Activation::Tanh, p.to_vec()).unwrap();
+        case.ours(&head).0.iter().sum()
+    });
+    let error = relative(&case.ours(&case.head).1, &numeric);
+    assert!(error < 1e-7, "{error}");
+}

@@ -1,0 +1,147 @@
+//! Several splits of one pool of pairs into seeds and held-out pairs: at 1,000 seeds results move
+//! by a point or two with the split, so no comparison should rest on one.
+
+use crate::error::CoreError;
+use crate::linalg::Threads;
+use crate::matrix::EmbeddedPairs;
+use crate::method::{MethodSettings, Outcome, RewardModel, fit};
+use crate::metrics::{Estimate, bootstrap, credit};
+use crate::progress::{Progress, Quiet};
+use crate::rng::{Purpose, Stream};
+use rayon::prelude::*;
+use serde::Serialize;
+
+/// One split: which pairs train, which are held out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Split {
+    /// Seed pairs.
+    pub seeds: Vec<usize>,
+    /// Held-out pairs, none of a prompt among the seeds.
+    pub heldout: Vec<usize>,
+}
+
+/// Split number `index` of `pairs`: prompts are drawn at random until `seed_pairs` pairs are
+/// reached, the rest is held out.
+///
+/// # Errors
+/// [`CoreError::TooFewPairs`] when nothing would be left to hold out.
+pub fn split(
+    pairs: &EmbeddedPairs,
+    seed_pairs: usize,
+    seed: u64,
+    index: u64,
+) -> Result<Split, CoreError> {
+    let mut by_prompt: std::collections::BTreeMap<u32, Vec<usize>> = Default::default();
+    for (i, &p) in pairs.prompts.iter().enumerate() {
+        by_prompt.entry(p).or_default().push(i);
+    }
+    let mut prompts: Vec<Vec<usize>> = by_prompt.into_values().collect();
+    Stream::new(seed, Purpose::Splits, index).shuffle(&mut prompts);
+    let mut split = Split { seeds: Vec::new(), heldout: Vec::new() };
+    for rows in prompts {
+        // A prompt whose pairs would overfill the seeds is held out as a whole.
+        if split.seeds.len() + rows.len() <= seed_pairs {
+            split.seeds.extend(rows);
+        } else {
+            split.heldout.extend(rows);
+        }
+    }
+    split.seeds.sort_unstable();
+    split.heldout.sort_unstable();
+    if split.heldout.is_empty() || split.seeds.is_empty() {
+        return Err(CoreError::TooFewPairs {
+            what: "splitting into seeds and held-out pairs",
+            needed: seed_pairs + 1,
+            found: pairs.len(),
+        });
+    }
+    Ok(split)
+}
+
+/// Held-out figures over several splits.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SplitsReport {
+    /// Accuracy without augmentation.
+    pub none: Estimate,
+    /// Accuracy with it; `None` where the factor is 1.
+    pub augmented: Option<Estimate>,
+    /// Augmented minus none on the same pairs of the same splits.
+    pub difference: Option<Estimate>,
+    /// Accuracy of every split: without, and with augmentation.
+    pub by_split: Vec<(f64, Option<f64>)>,
+}
+
+/// Trains and evaluates on `splits` splits in parallel, with and without augmentation. Intervals
+/// come from resampling prompts, each with its mean credit over the splits that held it out.
+///
+/// # Errors
+/// The first error of any split.
+pub fn run_splits(
+    pairs: &EmbeddedPairs,
+    settings: &MethodSettings,
+    seed_pairs: usize,
+    splits: usize,
+    progress: &dyn Progress,
+) -> Result<SplitsReport, CoreError> {
+    struct Stop<'a>(&'a dyn Progress);
+    impl Progress for Stop<'_> {
+        fn begin(&self, stage: &str, total: u64, unit: &str) {
+            Quiet.begin(stage, total, unit);
+        }
+        fn advance(&self, _n: u64) {}
+        fn end(&self) {}
+        fn note(&self, line: &str) {
+            self.0.note(line);
+        }
+        fn cancelled(&self) -> bool {
+            self.0.cancelled()
+        }
+    }
+    progress.begin("train splits", splits as u64, "splits");
+    let results: Vec<(Split, Vec<f64>, Option<Vec<f64>>)> = (0..splits as u64)
+        .into_par_iter()
+        .map(|index| {
+            let parts = split(pairs, seed_pairs, settings.seed, index)?;
+            let settings =
+                MethodSettings { seed: settings.seed.wrapping_add(index), ..settings.clone() };
+            let seeds = pairs.select(&parts.seeds);
+            let heldout = pairs.select(&parts.heldout);
+            let Outcome { none, augmented } =
+                fit(&seeds, &settings, Threads::ONE, &Stop(progress))?;
+            let none = credits(&none.model, &heldout)?;
+            let augmented = augmented.map(|a| credits(&a.fitted.model, &heldout)).transpose()?;
+            progress.advance(1);
+            Ok((parts, none, augmented))
+        })
+        .collect::<Result<_, CoreError>>()?;
+    progress.end();
+
+    let n = pairs.len();
+    let (mut counts, mut none, mut augmented) = (vec![0.0; n], vec![0.0; n], vec![0.0; n]);
+    let mut by_split = Vec::with_capacity(splits);
+    let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
+    for (parts, without, with) in &results {
+        for (at, &i) in parts.heldout.iter().enumerate() {
+            counts[i] += 1.0;
+            none[i] += without[at];
+            augmented[i] += with.as_ref().map_or(0.0, |w| w[at]);
+        }
+        by_split.push((mean(without), with.as_deref().map(mean)));
+    }
+    let estimate = |totals: &[f64]| bootstrap(totals, &counts, &pairs.prompts, settings.seed);
+    let missing = || CoreError::TooFewPairs { what: "evaluating the splits", needed: 1, found: 0 };
+    let differences: Vec<f64> = augmented.iter().zip(&none).map(|(a, b)| a - b).collect();
+    let with = settings.augment > 1;
+    Ok(SplitsReport {
+        none: estimate(&none).ok_or_else(missing)?,
+        augmented: if with { estimate(&augmented) } else { None },
+        difference: if with { estimate(&differences) } else { None },
+        by_split,
+    })
+}
+
+fn credits(model: &RewardModel, pairs: &EmbeddedPairs) -> Result<Vec<f64>, CoreError> {
+    let chosen = model.rewards(&pairs.chosen, Threads::ONE)?;
+    let rejected = model.rewards(&pairs.rejected, Threads::ONE)?;
+    Ok(chosen.iter().zip(&rejected).map(|(&a, &b)| credit(a, b)).collect())
+}
