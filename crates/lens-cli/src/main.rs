@@ -1,2 +1,53 @@
-//! The binary.
-fn main() {}
+//! The binary `lens`: parses the command line, runs one command, and says what went wrong.
+
+mod args;
+mod commands;
+mod embedding;
+mod error;
+mod evaluation;
+mod output;
+mod progress;
+mod settings;
+
+use args::{Cli, Command};
+use clap::Parser;
+use error::CliError;
+use progress::Reporter;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let reporter = Reporter::new(cli.quiet);
+    if let Err(error) = reporter.stop_on_signals() {
+        eprintln!("warning: Ctrl-C will end the program at once: {error}");
+    }
+    match run(&cli, &reporter) {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader of our output left (`lens score .. | head`): that is not an error.
+        Err(CliError::Output { source }) if source.kind() == std::io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            reporter.clear();
+            error.print();
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn run(cli: &Cli, reporter: &Reporter) -> Result<(), CliError> {
+    let settings = settings::Settings::resolve(cli)?;
+    if cli.show_settings {
+        return output::line(&settings.to_toml()?);
+    }
+    settings.start_threads()?;
+    match &cli.command {
+        Command::Pull(args) => commands::pull::run(args, &settings, reporter),
+        Command::Run(args) => commands::run::run(args, &settings, reporter),
+        Command::Embed(args) => commands::embed::run(args, &settings, reporter),
+        Command::Train(args) => commands::train::run(args, &settings, reporter),
+        Command::Eval(args) => commands::eval::run(args, &settings, reporter),
+        Command::Score(args) => commands::score::run(args, &settings, reporter),
+        Command::Info(args) => commands::info::run(args, &settings, reporter),
+    }
+}

@@ -1,1 +1,44 @@
-//! See the crate's description.
+//! Preference datasets in and out, arrays of embeddings, and outputs that appear whole.
+//!
+//! A dataset goes through three steps. [`read_pairs`] reads JSON lines, JSON arrays, CSV, TSV and
+//! Parquet in the shapes that people have, and lists every row it could not read. [`vet()`] leaves
+//! out what cannot be trained on, and says what and why, line by line. [`Vetted::fingerprint`]
+//! names the pairs that remain.
+//!
+//! ```
+//! use lens_data::{ReadOptions, Reason, read_pairs, vet, write_atomic};
+//!
+//! # let folder = tempfile::tempdir()?;
+//! # let path = folder.path().join("pairs.jsonl");
+//! write_atomic(&path, br#"
+//! {"prompt": "2 + 2?", "chosen": "4", "rejected": "5"}
+//! {"prompt": "2 + 2?", "chosen": "4", "rejected": "5"}
+//! {"prompt": "3 + 3?", "chosen": "6"}
+//! "#)?;
+//! let vetted = vet(read_pairs(&path, &ReadOptions::default())?);
+//! assert_eq!(vetted.used.len(), 1);
+//! assert_eq!(vetted.report.left_out[&Reason::Duplicate][0].detail, "as line 2");
+//! assert_eq!(vetted.report.left_out[&Reason::Malformed][0].line, 4);
+//! assert_eq!(vetted.fingerprint().len(), 64);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! [`read_exchanges`] reads rows to be scored or embedded, [`ArrayFile`] ready-made embeddings, and
+//! [`AtomicFile`] and [`AtomicDir`] write files and folders that are never seen half done.
+
+pub mod arrays;
+pub mod atomic;
+pub mod bundle;
+pub mod dataset;
+pub mod error;
+pub mod vet;
+
+pub use arrays::{Array2, ArrayFile, write_safetensors};
+pub use atomic::{AtomicDir, AtomicFile, Existing, write_atomic, write_atomic_with};
+pub use bundle::Bundle;
+pub use dataset::{
+    BestOfN, Compression, Dataset, Format, ReadOptions, Row, ScoreRow, ScoreSet, Shape,
+    fingerprint, fingerprint_arrays, read_exchanges, read_pairs, visit_exchanges,
+};
+pub use error::{Error, MalformedRow};
+pub use vet::{LeftOut, Reason, VetReport, Vetted, shared_prompts, vet};

@@ -1,1 +1,63 @@
-//! See the crate's description.
+//! Text to hidden states of a language model, in process.
+//!
+//! [`Encoder::open`] takes a model file (GGUF) with everything in it: weights, tokenizer, chat
+//! template. [`Encoder::encode_exchanges`] turns prompts with responses into vectors:
+//!
+//! 1. **render** (`template`): an exchange becomes one text, by the model's own chat template or
+//!    plainly;
+//! 2. **tokenise** (`tokenizer`, `input`): as transformers does, BOS exactly once; users' text
+//!    never becomes a control token; over-long texts keep the response and are flagged;
+//! 3. **plan** (`plan`): what several texts have in common at their beginning is computed once,
+//!    batches are packed without padding;
+//! 4. **compute** (`forward`, `attention`): one forward pass for all decoder families, described by
+//!    `family`; layers beyond the asked one are not run;
+//! 5. **keep** (`cache`): vectors are stored by content, so a second run computes nothing.
+//!
+//! A text has the same vector alone, in any batch and behind any shared beginning (to rounding),
+//! and it agrees with transformers' float32 reference on the same weights.
+//!
+//! ```no_run
+//! use std::path::Path;
+//!
+//! use lens_core::{Content, Exchange, Quiet};
+//! use lens_encoder::{Encoder, EncoderOptions};
+//!
+//! # fn main() -> Result<(), lens_encoder::EncoderError> {
+//! let options = EncoderOptions { cache_dir: Some("cache".into()), ..Default::default() };
+//! let encoder = Encoder::open(Path::new("gemma-3-270m-q4_k_m.gguf"), &options)?;
+//! let exchange = Exchange {
+//!     prompt: Content::Text("What is the capital of France?".into()),
+//!     response: Content::Text("Paris.".into()),
+//! };
+//! let encoded = encoder.encode_exchanges(&[exchange], &Quiet)?;
+//! assert_eq!(encoded[0].vector.len(), encoder.identity().dim);
+//! # Ok(())
+//! # }
+//! ```
+
+mod attention;
+mod cache;
+mod encoder;
+mod error;
+mod family;
+mod forward;
+mod gguf;
+mod identity;
+mod input;
+mod kernels;
+mod matmul;
+pub mod models;
+mod options;
+mod plan;
+mod template;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+mod tokenizer;
+mod weights;
+
+pub use encoder::{EncodeStats, Encoded, Encoder, MemoryEstimate};
+pub use error::{EncoderError, Result};
+pub use family::{Activation, DecoderSpec, LayerKind, Rope, SUPPORTED};
+pub use identity::{Difference, EncoderIdentity};
+pub use options::{EncoderOptions, Pooling};
+pub use template::TemplateChoice;

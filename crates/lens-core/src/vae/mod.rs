@@ -97,7 +97,7 @@ impl VaeSettings {
 }
 
 /// The sizes of a VAE, and where its parameters lie in one flat vector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VaeShape {
     /// Width d of an embedding.
     pub dim: usize,

@@ -1,0 +1,268 @@
+//! The command line as it is typed. What it means is decided in [`crate::settings`].
+
+use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// From a small file of human preference pairs to a reward model you can trust, score with and
+/// plug into your trainer.
+#[derive(Debug, Parser)]
+#[command(name = "lens", version, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Settings file (TOML); flags override it. Every flag can live in it, by its long name with
+    /// underscores
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Set any setting by name, such as vae.beta=0.05 or head.hidden=[128]; may be repeated
+    #[arg(long = "set", global = true, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Print the settings in force as TOML, and stop
+    #[arg(long, global = true)]
+    pub show_settings: bool,
+    /// Print results as JSON on standard output
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// No progress on standard error
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// Threads to use; all cores by default
+    #[arg(long, global = true, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Where models and embeddings are kept; $LENS_CACHE or ~/.cache/lens by default
+    #[arg(long, global = true, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// The main job: embed, train, evaluate and save, from a file of preference pairs
+    Run(RunArgs),
+    /// Get a model into the cache
+    Pull(PullArgs),
+    /// Turn texts or pairs into hidden states, stored as safetensors
+    Embed(EmbedArgs),
+    /// Train on stored embeddings, and measure on held-out splits of them
+    Train(TrainArgs),
+    /// Evaluate a reward model on held-out pairs
+    Eval(EvalArgs),
+    /// Score responses with a reward model
+    Score(ScoreArgs),
+    /// Say what a file or folder is: pairs, embeddings, a reward model, a language model
+    Info(InfoArgs),
+}
+
+impl Command {
+    /// The flags of the command that are settings, as a TOML table.
+    pub fn overrides(&self) -> Result<toml::Table, toml::ser::Error> {
+        match self {
+            Command::Run(a) => merged(&[&table(&a.encoder)?, &table(&a.method)?, &table(a)?]),
+            Command::Embed(a) => merged(&[&table(&a.encoder)?, &table(a)?]),
+            Command::Train(a) => merged(&[&table(&a.method)?, &table(a)?]),
+            Command::Eval(a) => merged(&[&table(a)?]),
+            Command::Score(a) => merged(&[&table(a)?]),
+            Command::Pull(_) | Command::Info(_) => Ok(toml::Table::new()),
+        }
+    }
+}
+
+fn table(value: &impl Serialize) -> Result<toml::Table, toml::ser::Error> {
+    toml::Table::try_from(value)
+}
+
+fn merged(tables: &[&toml::Table]) -> Result<toml::Table, toml::ser::Error> {
+    Ok(tables.iter().flat_map(|t| t.iter().map(|(k, v)| (k.clone(), v.clone()))).collect())
+}
+
+/// A switch appears among the settings only when it is given.
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde asks for a reference.
+fn not_given(switch: &bool) -> bool {
+    !switch
+}
+
+/// How texts become embeddings.
+#[derive(Debug, Args, Serialize)]
+pub struct EncoderArgs {
+    /// Language model: a name that `lens pull` knows, or a GGUF file [default: gemma-3-270m]
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// Hidden state by transformers' index: 0 the embedding, -1 the last [default: -1]
+    #[arg(long, allow_negative_numbers = true, value_name = "L")]
+    pub layer: Option<i32>,
+    /// Which tokens: last or mean [default: last]
+    #[arg(long, value_name = "POOLING")]
+    pub pooling: Option<String>,
+    /// How prompt and response become one text: auto, chat, plain, or a Jinja file [default: auto]
+    #[arg(long, value_name = "TEMPLATE")]
+    pub template: Option<String>,
+    /// Longer texts lose the beginning of the prompt [default: 2048]
+    #[arg(long, value_name = "TOKENS")]
+    pub max_length: Option<usize>,
+    /// Whether a BOS token begins each text: auto (as the model says), always, never
+    #[arg(long, value_name = "WHEN")]
+    pub bos: Option<String>,
+    /// Stop at the first malformed row instead of counting it
+    #[arg(long)]
+    #[serde(skip_serializing_if = "not_given")]
+    pub strict: bool,
+}
+
+/// The method's main settings; all others by --set or in the settings file.
+#[derive(Debug, Args, Serialize)]
+pub struct MethodArgs {
+    /// Augmentation factor: training pairs for each real pair, itself included; 1 is none
+    /// [default: 4]
+    #[arg(long, value_name = "F")]
+    pub augment: Option<usize>,
+    /// Seed of everything random [default: 0]
+    #[arg(long, value_name = "S")]
+    pub seed: Option<u64>,
+    /// Which head is saved: auto (the better on the seeds' own folds), none, augmented
+    #[arg(long, value_name = "WHICH")]
+    pub keep: Option<String>,
+}
+
+/// Arguments of `lens run`.
+#[derive(Debug, Args, Serialize)]
+pub struct RunArgs {
+    /// Preference pairs: JSON lines (also .gz, .zst), Parquet or CSV
+    #[serde(skip)]
+    pub pairs: PathBuf,
+    /// Held-out pairs to evaluate on; a fifth of the prompts by default
+    #[arg(long, value_name = "FILE")]
+    pub eval: Option<PathBuf>,
+    /// Share of the prompts to hold out where --eval is not given [default: 0.2]
+    #[arg(long, value_name = "SHARE")]
+    pub holdout: Option<f64>,
+    /// How texts become embeddings.
+    #[command(flatten)]
+    #[serde(skip)]
+    pub encoder: EncoderArgs,
+    /// The method.
+    #[command(flatten)]
+    #[serde(skip)]
+    pub method: MethodArgs,
+    /// Folder for the reward model [default: reward-model]
+    #[arg(long, short, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// Replace a reward model that stands in the output folder
+    #[arg(long)]
+    #[serde(skip_serializing_if = "not_given")]
+    pub overwrite: bool,
+}
+
+/// Arguments of `lens pull`.
+#[derive(Debug, Args)]
+pub struct PullArgs {
+    /// A model's name; without one, the known models are listed
+    pub model: Option<String>,
+}
+
+/// Arguments of `lens embed`.
+#[derive(Debug, Args, Serialize)]
+pub struct EmbedArgs {
+    /// Rows of pairs, of prompt and response(s), or of text
+    #[serde(skip)]
+    pub file: PathBuf,
+    /// The safetensors file to write
+    #[arg(long, short, value_name = "FILE")]
+    #[serde(skip)]
+    pub output: PathBuf,
+    /// How texts become embeddings.
+    #[command(flatten)]
+    #[serde(skip)]
+    pub encoder: EncoderArgs,
+}
+
+/// Arguments of `lens train`.
+#[derive(Debug, Args, Serialize)]
+pub struct TrainArgs {
+    /// A safetensors file with both sides, or two .npy files: chosen, then rejected
+    #[arg(required = true, num_args = 1..=2)]
+    #[serde(skip)]
+    pub arrays: Vec<PathBuf>,
+    /// Name of the chosen embeddings, [n, d] [default: chosen]
+    #[arg(long, value_name = "KEY")]
+    pub chosen_key: Option<String>,
+    /// Name of the rejected embeddings, [n, d] [default: rejected]
+    #[arg(long, value_name = "KEY")]
+    pub rejected_key: Option<String>,
+    /// Pairs to train on in each split; the rest is held out [default: four fifths]
+    #[arg(long, value_name = "N")]
+    pub seed_pairs: Option<usize>,
+    /// Random splits to measure on [default: 5]
+    #[arg(long, value_name = "S")]
+    pub splits: Option<usize>,
+    /// The method.
+    #[command(flatten)]
+    #[serde(skip)]
+    pub method: MethodArgs,
+    /// Also train on all pairs, and save the reward model here
+    #[arg(long, short, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// Replace a reward model that stands in the output folder
+    #[arg(long)]
+    #[serde(skip_serializing_if = "not_given")]
+    pub overwrite: bool,
+}
+
+/// Arguments of `lens eval`.
+#[derive(Debug, Args, Serialize)]
+pub struct EvalArgs {
+    /// A reward model's folder
+    #[serde(skip)]
+    pub bundle: PathBuf,
+    /// Files of held-out pairs, or safetensors files of embedded pairs
+    #[arg(required = true)]
+    #[serde(skip)]
+    pub data: Vec<PathBuf>,
+    /// The language model, where it is not the one that the bundle names
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// Name of the chosen embeddings in safetensors files [default: chosen]
+    #[arg(long, value_name = "KEY")]
+    pub chosen_key: Option<String>,
+    /// Name of the rejected embeddings in safetensors files [default: rejected]
+    #[arg(long, value_name = "KEY")]
+    pub rejected_key: Option<String>,
+    /// Stop at the first malformed row instead of counting it
+    #[arg(long)]
+    #[serde(skip_serializing_if = "not_given")]
+    pub strict: bool,
+}
+
+/// Arguments of `lens score`.
+#[derive(Debug, Args, Serialize)]
+pub struct ScoreArgs {
+    /// A reward model's folder
+    #[serde(skip)]
+    pub bundle: PathBuf,
+    /// Rows of prompt and response(s), of pairs or of text; or a safetensors file with --key
+    #[serde(skip)]
+    pub file: PathBuf,
+    /// The language model, where it is not the one that the bundle names
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// Name of the embeddings to score in a safetensors file
+    #[arg(long, value_name = "KEY")]
+    #[serde(skip)]
+    pub key: Option<String>,
+    /// Rewards in standard deviations from the mean of the training responses
+    #[arg(long)]
+    #[serde(skip_serializing_if = "not_given")]
+    pub normalise: bool,
+    /// Stop at the first malformed row instead of answering it with an error line
+    #[arg(long)]
+    #[serde(skip_serializing_if = "not_given")]
+    pub strict: bool,
+}
+
+/// Arguments of `lens info`.
+#[derive(Debug, Args)]
+pub struct InfoArgs {
+    /// A file or folder
+    pub path: PathBuf,
+}

@@ -1,0 +1,151 @@
+//! `lens embed`: texts or pairs to hidden states, stored as safetensors.
+
+use crate::args::EmbedArgs;
+use crate::embedding::{encoder_record, note_truncated, open_encoder, prompt_numbers};
+use crate::error::CliError;
+use crate::output;
+use crate::progress::Reporter;
+use crate::settings::Settings;
+use lens_core::{Content, Exchange, Progress};
+use lens_data::{Array2, ReadOptions, Row, ScoreRow, read_exchanges, write_safetensors};
+use lens_encoder::{Encoded, Encoder};
+use serde_json::json;
+use std::collections::BTreeMap;
+
+/// Key of the line numbers, one for each embedding.
+pub const ROW_KEY: &str = "row";
+/// Key of the prompt numbers of pairs: equal prompts have equal numbers.
+pub const PROMPT_KEY: &str = "prompt";
+/// Metadata key of what made the embeddings.
+pub const ENCODER_KEY: &str = "encoder";
+
+/// Runs the command.
+pub fn run(args: &EmbedArgs, settings: &Settings, reporter: &Reporter) -> Result<(), CliError> {
+    let start = std::time::Instant::now();
+    let options = ReadOptions { strict: settings.strict, ..ReadOptions::default() };
+    let set = read_exchanges(&args.file, &options)?;
+    for row in &set.malformed {
+        reporter.note(&format!("left out: {row}"));
+    }
+    let encoder = open_encoder(settings, reporter)?;
+    let arrays = embed(&set.rows, &encoder, reporter)?;
+    note_truncated(&arrays.encoded, encoder.identity().max_length, reporter);
+    let tensors: Vec<(&str, &Array2)> = arrays.tensors.iter().map(|(n, a)| (*n, a)).collect();
+    let mut integers: Vec<(&str, &[i64])> = vec![(ROW_KEY, &arrays.rows)];
+    if !arrays.prompts.is_empty() {
+        integers.push((PROMPT_KEY, &arrays.prompts));
+    }
+    let record = encoder_record(&encoder, &settings.encoder()?, &settings.model)?;
+    let record = serde_json::to_string(&record).map_err(std::io::Error::from)?;
+    let metadata = BTreeMap::from([
+        (ENCODER_KEY.to_owned(), record),
+        ("lens_version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+    ]);
+    write_safetensors(&args.output, &tensors, &integers, &metadata)?;
+
+    let stats = encoder.stats();
+    let shapes: serde_json::Map<String, serde_json::Value> =
+        tensors.iter().map(|(n, a)| ((*n).to_owned(), json!(a.shape()))).collect();
+    let seconds = start.elapsed().as_secs_f64();
+    if settings.json {
+        return output::json(&json!({
+            "read": set.read, "embedded": set.rows.len(), "malformed": set.malformed.len(),
+            "tensors": shapes, "output": args.output, "seconds": seconds,
+            "tokens": stats.tokens, "computed": stats.computed,
+        }));
+    }
+    let tensors: Vec<String> =
+        tensors.iter().map(|(n, a)| format!("{n} [{}, {}]", a.rows, a.dim)).collect();
+    output::line(&output::aligned(&[
+        ("rows".into(), format!("{} read, {} malformed", set.read, set.malformed.len())),
+        ("tensors".into(), tensors.join(", ")),
+        (
+            "tokens".into(),
+            format!(
+                "{}, of which computed {} in {seconds:.1} s",
+                output::thousands(stats.tokens),
+                output::thousands(stats.computed)
+            ),
+        ),
+        ("file".into(), args.output.display().to_string()),
+    ]))
+}
+
+/// What goes into the file.
+struct Arrays {
+    tensors: Vec<(&'static str, Array2)>,
+    rows: Vec<i64>,
+    prompts: Vec<i64>,
+    encoded: Vec<Encoded>,
+}
+
+fn embed(
+    rows: &[Row<ScoreRow>],
+    encoder: &Encoder,
+    progress: &dyn Progress,
+) -> Result<Arrays, CliError> {
+    let (mut texts, mut first, mut second) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut lines, mut prompts): (Vec<i64>, Vec<&Content>) = (Vec::new(), Vec::new());
+    let mut key = None;
+    for row in rows {
+        let line = row.line.cast_signed();
+        let kind = match &row.value {
+            ScoreRow::Text(text) => {
+                lines.push(line);
+                texts.push(text.clone());
+                "text"
+            }
+            ScoreRow::Single(exchange) => {
+                lines.push(line);
+                prompts.push(&exchange.prompt);
+                first.push(exchange.clone());
+                "response"
+            }
+            ScoreRow::Candidates { prompt, responses } => {
+                for response in responses {
+                    lines.push(line);
+                    prompts.push(prompt);
+                    first.push(Exchange { prompt: prompt.clone(), response: response.clone() });
+                }
+                "responses"
+            }
+            ScoreRow::Pair(pair) => {
+                lines.push(line);
+                prompts.push(&pair.prompt);
+                first.push(pair.chosen_exchange());
+                second.push(pair.rejected_exchange());
+                "chosen"
+            }
+        };
+        match key {
+            None => key = Some((kind, row.line)),
+            Some((known, line)) if known != kind => {
+                return Err(CliError::Refused(format!(
+                    "line {line} is a row with `{known}`, line {} one with `{kind}`: rows of one \
+                     kind go into one file",
+                    row.line
+                )));
+            }
+            Some(_) => {}
+        }
+    }
+    let key = key.map_or("text", |(k, _)| k);
+    let n = first.len();
+    let encoded = if key == "text" {
+        encoder.encode_texts(&texts, progress)?
+    } else {
+        first.extend(second);
+        encoder.encode_exchanges(&first, progress)?
+    };
+    let array = |part: &[Encoded]| -> Result<Array2, CliError> {
+        let data = part.iter().flat_map(|e| e.vector.iter().copied()).collect();
+        Ok(Array2::new(part.len(), encoder.dim(), data)?)
+    };
+    let tensors = match key {
+        "text" => vec![("text", array(&encoded)?)],
+        "chosen" => vec![("chosen", array(&encoded[..n])?), ("rejected", array(&encoded[n..])?)],
+        other => vec![(other, array(&encoded)?)],
+    };
+    let prompts = prompt_numbers(prompts.into_iter()).into_iter().map(i64::from).collect();
+    Ok(Arrays { tensors, rows: lines, prompts, encoded })
+}

@@ -1,0 +1,182 @@
+//! `lens info`: what a file or folder is.
+
+use crate::args::InfoArgs;
+use crate::error::CliError;
+use crate::evaluation::longer_baseline;
+use crate::output::{self, percent, thousands};
+use crate::progress::Reporter;
+use crate::settings::Settings;
+use lens_data::bundle::{Bundle, MANIFEST};
+use lens_data::{ArrayFile, ReadOptions, read_exchanges, read_pairs, vet};
+use lens_encoder::{Encoder, EncoderOptions};
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// Lines named for each reason; --json has them all.
+const NAMED: usize = 12;
+
+/// Runs the command.
+pub fn run(args: &InfoArgs, settings: &Settings, _reporter: &Reporter) -> Result<(), CliError> {
+    let path = &args.path;
+    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+    let (kind, rows, value) = match extension {
+        _ if path.is_dir() => bundle(path)?,
+        "gguf" => model(path, settings)?,
+        "safetensors" | "npy" => arrays(path)?,
+        _ => pairs(path)?,
+    };
+    if settings.json {
+        let mut value = value;
+        value["kind"] = kind.into();
+        return output::json(&value);
+    }
+    output::line(&format!("{}: {kind}\n{}", path.display(), output::aligned(&rows)))
+}
+
+type Described = (&'static str, Vec<(String, String)>, Value);
+
+fn bundle(path: &Path) -> Result<Described, CliError> {
+    if !Bundle::is_at(path) {
+        let path = path.join(MANIFEST);
+        return Err(lens_data::Error::NotFound { path }.into());
+    }
+    let manifest = Bundle::read(path)?.manifest;
+    let value = json!({"manifest": manifest});
+    let heldout = &manifest.figures["heldout"];
+    let mut rows = vec![
+        ("written by".to_owned(), format!("lens {}", manifest.lens_version)),
+        (
+            "trained on".to_owned(),
+            format!("{} pairs of {}", manifest.data.used, manifest.data.file),
+        ),
+        ("fingerprint".to_owned(), manifest.data.fingerprint.clone()),
+        (
+            "head".to_owned(),
+            format!(
+                "{:?}, {} members, widths {:?}, on embeddings of width {}",
+                manifest.kept, manifest.head.members, manifest.head.hidden, manifest.head.dim
+            ),
+        ),
+        (
+            "rewards".to_owned(),
+            format!(
+                "mean {:.4}, standard deviation {:.4}",
+                manifest.reward_mean, manifest.reward_deviation
+            ),
+        ),
+    ];
+    for (key, label) in [("none", "held out, without"), ("augmented", "held out, augmented")] {
+        if let Some(accuracy) = heldout[key]["accuracy"].as_f64() {
+            rows.push((label.to_owned(), percent(accuracy)));
+        }
+    }
+    if let Some(encoder) = &manifest.encoder {
+        rows.push(("encoder".to_owned(), encoder.model.clone()));
+        if let Value::Object(identity) = &encoder.identity {
+            let fields = identity.iter().map(|(k, v)| {
+                let text = v.as_str().map_or_else(|| v.to_string(), str::to_owned);
+                (format!("  {k}"), text)
+            });
+            rows.extend(fields);
+        }
+    } else {
+        rows.push(("encoder".to_owned(), "none: trained on arrays, scores arrays".to_owned()));
+    }
+    Ok(("reward model", rows, value))
+}
+
+fn model(path: &Path, settings: &Settings) -> Result<Described, CliError> {
+    let cache_dir = Some(settings.cache_dir()?.join("embeddings"));
+    let options = EncoderOptions { cache_dir, ..EncoderOptions::default() };
+    let encoder = Encoder::open(path, &options)?;
+    let id = encoder.identity();
+    let memory = encoder.memory_estimate();
+    let megabytes = |bytes: u64| format!("{} MB", thousands(bytes / 1_000_000));
+    let rows = vec![
+        ("architecture".to_owned(), id.architecture.clone()),
+        ("layers".to_owned(), id.layers.to_string()),
+        ("width".to_owned(), id.dim.to_string()),
+        ("context".to_owned(), format!("{} tokens", thousands(encoder.spec().context as u64))),
+        ("template".to_owned(), id.template.clone()),
+        ("BOS".to_owned(), if id.add_bos { "yes" } else { "no" }.to_owned()),
+        (
+            "memory".to_owned(),
+            format!(
+                "{} weights, {} for a batch, {} mapped",
+                megabytes(memory.weights),
+                megabytes(memory.workspace),
+                megabytes(memory.mapped)
+            ),
+        ),
+        ("SHA-256".to_owned(), id.model_sha256.clone()),
+    ];
+    let value = json!({"identity": id, "context": encoder.spec().context,
+        "memory": {"weights": memory.weights, "workspace": memory.workspace,
+            "mapped": memory.mapped}});
+    Ok(("language model", rows, value))
+}
+
+fn arrays(path: &Path) -> Result<Described, CliError> {
+    let file = ArrayFile::open(path)?;
+    let (mut rows, mut shapes) = (Vec::new(), serde_json::Map::new());
+    let keys = file.keys();
+    for key in &keys {
+        let shape = file.shape(Some(key))?;
+        rows.push((key.clone(), format!("{shape:?}")));
+        shapes.insert(key.clone(), json!(shape));
+    }
+    if keys.is_empty() {
+        let shape = file.shape(None)?;
+        rows.push(("array".to_owned(), format!("{shape:?}")));
+        shapes.insert(String::new(), json!(shape));
+    }
+    let metadata = file.metadata();
+    rows.extend(metadata.iter().map(|(k, v)| (format!("metadata {k}"), v.clone())));
+    Ok(("arrays", rows, json!({"arrays": shapes, "metadata": metadata})))
+}
+
+fn pairs(path: &Path) -> Result<Described, CliError> {
+    let options = ReadOptions::default();
+    let data = match read_pairs(path, &options) {
+        Ok(data) => data,
+        // Not pairs: perhaps rows to score or embed.
+        Err(pairs_error) => {
+            let Ok(set) = read_exchanges(path, &options) else { return Err(pairs_error.into()) };
+            let rows = vec![
+                (
+                    "format".to_owned(),
+                    format!("{:?}, {:?} compression", set.format, set.compression),
+                ),
+                ("rows".to_owned(), format!("{}, {} malformed", set.read, set.malformed.len())),
+            ];
+            let value = json!({"read": set.read, "malformed": set.malformed.len()});
+            return Ok(("rows to score or embed", rows, value));
+        }
+    };
+    let format = format!("{:?}, {:?} compression", data.format, data.compression);
+    let shapes: Vec<String> = data.shapes.iter().map(|(s, n)| format!("{n} {s:?}")).collect();
+    let vetted = vet(data);
+    let longer = longer_baseline(vetted.used.iter().map(|r| &r.value));
+    let mut rows = vec![
+        ("format".to_owned(), format.clone()),
+        ("shapes".to_owned(), shapes.join(", ")),
+        ("pairs".to_owned(), format!("{} read, {} usable", vetted.report.read, vetted.used.len())),
+    ];
+    for (reason, lines) in &vetted.report.left_out {
+        rows.push((format!("  {reason}"), lines.len().to_string()));
+        for line in lines.iter().take(NAMED) {
+            rows.push((format!("    line {}", line.line), line.detail.clone()));
+        }
+        if lines.len() > NAMED {
+            let more = lines.len() - NAMED;
+            rows.push(("    ..".to_owned(), format!("and {more} more (all with --json)")));
+        }
+    }
+    if let Some(longer) = longer {
+        rows.push(("longer answer wins".to_owned(), percent(longer)));
+    }
+    rows.push(("fingerprint".to_owned(), vetted.fingerprint()));
+    let value = json!({"format": format, "shapes": shapes, "pairs": vetted.report,
+        "longer_wins": longer, "fingerprint": vetted.fingerprint()});
+    Ok(("preference pairs", rows, value))
+}

@@ -1,0 +1,9 @@
+//! The commands, one file each.
+
+pub mod embed;
+pub mod eval;
+pub mod info;
+pub mod pull;
+pub mod run;
+pub mod score;
+pub mod train;

@@ -1,0 +1,503 @@
+//! `lens run`: the main job, from a file of preference pairs to a saved reward model.
+
+use crate::args::RunArgs;
+use crate::commands::train::file_name;
+use crate::embedding::{
+    StageTime, embed_vetted, encode_pairs, encoder_record, note_truncated, open_encoder,
+};
+use crate::error::CliError;
+use crate::evaluation::{Accuracy, PairRewards, longer_baseline, shown_difference};
+use crate::output::{self, percent, thousands};
+use crate::progress::Reporter;
+use crate::settings::{Keep, Settings};
+use lens_core::head::train::{HeadEpoch, assign_folds};
+use lens_core::metrics::Estimate;
+use lens_core::{EmbeddedPairs, Outcome, PreferencePair, Progress, Threads, fit};
+use lens_data::bundle::{
+    Bundle, DataRecord, EncoderRecord, Kept, Manifest, REPORT, VERSION, check_target,
+};
+use lens_data::{Dataset, ReadOptions, Reason, Row, Vetted, read_pairs, shared_prompts, vet};
+use lens_encoder::Encoder;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Runs the command.
+pub fn run(args: &RunArgs, settings: &Settings, reporter: &Reporter) -> Result<(), CliError> {
+    let output = settings.output.clone().unwrap_or_else(|| PathBuf::from("reward-model"));
+    check_target(&output, settings.overwrite)?;
+    let (mut train, mut heldout) = read(&args.pairs, settings, reporter)?;
+    let encoder = open_encoder(settings, reporter)?;
+
+    let mut stages = Vec::new();
+    let (train_pairs, heldout_pairs) =
+        embed(&encoder, &mut train, &mut heldout, &mut stages, reporter)?;
+    if train_pairs.is_empty() {
+        return Err(nothing_left(&args.pairs, &train));
+    }
+    let outcome = fit(&train_pairs, &settings.method(), Threads::available(), reporter)?;
+    stages.push(stage("train head", outcome.none.seconds));
+    if let Some(a) = &outcome.augmented {
+        stages.push(stage("train vae", a.vae_seconds));
+        stages.push(stage("synthesise", a.synthesis_seconds));
+        stages.push(stage("train augmented head", a.fitted.seconds));
+    }
+    let start = Instant::now();
+    let figures = Heldout::measure(&outcome, &heldout_pairs, &heldout.used, settings.seed)?;
+    stages.push(stage("evaluate", start.elapsed().as_secs_f64()));
+
+    let start = Instant::now();
+    let sources = Sources {
+        encoder: Some(encoder_record(&encoder, &settings.encoder()?, &settings.model)?),
+        data: data_record(&args.pairs, &train),
+        figures: json!({"heldout": figures.json(), "heldout_file": settings.eval.as_deref()
+            .map(file_name), "heldout_fingerprint": heldout.fingerprint()}),
+        lines: rows(&train, &heldout, &figures, settings),
+        left_out: [("training", &train), ("held-out", &heldout)].map(listed).concat(),
+    };
+    let (kept, advice) = save(&output, settings, outcome, sources)?;
+    stages.push(stage("save", start.elapsed().as_secs_f64()));
+    print(settings, &train, &heldout, &figures, &stages, &output, kept, &advice)
+}
+
+fn stage(name: &'static str, seconds: f64) -> StageTime {
+    StageTime { name, seconds, tokens: None, computed: None }
+}
+
+fn nothing_left(path: &Path, vetted: &Vetted) -> CliError {
+    CliError::NothingLeft { path: path.to_owned(), left_out: left_out(vetted) }
+}
+
+/// Training and held-out pairs, vetted, without a prompt in common.
+fn read(
+    path: &Path,
+    settings: &Settings,
+    reporter: &Reporter,
+) -> Result<(Vetted, Vetted), CliError> {
+    let options = ReadOptions { strict: settings.strict, ..ReadOptions::default() };
+    let load = |path: &Path| -> Result<Dataset, CliError> {
+        let data = read_pairs(path, &options)?;
+        for row in data.malformed.iter().take(3) {
+            reporter.note(&format!("left out: {row}"));
+        }
+        if data.malformed.len() > 3 {
+            let more = data.malformed.len() - 3;
+            reporter.note(&format!("left out: {more} more malformed rows (see the report)"));
+        }
+        Ok(data)
+    };
+    let mut train = vet(load(path)?);
+    let heldout = match &settings.eval {
+        Some(file) => {
+            let heldout = vet(load(file)?);
+            if heldout.used.is_empty() {
+                return Err(nothing_left(file, &heldout));
+            }
+            let shared = shared_prompts(&train.used, &heldout.used);
+            train.leave_out(Reason::Overlap, shared);
+            heldout
+        }
+        None => {
+            let (rest, heldout) = hold_out(train, settings);
+            train = rest;
+            let n = heldout.used.len();
+            reporter.note(&format!(
+                "no --eval given: {n} of the pairs ({} of the prompts) are held out",
+                percent(settings.holdout)
+            ));
+            heldout
+        }
+    };
+    if train.used.is_empty() {
+        return Err(nothing_left(path, &train));
+    }
+    Ok((train, heldout))
+}
+
+/// Moves a share of the prompts to a held-out set. The report of both together is that of the file.
+fn hold_out(mut all: Vetted, settings: &Settings) -> (Vetted, Vetted) {
+    let mut heldout = all.clone();
+    heldout.report.left_out.clear();
+    let folds = (1.0 / settings.holdout).round();
+    let prompts = crate::embedding::prompt_numbers(all.used.iter().map(|r| &r.value.prompt));
+    let fold = if folds.is_finite() && folds >= 2.0 {
+        assign_folds(&prompts, folds as usize, settings.seed ^ 0x5eed)
+    } else {
+        vec![1; prompts.len()]
+    };
+    let mut of = fold.iter();
+    heldout.used.retain(|_| of.next() == Some(&0));
+    let mut of = fold.iter();
+    all.used.retain(|_| of.next() != Some(&0));
+    all.report.read -= heldout.used.len();
+    all.report.used = all.used.len();
+    heldout.report.read = heldout.used.len();
+    heldout.report.used = heldout.used.len();
+    (all, heldout)
+}
+
+/// Embeds both sets in one go, so that their texts share batches.
+fn embed(
+    encoder: &Encoder,
+    train: &mut Vetted,
+    heldout: &mut Vetted,
+    stages: &mut Vec<StageTime>,
+    reporter: &Reporter,
+) -> Result<(EmbeddedPairs, EmbeddedPairs), CliError> {
+    let start = Instant::now();
+    let (n, m) = (train.used.len(), heldout.used.len());
+    let pairs: Vec<&PreferencePair> =
+        train.used.iter().chain(&heldout.used).map(|r: &Row<PreferencePair>| &r.value).collect();
+    let encoded = encode_pairs(encoder, &pairs, reporter)?;
+    note_truncated(&encoded, encoder.identity().max_length, reporter);
+    let all = n + m;
+    let part =
+        |from: usize, to: usize| [&encoded[from..to], &encoded[all + from..all + to]].concat();
+    let train_pairs = embed_vetted(train, &part(0, n), encoder.dim())?;
+    let heldout_pairs = embed_vetted(heldout, &part(n, all), encoder.dim())?;
+    let stats = encoder.stats();
+    stages.push(StageTime {
+        name: "embed",
+        seconds: start.elapsed().as_secs_f64(),
+        tokens: Some(stats.tokens),
+        computed: Some(stats.computed),
+    });
+    Ok((train_pairs, heldout_pairs))
+}
+
+/// What the held-out pairs say; all `None` where there is none.
+struct Heldout {
+    none: Option<(Accuracy, f64)>,
+    augmented: Option<(Accuracy, f64)>,
+    difference: Option<Estimate>,
+    longer_wins: Option<f64>,
+    pairs: usize,
+}
+
+impl Heldout {
+    fn measure(
+        outcome: &Outcome,
+        pairs: &EmbeddedPairs,
+        rows: &[Row<PreferencePair>],
+        seed: u64,
+    ) -> Result<Self, CliError> {
+        let none = PairRewards::of(&outcome.none.model, pairs)?;
+        let augmented = match &outcome.augmented {
+            Some(a) => Some(PairRewards::of(&a.fitted.model, pairs)?),
+            None => None,
+        };
+        Ok(Heldout {
+            none: none.figures(&pairs.prompts, seed),
+            augmented: augmented.as_ref().and_then(|a| a.figures(&pairs.prompts, seed)),
+            difference: augmented.and_then(|a| a.minus(&none, &pairs.prompts, seed)),
+            longer_wins: longer_baseline(rows.iter().map(|r| &r.value)),
+            pairs: pairs.len(),
+        })
+    }
+
+    fn json(&self) -> Value {
+        let part = |p: &Option<(Accuracy, f64)>| {
+            p.map(|(a, loss)| json!({"accuracy": a.accuracy, "ci95": a.ci95, "log_loss": loss}))
+        };
+        json!({
+            "none": part(&self.none),
+            "augmented": part(&self.augmented),
+            "difference": self.difference,
+            "longer_wins": self.longer_wins,
+            "pairs": self.pairs,
+        })
+    }
+}
+
+/// `3 duplicate, 1 malformed`, or `none`.
+fn left_out(vetted: &Vetted) -> String {
+    let parts: Vec<String> = vetted
+        .report
+        .left_out
+        .iter()
+        .map(|(reason, rows)| format!("{} {reason}", rows.len()))
+        .collect();
+    if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }
+}
+
+/// Every row left out, a line each, as Markdown.
+fn listed((name, vetted): (&str, &Vetted)) -> String {
+    let mut text = String::new();
+    for (reason, rows) in &vetted.report.left_out {
+        text.push_str(&format!(
+            "\n### Left out of the {name} pairs: {reason} ({})\n\n",
+            rows.len()
+        ));
+        for row in rows {
+            text.push_str(
+                format!("- line {}: {}", row.line, row.detail).trim_end_matches([':', ' ']),
+            );
+            text.push('\n');
+        }
+    }
+    text
+}
+
+fn data_record(path: &Path, vetted: &Vetted) -> DataRecord {
+    DataRecord {
+        file: file_name(path),
+        fingerprint: vetted.fingerprint(),
+        read: vetted.report.read,
+        used: vetted.report.used,
+        left_out: counts(vetted),
+    }
+}
+
+fn counts(vetted: &Vetted) -> std::collections::BTreeMap<String, usize> {
+    vetted.report.left_out.iter().map(|(r, rows)| (r.as_str().to_owned(), rows.len())).collect()
+}
+
+/// The result table, less what the clock decides.
+fn rows(
+    train: &Vetted,
+    heldout: &Vetted,
+    figures: &Heldout,
+    settings: &Settings,
+) -> Vec<(String, String)> {
+    let set = |v: &Vetted| {
+        let (read, used) = (v.report.read, v.report.used);
+        format!("{read} read, {used} used, left out: {}", left_out(v))
+    };
+    let mut rows = vec![
+        ("training pairs".to_owned(), set(train)),
+        ("held-out pairs".to_owned(), set(heldout)),
+    ];
+    match (&figures.none, figures.longer_wins) {
+        (Some((none, _)), longer) => {
+            rows.push(("without augmentation".to_owned(), none.shown()));
+            if let (Some((with, _)), Some(d)) = (&figures.augmented, &figures.difference) {
+                let label = format!("with {}x augmentation", settings.augment);
+                rows.push((label, format!("{}, same head", with.shown())));
+                rows.push(("difference".to_owned(), shown_difference(d)));
+            }
+            if let Some(longer) = longer {
+                rows.push(("longer answer wins".to_owned(), percent(longer)));
+            }
+        }
+        (None, _) => rows.push(("accuracy".to_owned(), "not measured: no held-out pairs".into())),
+    }
+    rows
+}
+
+#[allow(clippy::too_many_arguments)] // Everything that a run found out.
+fn print(
+    settings: &Settings,
+    train: &Vetted,
+    heldout: &Vetted,
+    figures: &Heldout,
+    stages: &[StageTime],
+    output: &Path,
+    kept: Kept,
+    advice: &str,
+) -> Result<(), CliError> {
+    if settings.json {
+        return output::json(&json!({
+            "pairs": train.report,
+            "heldout_pairs": heldout.report,
+            "heldout": figures.json(),
+            "factor": settings.augment,
+            "kept": kept,
+            "stages": stages,
+            "bundle": output,
+            "report": output.join(REPORT),
+        }));
+    }
+    let mut lines = rows(train, heldout, figures, settings);
+    lines.push(("saved head".to_owned(), advice.to_owned()));
+    let time: Vec<String> = stages.iter().filter(|s| s.seconds >= 0.05).map(shown_stage).collect();
+    lines.push(("time".to_owned(), time.join(", ")));
+    lines.push(("reward model".to_owned(), output.display().to_string()));
+    lines.push(("report".to_owned(), output.join(REPORT).display().to_string()));
+    output::line(&output::aligned(&lines))
+}
+
+fn shown_stage(stage: &StageTime) -> String {
+    let StageTime { name, seconds, tokens, computed } = stage;
+    match (tokens, computed) {
+        (Some(tokens), Some(computed)) => format!(
+            "{name} {seconds:.1} s ({} tokens, {} computed, {} tokens/s)",
+            thousands(*tokens),
+            thousands(*computed),
+            thousands((*tokens as f64 / seconds.max(1e-9)) as u64)
+        ),
+        _ => format!("{name} {seconds:.1} s"),
+    }
+}
+
+/// What a bundle says about where it comes from.
+pub struct Sources {
+    /// What made the embeddings.
+    pub encoder: Option<EncoderRecord>,
+    /// The pairs.
+    pub data: DataRecord,
+    /// What was measured.
+    pub figures: Value,
+    /// The result table.
+    pub lines: Vec<(String, String)>,
+    /// Every row left out, with its line and reason, as Markdown.
+    pub left_out: String,
+}
+
+/// Chooses a head, writes the bundle, and says which head it is and why.
+pub fn save(
+    output: &Path,
+    settings: &Settings,
+    outcome: Outcome,
+    sources: Sources,
+) -> Result<(Kept, String), CliError> {
+    let folds = |o: &Outcome| {
+        let none = o.none.report.fold_log_loss;
+        o.augmented.as_ref().map(|a| (none, a.fitted.report.fold_log_loss))
+    };
+    let (kept, advice) = match (settings.keep, folds(&outcome)) {
+        (Keep::None, _) => (Kept::None, "without augmentation, as asked".to_owned()),
+        (_, None) => (Kept::None, "without augmentation".to_owned()),
+        (Keep::Augmented, Some(_)) => (Kept::Augmented, "augmented, as asked".to_owned()),
+        (Keep::Auto, Some((none, with))) => {
+            let kept = if outcome.augmentation_wins() { Kept::Augmented } else { Kept::None };
+            let why = format!("log-loss on the seeds' own folds {with:.4} with, {none:.4} without");
+            let advice = match kept {
+                Kept::Augmented => format!("augmented ({why})"),
+                Kept::None => format!("without augmentation, which does not help here ({why})"),
+            };
+            (kept, advice)
+        }
+    };
+    let mut curves = Vec::new();
+    let head = |stage: &str, epochs: &[HeadEpoch], curves: &mut Vec<Value>| {
+        curves.extend(epochs.iter().map(|e| json!({"stage": stage, "values": e})));
+    };
+    head("head", &outcome.none.report.epochs, &mut curves);
+    if let Some(a) = &outcome.augmented {
+        let epochs = a.vae_report.epochs.iter();
+        curves.extend(epochs.map(|e| json!({"stage": "vae", "values": e})));
+        head("augmented head", &a.fitted.report.epochs, &mut curves);
+    }
+    let folds = |r: &lens_core::head::train::HeadReport| {
+        json!({"log_loss": r.fold_log_loss, "accuracy": r.fold_accuracy,
+            "kept_epoch": r.kept_epoch, "parameters": r.parameters})
+    };
+    let mut figures = sources.figures;
+    figures["folds"] = json!({"none": folds(&outcome.none.report)});
+    if let Some(a) = &outcome.augmented {
+        figures["folds"]["augmented"] = folds(&a.fitted.report);
+        figures["vae"] = json!({"parameters": a.vae_report.parameters,
+            "latents_used": a.vae_report.latents_used, "mean_abs_mu": a.vae_report.mean_abs_mu,
+            "unexplained": a.vae_report.unexplained, "last_epoch": a.vae_report.epochs.last()});
+        figures["order"] = json!(a.order);
+    }
+    let mut report = report(&sources.lines, &advice, &outcome, settings, &sources.data)?;
+    report.push_str(&sources.left_out);
+    let (model, vae) = match (kept, outcome.augmented) {
+        (Kept::Augmented, Some(a)) => (a.fitted.model, Some(a.vae)),
+        (_, augmented) => (outcome.none.model, augmented.map(|a| a.vae)),
+    };
+    let manifest = Manifest {
+        format: Manifest::format(),
+        version: VERSION,
+        lens_version: env!("CARGO_PKG_VERSION").to_owned(),
+        encoder: sources.encoder,
+        data: sources.data,
+        method: settings.method(),
+        kept,
+        head: model.head.shape().clone(),
+        vae: vae.as_ref().map(lens_core::vae::Vae::shape),
+        reward_mean: model.reward_mean,
+        reward_deviation: model.reward_deviation,
+        figures,
+    };
+    Bundle { manifest, model, vae, curves, report }.write(output, settings.overwrite)?;
+    Ok((kept, advice))
+}
+
+/// The report: what was measured, and every setting needed to measure it again.
+fn report(
+    lines: &[(String, String)],
+    advice: &str,
+    outcome: &Outcome,
+    settings: &Settings,
+    data: &DataRecord,
+) -> Result<String, CliError> {
+    let mut text = format!("# Reward model from {}\n\n| | |\n|---|---|\n", data.file);
+    let mut row = |label: &str, value: &str| text.push_str(&format!("| {label} | {value} |\n"));
+    for (label, value) in lines {
+        row(label, value);
+    }
+    row("saved head", advice);
+    row("on the seeds' own folds, without", &percent(outcome.none.report.fold_accuracy));
+    if let Some(a) = &outcome.augmented {
+        row("on the seeds' own folds, augmented", &percent(a.fitted.report.fold_accuracy));
+        let v = &a.vae_report;
+        row(
+            "VAE",
+            &format!(
+                "{} parameters, {} of {} latents used, {} of the variance unexplained",
+                thousands(v.parameters as u64),
+                v.latents_used,
+                settings.vae.latent,
+                percent(v.unexplained)
+            ),
+        );
+        let o = &a.order;
+        row(
+            "order kept, by a head trained on other folds",
+            &format!(
+                "{} of synthetic pairs, {} of seed pairs",
+                percent(o.synthetic_kept),
+                percent(o.seeds_kept)
+            ),
+        );
+        row(
+            "reward drift of synthetic responses",
+            &format!(
+                "mean {:.3}, 95% quantile {:.3}; median seed margin {:.3}",
+                o.drift_mean, o.drift_p95, o.seed_margin_median
+            ),
+        );
+    }
+    row("data fingerprint", &data.fingerprint);
+    text.push_str("\nIntervals are 95% bootstrap intervals over prompts; ties count one half.\n");
+    text.push_str(&format!(
+        "\n## Settings\n\n```toml\n{}```\n",
+        Settings { output: None, cache: None, threads: None, eval: None, ..settings.clone() }
+            .to_toml()?
+    ));
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use lens_core::Content;
+    use lens_data::VetReport;
+
+    #[test]
+    fn holding_out_splits_by_prompt_and_loses_nothing() {
+        let row = |i: u64| Row {
+            line: i + 1,
+            value: PreferencePair {
+                prompt: Content::Text(format!("p{}", i / 2)),
+                chosen: Content::Text("a".into()),
+                rejected: Content::Text("b".into()),
+                margin: None,
+            },
+            metadata: Default::default(),
+        };
+        let all = Vetted {
+            used: (0..100).map(row).collect(),
+            report: VetReport { read: 100, used: 100, left_out: Default::default() },
+        };
+        let (train, heldout) = hold_out(all.clone(), &Settings::default());
+        assert_eq!((train.used.len(), heldout.used.len()), (80, 20));
+        assert!(shared_prompts(&train.used, &heldout.used).is_empty());
+        let none = Settings { holdout: 0.0, ..Settings::default() };
+        let (train, heldout) = hold_out(all, &none);
+        assert_eq!((train.used.len(), heldout.used.len()), (100, 0));
+    }
+}

@@ -1,0 +1,212 @@
+//! From rows of text to embeddings: what `run`, `embed`, `eval` and `score` have in common.
+
+use crate::error::CliError;
+use crate::progress::Reporter;
+use crate::settings::Settings;
+use lens_core::{Content, EmbeddedPairs, Exchange, Matrix, PreferencePair, Progress};
+use lens_data::bundle::{Bundle, EncoderRecord};
+use lens_data::vet::LeftOut;
+use lens_data::{Reason, Row, Vetted};
+use lens_encoder::{Encoded, Encoder, EncoderIdentity, EncoderOptions, models};
+use serde::Serialize;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// Time, and tokens where there are any, of one stage.
+#[derive(Debug, Clone, Serialize)]
+pub struct StageTime {
+    /// `embed`, `train vae`, ..
+    pub name: &'static str,
+    /// Wall-clock seconds.
+    pub seconds: f64,
+    /// Tokens of all texts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
+    /// Tokens that went through the model: not cached, not shared between texts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub computed: Option<u64>,
+}
+
+/// The model file of a name or path; a known model that is not here yet is fetched.
+pub fn find_model(
+    name: &str,
+    settings: &Settings,
+    reporter: &Reporter,
+) -> Result<PathBuf, CliError> {
+    let folder = settings.cache_dir()?.join("models");
+    Ok(models::find_or_pull(name, &folder, reporter)?)
+}
+
+/// Opens the encoder that the settings name, and says what it is.
+pub fn open_encoder(settings: &Settings, reporter: &Reporter) -> Result<Encoder, CliError> {
+    let path = find_model(&settings.model, settings, reporter)?;
+    let encoder = Encoder::open(&path, &settings.encoder()?)?;
+    let id = encoder.identity();
+    reporter.note(&format!(
+        "encoder: {} ({}, {} layers, width {}), layer {}, {} token, {} template{}",
+        id.model_file,
+        id.architecture,
+        id.layers,
+        id.dim,
+        id.layer,
+        id.pooling,
+        id.template,
+        if id.add_bos { ", BOS" } else { "" },
+    ));
+    Ok(encoder)
+}
+
+/// What a bundle remembers of the encoder.
+pub fn encoder_record(
+    encoder: &Encoder,
+    options: &EncoderOptions,
+    model: &str,
+) -> Result<EncoderRecord, CliError> {
+    let json = |e: serde_json::Error| CliError::Refused(format!("cannot save the encoder: {e}"));
+    Ok(EncoderRecord {
+        model: model.to_owned(),
+        template: serde_json::to_value(&options.template).map_err(json)?,
+        identity: serde_json::to_value(encoder.identity()).map_err(json)?,
+    })
+}
+
+/// Opens the encoder that a bundle was trained with, and refuses any other.
+pub fn encoder_of_bundle(
+    bundle: &Bundle,
+    path: &Path,
+    model: Option<&str>,
+    settings: &Settings,
+    reporter: &Reporter,
+) -> Result<Encoder, CliError> {
+    let Some(record) = &bundle.manifest.encoder else {
+        return Err(CliError::Refused(format!(
+            "{} was trained on arrays of unknown origin: it scores arrays, not text",
+            path.display()
+        )));
+    };
+    let damaged = |e: serde_json::Error| {
+        CliError::Data(lens_data::Error::Corrupt {
+            path: path.join(lens_data::bundle::MANIFEST),
+            format: "reward-model manifest",
+            detail: format!("encoder: {e}"),
+        })
+    };
+    let theirs: EncoderIdentity =
+        serde_json::from_value(record.identity.clone()).map_err(damaged)?;
+    let options = EncoderOptions {
+        template: serde_json::from_value(record.template.clone()).map_err(damaged)?,
+        layer: i32::try_from(theirs.layer).unwrap_or(i32::MAX),
+        pooling: theirs.pooling,
+        max_length: theirs.max_length,
+        add_bos: Some(theirs.add_bos),
+        ..settings.encoder()?
+    };
+    let file = find_model(model.unwrap_or(&record.model), settings, reporter)?;
+    let mismatch =
+        |differences: String| CliError::EncoderMismatch { bundle: path.to_owned(), differences };
+    let encoder = Encoder::open(&file, &options).map_err(|e| match e {
+        // A model with fewer layers, or without a chat template, is another model.
+        lens_encoder::EncoderError::LayerOutOfRange { .. }
+        | lens_encoder::EncoderError::NoChatTemplate { .. } => mismatch(e.to_string()),
+        e => CliError::Encoder(e),
+    })?;
+    let differences = theirs.differences(encoder.identity());
+    if differences.is_empty() {
+        return Ok(encoder);
+    }
+    let list: Vec<String> = differences
+        .iter()
+        .map(|d| format!("{} is {} in the bundle, {} here", d.field, d.ours, d.theirs))
+        .collect();
+    Err(mismatch(list.join("; ")))
+}
+
+/// Encodes both sides of every pair: all chosen, then all rejected.
+pub fn encode_pairs(
+    encoder: &Encoder,
+    pairs: &[&PreferencePair],
+    progress: &dyn Progress,
+) -> Result<Vec<Encoded>, CliError> {
+    let chosen = pairs.iter().map(|p| p.chosen_exchange());
+    let exchanges: Vec<Exchange> =
+        chosen.chain(pairs.iter().map(|p| p.rejected_exchange())).collect();
+    Ok(encoder.encode_exchanges(&exchanges, progress)?)
+}
+
+/// Pairs whose two sides are the same to the encoder, which they can become by shortening.
+pub fn equal_sides(rows: &[Row<PreferencePair>], encoded: &[Encoded]) -> Vec<LeftOut> {
+    let n = rows.len();
+    let equal = |i: &usize| encoded[*i].ids_hash == encoded[i + n].ids_hash;
+    (0..n)
+        .filter(equal)
+        .map(|i| LeftOut {
+            line: rows[i].line,
+            detail: if encoded[i].truncated {
+                "both sides are the same after shortening; raise max_length".to_owned()
+            } else {
+                "both sides are the same tokens".to_owned()
+            },
+        })
+        .collect()
+}
+
+/// The matrix of some vectors.
+pub fn matrix<'a>(
+    vectors: impl ExactSizeIterator<Item = &'a Encoded>,
+    dim: usize,
+) -> Result<Matrix, CliError> {
+    let rows = vectors.len();
+    let mut data = Vec::with_capacity(rows * dim);
+    for encoded in vectors {
+        data.extend_from_slice(&encoded.vector);
+    }
+    Ok(Matrix::new(data, rows, dim)?)
+}
+
+/// A number for every prompt: equal prompts have equal numbers. Blank prompts are each their own.
+pub fn prompt_numbers<'a>(prompts: impl Iterator<Item = &'a Content>) -> Vec<u32> {
+    let mut seen: HashMap<&Content, u32> = HashMap::new();
+    let mut next = 0;
+    prompts
+        .map(|prompt| {
+            let number = if prompt.is_blank() { next } else { *seen.entry(prompt).or_insert(next) };
+            if number == next {
+                next += 1;
+            }
+            number
+        })
+        .collect()
+}
+
+/// Embedded pairs of vetted rows, after leaving out those that the encoder cannot tell apart.
+pub fn embed_vetted(
+    vetted: &mut Vetted,
+    encoded: &[Encoded],
+    dim: usize,
+) -> Result<EmbeddedPairs, CliError> {
+    let n = vetted.used.len();
+    let equal = equal_sides(&vetted.used, encoded);
+    let gone: std::collections::HashSet<u64> = equal.iter().map(|l| l.line).collect();
+    let kept: Vec<usize> = (0..n).filter(|&i| !gone.contains(&vetted.used[i].line)).collect();
+    vetted.leave_out(Reason::EqualAfterTruncation, equal);
+    let chosen: Vec<&Encoded> = kept.iter().map(|&i| &encoded[i]).collect();
+    let rejected: Vec<&Encoded> = kept.iter().map(|&i| &encoded[i + n]).collect();
+    let prompts = prompt_numbers(vetted.used.iter().map(|r| &r.value.prompt));
+    Ok(EmbeddedPairs::with_prompts(
+        matrix(chosen.into_iter(), dim)?,
+        matrix(rejected.into_iter(), dim)?,
+        prompts,
+    )?)
+}
+
+/// `shortened` texts of some, as a note; nothing if there are none.
+pub fn note_truncated(encoded: &[Encoded], max_length: usize, reporter: &Reporter) {
+    let n = encoded.iter().filter(|e| e.truncated).count();
+    if n > 0 {
+        reporter.note(&format!(
+            "{n} of {} texts are longer than {max_length} tokens and lost the beginning of the \
+             prompt (max_length)",
+            encoded.len()
+        ));
+    }
+}

@@ -1,0 +1,130 @@
+//! The binary's errors: the libraries' own, and what only the command line can get wrong.
+
+use lens_core::CoreError;
+use lens_encoder::EncoderError;
+use std::error::Error as _;
+use std::path::PathBuf;
+use thiserror::Error;
+
+/// Why a command failed.
+#[derive(Debug, Error)]
+pub enum CliError {
+    /// Datasets, arrays, bundles, outputs.
+    #[error(transparent)]
+    Data(#[from] lens_data::Error),
+    /// Models and hidden states.
+    #[error(transparent)]
+    Encoder(#[from] EncoderError),
+    /// The method.
+    #[error(transparent)]
+    Core(#[from] CoreError),
+    /// The settings file or a --set does not fit.
+    #[error("{origin}: {detail}")]
+    Settings {
+        /// The file, or the flag.
+        origin: String,
+        /// What does not fit.
+        detail: String,
+    },
+    /// The bundle was trained with another encoder than the one at hand.
+    #[error("{} was trained with another encoder: {differences}", bundle.display())]
+    EncoderMismatch {
+        /// The bundle.
+        bundle: PathBuf,
+        /// Field by field: what the bundle has, what the encoder has.
+        differences: String,
+    },
+    /// Two things that do not go together.
+    #[error("{0}")]
+    Refused(String),
+    /// Every pair of a file was left out.
+    #[error("{}: no pair is left to train on ({left_out})", path.display())]
+    NothingLeft {
+        /// The file.
+        path: PathBuf,
+        /// Counts by reason.
+        left_out: String,
+    },
+    /// Standard output could not be written.
+    #[error("cannot write to standard output: {source}")]
+    Output {
+        /// The system's report.
+        #[from]
+        source: std::io::Error,
+    },
+}
+
+impl CliError {
+    /// Whether the user asked to stop.
+    fn is_cancelled(&self) -> bool {
+        matches!(
+            self,
+            CliError::Core(CoreError::Cancelled { .. })
+                | CliError::Encoder(EncoderError::Cancelled)
+        )
+    }
+
+    /// 2 for settings that do not fit (as for flags), 130 after Ctrl-C, else 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            CliError::Settings { .. } | CliError::Core(CoreError::Setting { .. }) => 2,
+            e if e.is_cancelled() => 130,
+            _ => 1,
+        }
+    }
+
+    /// Prints the error, what caused it, and what to do about it.
+    pub fn print(&self) {
+        if self.is_cancelled() {
+            eprintln!("stopped: nothing half-written is left, and finished embeddings are kept");
+            return;
+        }
+        let mut said = self.to_string();
+        eprintln!("error: {said}");
+        let mut cause = self.source();
+        while let Some(inner) = cause {
+            let text = inner.to_string();
+            // Many messages hold their cause already.
+            if !said.contains(&text) {
+                eprintln!("  caused by: {text}");
+                said = text;
+            }
+            cause = inner.source();
+        }
+        if let Some(hint) = self.hint() {
+            eprintln!("hint: {hint}");
+        }
+    }
+
+    fn hint(&self) -> Option<&'static str> {
+        use lens_data::Error as Data;
+        match self {
+            CliError::Data(Data::TargetExists { .. }) => {
+                Some("choose another folder with -o, or replace a reward model with --overwrite")
+            }
+            CliError::Data(Data::AllMalformed { .. }) => {
+                Some("each row needs chosen and rejected (and a prompt); see `lens run --help`")
+            }
+            CliError::Data(Data::Malformed(_)) => {
+                Some("without --strict malformed rows are counted, listed and left out")
+            }
+            CliError::Data(Data::DiskFull { .. }) => Some("free some space and run again"),
+            CliError::Data(Data::MissingArray { .. }) => {
+                Some("name the arrays with --chosen-key and --rejected-key (or --key)")
+            }
+            CliError::EncoderMismatch { .. } => {
+                Some("give the model it was trained with by --model, or train again")
+            }
+            CliError::Encoder(EncoderError::UnknownArchitecture { .. }) => {
+                Some("choose another model with --model; `lens pull` lists those at hand")
+            }
+            CliError::NothingLeft { .. } => {
+                Some("`lens info` on the file lists the lines and what is wrong with each")
+            }
+            CliError::Settings { .. } => {
+                Some("`lens run PAIRS --show-settings` prints every setting with its value")
+            }
+            _ => None,
+        }
+    }
+}

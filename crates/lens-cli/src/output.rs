@@ -1,0 +1,65 @@
+//! Standard output: results only, and a closed pipe is not an error.
+
+use crate::error::CliError;
+use serde::Serialize;
+use std::io::Write;
+
+/// Prints one line.
+pub fn line(text: &str) -> Result<(), CliError> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}")?;
+    out.flush()?;
+    Ok(())
+}
+
+/// Prints one line of JSON.
+pub fn json(value: &impl Serialize) -> Result<(), CliError> {
+    let text = serde_json::to_string(value).map_err(std::io::Error::from)?;
+    line(&text)
+}
+
+/// A share as a percentage with one decimal.
+pub fn percent(share: f64) -> String {
+    format!("{:.1}%", 100.0 * share)
+}
+
+/// Lines of label and value, the values aligned.
+pub fn aligned(rows: &[(String, String)]) -> String {
+    let width = rows.iter().map(|(label, _)| label.chars().count()).max().unwrap_or(0);
+    let line = |(label, value): &(String, String)| {
+        let pad = width - label.chars().count();
+        format!("  {label}{:pad$}  {value}", "").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// A count with thousands separated.
+pub fn thousands(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, c) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(c);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_separated() {
+        assert_eq!(thousands(0), "0");
+        assert_eq!(thousands(999), "999");
+        assert_eq!(thousands(1_234_567), "1,234,567");
+    }
+
+    #[test]
+    fn values_line_up() {
+        let rows = [("a".to_owned(), "1".to_owned()), ("long".to_owned(), "2".to_owned())];
+        assert_eq!(aligned(&rows), "  a     1\n  long  2");
+    }
+}

@@ -1,0 +1,372 @@
+//! Every setting, from three places: defaults, then the settings file, then flags and --set.
+
+use crate::args::Cli;
+use crate::error::CliError;
+use lens_core::MethodSettings;
+use lens_core::head::HeadSettings;
+use lens_core::pairing::Pairing;
+use lens_core::synthesis::SynthesisSettings;
+use lens_core::vae::VaeSettings;
+use lens_encoder::{EncoderOptions, TemplateChoice};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// Which head a run saves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Keep {
+    /// The one with the better log-loss on the seeds' own folds.
+    Auto,
+    /// The one without augmentation.
+    None,
+    /// The one with augmentation.
+    Augmented,
+}
+
+/// When a BOS token begins a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Bos {
+    /// As the model file says.
+    Auto,
+    /// Always, once.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// All settings. Every key can stand in the settings file; unknown keys are refused.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Language model: a name that `lens pull` knows, or a GGUF file.
+    pub model: String,
+    /// Hidden state by transformers' index: 0 the embedding, -1 the last.
+    pub layer: i32,
+    /// `last` or `mean`.
+    pub pooling: String,
+    /// `auto`, `chat`, `plain`, or the path of a Jinja file.
+    pub template: String,
+    /// Longer texts lose the beginning of the prompt.
+    pub max_length: usize,
+    /// When a BOS token begins a text.
+    pub bos: Bos,
+    /// Tokens computed in one pass.
+    pub batch_tokens: usize,
+    /// Stop at the first malformed row.
+    pub strict: bool,
+    /// Held-out pairs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval: Option<PathBuf>,
+    /// Share of the prompts to hold out where there is no `eval`.
+    pub holdout: f64,
+    /// Folder for the reward model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<PathBuf>,
+    /// Replace a reward model in the output folder.
+    pub overwrite: bool,
+    /// Which head is saved.
+    pub keep: Keep,
+    /// Name of the chosen embeddings.
+    pub chosen_key: String,
+    /// Name of the rejected embeddings.
+    pub rejected_key: String,
+    /// Pairs to train on in each split.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed_pairs: Option<usize>,
+    /// Random splits to measure on.
+    pub splits: usize,
+    /// Rewards in standard deviations from the mean of the training responses.
+    pub normalise: bool,
+    /// Results as JSON.
+    pub json: bool,
+    /// No progress. (A flag only needs it before settings are read.)
+    pub quiet: bool,
+    /// Threads; all cores by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threads: Option<usize>,
+    /// Where models and embeddings are kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<PathBuf>,
+    /// Augmentation factor.
+    pub augment: usize,
+    /// Which responses meet in augmented pairs: `within` or `across`.
+    pub pairing: Pairing,
+    /// Standardise embeddings on the seeds.
+    pub standardise: bool,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// The VAE.
+    pub vae: VaeSettings,
+    /// Synthesis.
+    pub synthesis: SynthesisSettings,
+    /// The head.
+    pub head: HeadSettings,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let MethodSettings { augment, pairing, standardise, seed, vae, synthesis, head } =
+            MethodSettings::default();
+        let encoder = EncoderOptions::default();
+        Settings {
+            model: lens_encoder::models::DEFAULT.to_owned(),
+            layer: encoder.layer,
+            pooling: encoder.pooling.to_string(),
+            template: "auto".to_owned(),
+            max_length: encoder.max_length,
+            bos: Bos::Auto,
+            batch_tokens: encoder.batch_tokens,
+            strict: false,
+            eval: None,
+            holdout: 0.2,
+            output: None,
+            overwrite: false,
+            keep: Keep::Auto,
+            chosen_key: "chosen".to_owned(),
+            rejected_key: "rejected".to_owned(),
+            seed_pairs: None,
+            splits: 5,
+            normalise: false,
+            json: false,
+            quiet: false,
+            threads: None,
+            cache: None,
+            augment,
+            pairing,
+            standardise,
+            seed,
+            vae,
+            synthesis,
+            head,
+        }
+    }
+}
+
+impl Settings {
+    /// Defaults, overlaid by the settings file, overlaid by flags and --set.
+    pub fn resolve(cli: &Cli) -> Result<Settings, CliError> {
+        let mut table = match &cli.config {
+            Some(path) => read(path)?,
+            None => toml::Table::new(),
+        };
+        let flags = cli.command.overrides().map_err(|e| bad("flags", e))?;
+        table.extend(flags);
+        for (key, on) in [("json", cli.json), ("quiet", cli.quiet)] {
+            if on {
+                table.insert(key.to_owned(), true.into());
+            }
+        }
+        if let Some(threads) = cli.threads {
+            let threads = i64::try_from(threads).map_err(|e| bad("--threads", e))?;
+            table.insert("threads".to_owned(), threads.into());
+        }
+        if let Some(cache) = &cli.cache {
+            table.insert("cache".to_owned(), cache.to_string_lossy().into_owned().into());
+        }
+        for entry in &cli.set {
+            set(&mut table, entry)?;
+        }
+        let settings: Settings = table.try_into().map_err(|e| bad("settings", e))?;
+        settings.check()?;
+        Ok(settings)
+    }
+
+    fn check(&self) -> Result<(), CliError> {
+        self.method().check()?;
+        if !(0.0..1.0).contains(&self.holdout) {
+            return Err(bad("holdout", "must be at least 0 and below 1"));
+        }
+        if self.splits == 0 {
+            return Err(bad("splits", "must be at least 1"));
+        }
+        if self.threads == Some(0) {
+            return Err(bad("threads", "must be at least 1"));
+        }
+        Ok(())
+    }
+
+    /// The settings of the method.
+    pub fn method(&self) -> MethodSettings {
+        MethodSettings {
+            augment: self.augment,
+            pairing: self.pairing,
+            standardise: self.standardise,
+            seed: self.seed,
+            vae: self.vae.clone(),
+            synthesis: self.synthesis.clone(),
+            head: self.head.clone(),
+        }
+    }
+
+    /// The options of the encoder.
+    pub fn encoder(&self) -> Result<EncoderOptions, CliError> {
+        Ok(EncoderOptions {
+            template: template(&self.template)?,
+            layer: self.layer,
+            pooling: self.pooling.parse()?,
+            max_length: self.max_length,
+            add_bos: match self.bos {
+                Bos::Auto => None,
+                Bos::Always => Some(true),
+                Bos::Never => Some(false),
+            },
+            cache_dir: Some(self.cache_dir()?.join("embeddings")),
+            batch_tokens: self.batch_tokens,
+            ..EncoderOptions::default()
+        })
+    }
+
+    /// Where models and embeddings are kept: the setting, $LENS_CACHE, the user's cache folder.
+    pub fn cache_dir(&self) -> Result<PathBuf, CliError> {
+        if let Some(dir) = &self.cache {
+            return Ok(dir.clone());
+        }
+        let set = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        set("LENS_CACHE")
+            .or_else(|| set("XDG_CACHE_HOME").map(|d| d.join("lens")))
+            .or_else(|| set("HOME").map(|d| d.join(".cache").join("lens")))
+            .ok_or_else(|| bad("cache", "no home folder: name a folder with --cache"))
+    }
+
+    /// Starts the thread pool that everything parallel runs in.
+    pub fn start_threads(&self) -> Result<(), CliError> {
+        let threads = self.threads.unwrap_or(0);
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build_global()
+            .map_err(|e| bad("threads", e))
+    }
+
+    /// As a settings file.
+    pub fn to_toml(&self) -> Result<String, CliError> {
+        toml::to_string(self).map_err(|e| bad("settings", e))
+    }
+}
+
+fn bad(origin: &str, detail: impl ToString) -> CliError {
+    CliError::Settings { origin: origin.to_owned(), detail: detail.to_string().trim().to_owned() }
+}
+
+fn template(name: &str) -> Result<TemplateChoice, CliError> {
+    Ok(match name {
+        "auto" => TemplateChoice::Auto,
+        "chat" => TemplateChoice::Chat,
+        "plain" => TemplateChoice::Plain,
+        path => TemplateChoice::Custom(std::fs::read_to_string(path).map_err(|e| {
+            bad("template", format!("`{path}` is not auto, chat or plain, nor a file: {e}"))
+        })?),
+    })
+}
+
+/// Reads a settings file, and checks it by itself, so that errors name its lines.
+fn read(path: &Path) -> Result<toml::Table, CliError> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|e| bad(&name, e))?;
+    toml::from_str::<Settings>(&text).map_err(|e| bad(&name, e))?;
+    toml::from_str(&text).map_err(|e| bad(&name, e))
+}
+
+/// Applies one `--set KEY=VALUE`. A value that is not TOML is taken as text.
+fn set(table: &mut toml::Table, entry: &str) -> Result<(), CliError> {
+    let origin = format!("--set {entry}");
+    let (key, value) = entry.split_once('=').ok_or_else(|| bad(&origin, "expected KEY=VALUE"))?;
+    let value = match toml::from_str::<toml::Table>(&format!("value = {value}")) {
+        Ok(mut parsed) => parsed.remove("value").ok_or_else(|| bad(&origin, "no value"))?,
+        Err(_) => toml::Value::String(value.to_owned()),
+    };
+    let mut table = table;
+    let mut parts = key.split('.').peekable();
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            table.insert(part.to_owned(), value);
+            break;
+        }
+        let inner = table
+            .entry(part)
+            .or_insert_with(|| toml::Value::Table(toml::Table::new()))
+            .as_table_mut();
+        table = inner.ok_or_else(|| bad(&origin, format!("`{part}` is not a table")))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use clap::Parser;
+
+    fn resolve(args: &[&str]) -> Result<Settings, CliError> {
+        Settings::resolve(&Cli::try_parse_from(args).unwrap())
+    }
+
+    #[test]
+    fn flags_override_the_file_and_set_reaches_every_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("lens.toml");
+        std::fs::write(&file, "augment = 8\nseed = 3\n[vae]\nbeta = 0.5\n").unwrap();
+        let file = file.to_str().unwrap();
+        let s = resolve(&[
+            "lens",
+            "run",
+            "x",
+            "--config",
+            file,
+            "--seed",
+            "7",
+            "--set",
+            "head.hidden=[8, 4]",
+            "--set",
+            "vae.gamma=0.2",
+            "--set",
+            "pooling=mean",
+        ])
+        .unwrap();
+        assert_eq!((s.augment, s.seed), (8, 7));
+        assert_eq!((s.vae.beta, s.vae.gamma), (0.5, 0.2));
+        assert_eq!(s.head.hidden, [8, 4]);
+        assert_eq!(s.pooling, "mean");
+    }
+
+    #[test]
+    fn unknown_keys_and_values_out_of_range_are_refused_by_name() {
+        let error = resolve(&["lens", "run", "x", "--set", "vae.bta=1"]).unwrap_err();
+        assert!(error.to_string().contains("bta"), "{error}");
+        assert_eq!(error.exit_code(), 2);
+        let error = resolve(&["lens", "run", "x", "--augment", "0"]).unwrap_err();
+        assert!(error.to_string().contains("augment"), "{error}");
+        assert_eq!(error.exit_code(), 2);
+    }
+
+    #[test]
+    fn the_printed_settings_are_a_settings_file() {
+        let settings = Settings { augment: 16, ..Settings::default() };
+        let again: Settings = toml::from_str(&settings.to_toml().unwrap()).unwrap();
+        assert_eq!(again, settings);
+    }
+
+    /// Every flag that is a setting can live in the settings file under its own name.
+    #[test]
+    fn every_flag_is_a_key() {
+        use clap::CommandFactory;
+        let keys = toml::Table::try_from(Settings {
+            eval: Some("x".into()),
+            output: Some("x".into()),
+            seed_pairs: Some(1),
+            threads: Some(1),
+            cache: Some("x".into()),
+            ..Settings::default()
+        })
+        .unwrap();
+        // These say what to do or which file to read; they are not settings.
+        let not_settings = ["config", "set", "show-settings", "help", "version", "key"];
+        let command = Cli::command();
+        let all = command.get_subcommands().flat_map(|c| c.get_arguments());
+        for long in all.chain(command.get_arguments()).filter_map(|a| a.get_long()) {
+            if !not_settings.contains(&long) {
+                assert!(keys.contains_key(&long.replace('-', "_")), "--{long}");
+            }
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! The bundle: a trained reward model in one folder.
+//!
+//! - `lens.json`, the manifest: everything that decides a score, and how the model came about;
+//! - `model.safetensors`: the standardisation, the head, and the VAE where one was trained;
+//! - `curves.jsonl`: the training curves, an epoch a line;
+//! - `report.md`: the same for people.
+//!
+//! A bundle appears whole or not at all, and the same training gives the same bytes: nothing in it
+//! depends on the clock or on where it was trained.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use lens_core::activation::Activation;
+use lens_core::head::{Head, HeadShape};
+use lens_core::vae::{Vae, VaeShape};
+use lens_core::{MethodSettings, RewardModel, Standardiser};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::arrays::{Array2, ArrayFile, write_safetensors};
+use crate::atomic::{AtomicDir, Existing, write_atomic};
+use crate::error::Error;
+
+/// The manifest's file name, by which a folder is known as a bundle.
+pub const MANIFEST: &str = "lens.json";
+const WEIGHTS: &str = "model.safetensors";
+const CURVES: &str = "curves.jsonl";
+/// The report's file name.
+pub const REPORT: &str = "report.md";
+const FORMAT: &str = "lens-reward-model";
+/// The version of the layout that this library writes, and the newest that it reads.
+pub const VERSION: u32 = 1;
+
+/// Which of the two heads of a run is in the bundle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kept {
+    /// The one trained on the seed pairs alone.
+    None,
+    /// The one trained with synthetic pairs.
+    Augmented,
+}
+
+/// What the model was trained on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DataRecord {
+    /// File name, without folders.
+    pub file: String,
+    /// SHA-256 over the pairs used, in canonical form, or over the arrays.
+    pub fingerprint: String,
+    /// Rows read.
+    pub read: usize,
+    /// Pairs trained on.
+    pub used: usize,
+    /// Rows left out, by reason.
+    pub left_out: BTreeMap<String, usize>,
+}
+
+/// How texts became embeddings: enough to do the same to new texts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EncoderRecord {
+    /// The model as the user named it.
+    pub model: String,
+    /// The template choice: `auto`, `chat`, `plain`, or a custom one with its text.
+    pub template: Value,
+    /// Everything that decides the numbers: model hash, template, BOS, layer, pooling, dtype.
+    pub identity: Value,
+}
+
+/// The manifest of a bundle.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Always `lens-reward-model`.
+    pub format: String,
+    /// Layout of the bundle.
+    pub version: u32,
+    /// The library that wrote it.
+    pub lens_version: String,
+    /// `None` for a model trained on arrays of unknown origin: it scores arrays only.
+    pub encoder: Option<EncoderRecord>,
+    /// What it was trained on.
+    pub data: DataRecord,
+    /// Every setting of the method.
+    pub method: MethodSettings,
+    /// Which head is in the bundle.
+    pub kept: Kept,
+    /// Sizes of the head.
+    pub head: HeadShape,
+    /// Sizes of the VAE, where one was trained.
+    pub vae: Option<VaeShape>,
+    /// Mean reward of the seed responses.
+    pub reward_mean: f64,
+    /// Standard deviation of the rewards of the seed responses.
+    pub reward_deviation: f64,
+    /// Held-out and fold figures, order preservation: what the run measured.
+    pub figures: Value,
+}
+
+impl Manifest {
+    /// The value of [`Manifest::format`].
+    pub fn format() -> String {
+        FORMAT.to_owned()
+    }
+}
+
+/// A bundle in memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Bundle {
+    /// The manifest.
+    pub manifest: Manifest,
+    /// The reward model.
+    pub model: RewardModel,
+    /// The VAE, where one was trained.
+    pub vae: Option<Vae>,
+    /// The training curves, an epoch an entry.
+    pub curves: Vec<Value>,
+    /// The report, in Markdown.
+    pub report: String,
+}
+
+impl Bundle {
+    /// Whether `path` is a folder with a manifest in it.
+    pub fn is_at(path: &Path) -> bool {
+        path.join(MANIFEST).is_file()
+    }
+
+    /// Writes the bundle as the folder `path`. An existing folder is replaced only if `overwrite`
+    /// is set and it is itself a bundle.
+    ///
+    /// # Errors
+    /// [`Error::TargetExists`], [`Error::DiskFull`], or another failure of the system; the old
+    /// folder, if any, is then untouched and nothing half-written is left.
+    pub fn write(&self, path: &Path, overwrite: bool) -> Result<(), Error> {
+        let folder = AtomicDir::create(path, existing(overwrite))?;
+        let arrays = self.arrays()?;
+        let named: Vec<(&str, &Array2)> = arrays.iter().map(|(n, a)| (n.as_str(), a)).collect();
+        let metadata = BTreeMap::from([("format".to_owned(), FORMAT.to_owned())]);
+        write_safetensors(folder.path().join(WEIGHTS), &named, &[], &metadata)?;
+        let mut curves = Vec::new();
+        for epoch in &self.curves {
+            curves.extend_from_slice(epoch.to_string().as_bytes());
+            curves.push(b'\n');
+        }
+        write_atomic(folder.path().join(CURVES), &curves)?;
+        write_atomic(folder.path().join(REPORT), self.report.as_bytes())?;
+        let mut manifest = serde_json::to_vec_pretty(&self.manifest)
+            .map_err(|e| Error::corrupt(path, "manifest", e))?;
+        manifest.push(b'\n');
+        write_atomic(folder.path().join(MANIFEST), &manifest)?;
+        folder.commit()
+    }
+
+    /// Reads the bundle in the folder `path`, and checks that its parts belong together. Curves and
+    /// report stay on the disk.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], or [`Error::Corrupt`] with what does not fit.
+    pub fn read(path: &Path) -> Result<Bundle, Error> {
+        let file = path.join(MANIFEST);
+        let text = std::fs::read(&file).map_err(|e| Error::io(&file, "read", e))?;
+        let bad = |detail: String| Error::Corrupt {
+            path: file.clone(),
+            format: "reward-model manifest",
+            detail,
+        };
+        // The version first: a newer layout would fail to parse with a less helpful message.
+        let value: Value = serde_json::from_slice(&text).map_err(|e| bad(e.to_string()))?;
+        if value["format"] != FORMAT {
+            return Err(bad(format!("`format` is {}, expected \"{FORMAT}\"", value["format"])));
+        }
+        match value["version"].as_u64() {
+            Some(v) if v <= u64::from(VERSION) => {}
+            _ => {
+                let found = &value["version"];
+                return Err(bad(format!(
+                    "`version` is {found}, this library reads up to {VERSION}"
+                )));
+            }
+        }
+        let manifest: Manifest = serde_json::from_slice(&text).map_err(|e| bad(e.to_string()))?;
+        let arrays = ArrayFile::open(path.join(WEIGHTS))?;
+        let dim = manifest.head.dim;
+        let part = |name: &str, rows: usize, cols: usize| -> Result<Vec<f32>, Error> {
+            let array = arrays.floats(Some(name))?;
+            if array.shape() != [rows, cols] {
+                let found = array.shape();
+                return Err(bad(format!("`{name}` is {found:?}, expected [{rows}, {cols}]")));
+            }
+            Ok(array.data)
+        };
+        let standardiser = Standardiser {
+            mean: part("standardiser.mean", 1, dim)?,
+            scale: part("standardiser.scale", 1, dim)?,
+        };
+        let mut parameters = Vec::new();
+        for (j, layer) in manifest.head.layers().into_iter().enumerate() {
+            let rows = manifest.head.members * layer.outputs;
+            parameters.extend(part(&format!("head.{j}.weight"), rows, layer.inputs)?);
+            if !layer.bias.is_empty() {
+                parameters.extend(part(&format!("head.{j}.bias"), 1, rows)?);
+            }
+        }
+        let head = Head::with_parameters(
+            manifest.head.clone(),
+            manifest.method.head.activation,
+            parameters,
+        )
+        .map_err(|e| bad(e.to_string()))?;
+        let vae = match manifest.vae {
+            None => None,
+            Some(shape) => {
+                let mut parameters = vec![0.0; shape.parameters()];
+                for (name, rows, cols, range) in shape.named() {
+                    parameters[range].copy_from_slice(&part(name, rows, cols)?);
+                }
+                let activation: Activation = manifest.method.vae.activation;
+                let vae = Vae::with_parameters(shape, activation, parameters);
+                Some(vae.map_err(|e| bad(e.to_string()))?)
+            }
+        };
+        let model = RewardModel {
+            standardiser,
+            head,
+            reward_mean: manifest.reward_mean,
+            reward_deviation: manifest.reward_deviation,
+        };
+        Ok(Bundle { manifest, model, vae, curves: Vec::new(), report: String::new() })
+    }
+
+    fn arrays(&self) -> Result<Vec<(String, Array2)>, Error> {
+        let row = |data: &[f32]| Array2::new(1, data.len(), data.to_vec());
+        let standardiser = &self.model.standardiser;
+        let mut arrays = vec![
+            ("standardiser.mean".to_owned(), row(&standardiser.mean)?),
+            ("standardiser.scale".to_owned(), row(&standardiser.scale)?),
+        ];
+        let head = &self.model.head;
+        for (j, layer) in head.shape().layers().into_iter().enumerate() {
+            let rows = head.shape().members * layer.outputs;
+            let weights = head.parameters()[layer.weights].to_vec();
+            let weights = Array2::new(rows, layer.inputs, weights)?;
+            arrays.push((format!("head.{j}.weight"), weights));
+            if !layer.bias.is_empty() {
+                arrays.push((format!("head.{j}.bias"), row(&head.parameters()[layer.bias])?));
+            }
+        }
+        if let Some(vae) = &self.vae {
+            for (name, rows, cols, range) in vae.shape().named() {
+                let array = Array2::new(rows, cols, vae.parameters()[range].to_vec())?;
+                arrays.push((name.to_owned(), array));
+            }
+        }
+        Ok(arrays)
+    }
+}
+
+/// What may stand where a bundle is to be written.
+fn existing(overwrite: bool) -> Existing<'static> {
+    if overwrite { Existing::ReplaceIfHolding(MANIFEST) } else { Existing::Refuse }
+}
+
+/// Whether a bundle may be written as `path`: asked before the work, so that hours of embedding
+/// are not lost to a name that is taken.
+///
+/// # Errors
+/// [`Error::TargetExists`] and what else stands in the way.
+pub fn check_target(path: &Path, overwrite: bool) -> Result<(), Error> {
+    AtomicDir::create(path, existing(overwrite)).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use lens_core::{EmbeddedPairs, Matrix, Quiet, Threads, fit};
+
+    fn bundle() -> Bundle {
+        let value = |i: usize, side: f32| ((i * 37 % 101) as f32 * 0.1).sin() + side;
+        let side = |s: f32| Matrix::new((0..24 * 5).map(|i| value(i, s)).collect(), 24, 5).unwrap();
+        let pairs = EmbeddedPairs::new(side(0.3), side(-0.3)).unwrap();
+        let mut method = MethodSettings::default();
+        method.vae.epochs = 3;
+        let outcome = fit(&pairs, &method, Threads::ONE, &Quiet).unwrap();
+        let augmented = outcome.augmented.unwrap();
+        let model = augmented.fitted.model;
+        Bundle {
+            manifest: Manifest {
+                format: Manifest::format(),
+                version: VERSION,
+                lens_version: "0".into(),
+                encoder: None,
+                data: DataRecord {
+                    file: "x".into(),
+                    fingerprint: "f".into(),
+                    read: 24,
+                    used: 24,
+                    left_out: BTreeMap::new(),
+                },
+                method,
+                kept: Kept::Augmented,
+                head: model.head.shape().clone(),
+                vae: Some(augmented.vae.shape()),
+                reward_mean: model.reward_mean,
+                reward_deviation: model.reward_deviation,
+                figures: serde_json::json!({"accuracy": 0.5}),
+            },
+            model,
+            vae: Some(augmented.vae),
+            curves: vec![serde_json::json!({"epoch": 1})],
+            report: "# Report\n".into(),
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_again_and_the_same_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let bundle = bundle();
+        let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+        bundle.write(&a, false).unwrap();
+        bundle.write(&b, false).unwrap();
+        let again = Bundle::read(&a).unwrap();
+        assert_eq!(again.model, bundle.model);
+        assert_eq!(again.vae, bundle.vae);
+        assert_eq!(again.manifest, bundle.manifest);
+        for name in [MANIFEST, WEIGHTS, CURVES, REPORT] {
+            assert_eq!(std::fs::read(a.join(name)).unwrap(), std::fs::read(b.join(name)).unwrap());
+        }
+    }
+
+    #[test]
+    fn an_existing_folder_is_replaced_only_on_request_and_only_if_it_is_a_bundle() {
+        let folder = tempfile::tempdir().unwrap();
+        let bundle = bundle();
+        let path = folder.path().join("out");
+        bundle.write(&path, false).unwrap();
+        assert!(matches!(bundle.write(&path, false), Err(Error::TargetExists { .. })));
+        assert!(matches!(check_target(&path, false), Err(Error::TargetExists { .. })));
+        check_target(&path, true).unwrap();
+        bundle.write(&path, true).unwrap();
+        let other = folder.path().join("photos");
+        std::fs::create_dir(&other).unwrap();
+        std::fs::write(other.join("cat.jpg"), b"x").unwrap();
+        assert!(matches!(bundle.write(&other, true), Err(Error::TargetExists { .. })));
+        assert!(other.join("cat.jpg").exists());
+        // Nothing temporary is left beside them.
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_damaged_or_newer_bundle_is_refused_with_its_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        let bundle = bundle();
+        let path = folder.path().join("out");
+        bundle.write(&path, false).unwrap();
+        let manifest = std::fs::read_to_string(path.join(MANIFEST)).unwrap();
+        let with = |from: &str, to: &str| {
+            std::fs::write(path.join(MANIFEST), manifest.replace(from, to)).unwrap();
+            Bundle::read(&path).unwrap_err().to_string()
+        };
+        assert!(with("\"version\": 1", "\"version\": 9").contains("reads up to 1"));
+        assert!(with("lens-reward-model", "other").contains("`format`"));
+        assert!(with("\"dim\": 5", "\"dim\": 6").contains("standardiser.mean"));
+        std::fs::write(path.join(MANIFEST), &manifest).unwrap();
+        let weights = std::fs::read(path.join(WEIGHTS)).unwrap();
+        std::fs::write(path.join(WEIGHTS), &weights[..weights.len() / 2]).unwrap();
+        assert!(Bundle::read(&path).is_err());
+    }
+}

@@ -1,0 +1,91 @@
+//! What can be scored or embedded: single responses, candidates, pairs, texts.
+
+use lens_core::{Content, Exchange, PreferencePair};
+use serde_json::Value;
+
+use super::content::{content, describe, missing, take_content};
+use super::pairs::{RowProblem, take_pair, take_repeated_prompt};
+use super::records::Fields;
+use crate::error::{Problem, WHOLE_ROW};
+
+/// One row of a file to be scored or embedded.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ScoreRow {
+    /// `prompt` and `response`.
+    Single(Exchange),
+    /// `prompt` and `responses`.
+    Candidates {
+        /// What was asked; empty text where the row has none.
+        prompt: Content,
+        /// The answers, in the order of the file, at least one.
+        responses: Vec<Content>,
+    },
+    /// `chosen` and `rejected`, in every shape that [`read_pairs`](super::read_pairs) reads.
+    Pair(PreferencePair),
+    /// `text`, for embedding.
+    Text(String),
+}
+
+const EXPECTED: &str = "prompt with response, prompt with responses, chosen with rejected, or text";
+
+/// Reads a row by the first of these that it has: `chosen` or `completions`, `responses`,
+/// `response`, `text`. What stays in `fields` is metadata.
+pub(crate) fn take_row(fields: &mut Fields) -> Result<ScoreRow, RowProblem> {
+    let has = |name| fields.contains_key(name);
+    if has("chosen") || has("rejected") || (has("context") && has("completions")) {
+        return Ok(ScoreRow::Pair(take_pair(fields)?.0));
+    }
+    if has("responses") {
+        return Ok(take_candidates(fields)?);
+    }
+    if has("response") {
+        let prompt = take_content(fields, "prompt")?;
+        let response = take_content(fields, "response")?;
+        let (prompt, responses) = without_repetition(prompt, vec![response]);
+        return match responses.into_iter().next() {
+            Some(response) => Ok(ScoreRow::Single(Exchange { prompt, response })),
+            None => Err(missing("response", "a response", fields).into()),
+        };
+    }
+    match fields.shift_remove("text") {
+        Some(Value::String(text)) => Ok(ScoreRow::Text(text)),
+        Some(other) => Err(Problem::new("text", "text", describe(&other)).into()),
+        None => Err(missing(WHOLE_ROW, EXPECTED, fields).into()),
+    }
+}
+
+fn take_candidates(fields: &mut Fields) -> Result<ScoreRow, Problem> {
+    let prompt = take_content(fields, "prompt")?;
+    let responses = match fields.shift_remove("responses").unwrap_or_default() {
+        Value::Array(responses) if !responses.is_empty() => responses
+            .into_iter()
+            .enumerate()
+            .map(|(i, response)| content(response, &format!("responses[{i}]")))
+            .collect::<Result<Vec<_>, _>>()?,
+        other => {
+            return Err(Problem::new("responses", "a list of responses", describe(&other)));
+        }
+    };
+    let (prompt, responses) = without_repetition(prompt, responses);
+    Ok(ScoreRow::Candidates { prompt, responses })
+}
+
+/// What is scored must look as what was trained on: message responses that repeat the prompt lose
+/// it, as pairs do.
+fn without_repetition(prompt: Content, responses: Vec<Content>) -> (Content, Vec<Content>) {
+    if responses.iter().any(|response| matches!(response, Content::Text(_))) {
+        return (prompt, responses);
+    }
+    let mut sides: Vec<_> = responses
+        .into_iter()
+        .filter_map(|response| match response {
+            Content::Messages(messages) => Some(messages),
+            Content::Text(_) => None,
+        })
+        .collect();
+    let prompt = match take_repeated_prompt(&prompt, &mut sides) {
+        Some(turns) => Content::Messages(turns),
+        None => prompt,
+    };
+    (prompt, sides.into_iter().map(Content::Messages).collect())
+}

@@ -1,0 +1,232 @@
+//! From a path to bytes of a known format: compression and format by content, then by name.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use flate2::read::MultiGzDecoder;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, shorten};
+
+/// How much of the beginning decides on the format.
+const PEEK_BYTES: usize = 4096;
+/// The buffer between the file or decompressor and the parsers.
+const BUFFER_BYTES: usize = 1 << 16;
+
+const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
+const ZSTD_MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+const PARQUET_MAGIC: &[u8] = b"PAR1";
+const UTF8_BOM: &[u8] = &[0xef, 0xbb, 0xbf];
+
+/// Beginnings of files that people hand over by mistake, named so that the error can help.
+const FOREIGN: &[(&[u8], &str)] = &[
+    (b"PK\x03\x04", "a zip archive"),
+    (b"BZh", "a bzip2 file"),
+    (&[0xfd, b'7', b'z', b'X', b'Z'], "an xz file"),
+    (b"ARROW1", "an Arrow file"),
+    (&[0x89, b'H', b'D', b'F'], "an HDF5 file"),
+    (&[0xff, 0xfe], "UTF-16 text"),
+    (&[0xfe, 0xff], "UTF-16 text"),
+    (b"version https://git-lfs", "a Git LFS pointer (`git lfs pull` fetches the file itself)"),
+];
+
+const EXPECTED: &str =
+    "JSON lines, a JSON array, CSV, TSV (each plain, .gz or .zst) or Parquet, in UTF-8";
+
+/// How the rows of a dataset are laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Format {
+    /// One JSON object a line.
+    JsonLines,
+    /// One JSON array of objects.
+    JsonArray,
+    /// Comma-separated values under a header.
+    Csv,
+    /// Tab-separated values under a header.
+    Tsv,
+    /// Apache Parquet.
+    Parquet,
+}
+
+/// How the file as a whole is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Compression {
+    /// Not at all (Parquet compresses inside).
+    None,
+    /// gzip, of one or several members.
+    Gzip,
+    /// Zstandard.
+    Zstd,
+}
+
+/// An opened dataset.
+pub(crate) struct Source {
+    pub path: PathBuf,
+    pub format: Format,
+    pub compression: Compression,
+    pub body: Body,
+}
+
+/// Where the rows come from: a stream, or a file to seek in.
+pub(crate) enum Body {
+    Text(Box<dyn BufRead>),
+    Parquet(File),
+}
+
+impl Source {
+    pub fn open(path: &Path) -> Result<Source, Error> {
+        let mut file = File::open(path).map_err(|e| Error::io(path, "open", e))?;
+        if file.metadata().map_err(|e| Error::io(path, "open", e))?.is_dir() {
+            return Err(Error::IsFolder { path: path.to_owned() });
+        }
+        let head = peek(&mut file).map_err(|e| Error::io(path, "read", e))?;
+        let name = Name::of(path);
+        let compression = compression_of(path, &head, name)?;
+        if compression == Compression::None && head.starts_with(PARQUET_MAGIC) {
+            file.seek(SeekFrom::Start(0)).map_err(|e| Error::io(path, "read", e))?;
+            let body = Body::Parquet(file);
+            return Ok(Source {
+                path: path.to_owned(),
+                format: Format::Parquet,
+                compression,
+                body,
+            });
+        }
+
+        let raw = Cursor::new(head).chain(file);
+        let failed = |e| read_error(path, compression, e);
+        let mut text: Box<dyn Read> = match compression {
+            Compression::None => Box::new(raw),
+            Compression::Gzip => Box::new(MultiGzDecoder::new(raw)),
+            Compression::Zstd => Box::new(zstd::Decoder::new(raw).map_err(failed)?),
+        };
+        let mut head = peek(&mut text).map_err(failed)?;
+        if head.starts_with(UTF8_BOM) {
+            head.drain(..UTF8_BOM.len());
+        }
+        let format = format_of(path, &head, name)?;
+        let reader = BufReader::with_capacity(BUFFER_BYTES, Cursor::new(head).chain(text));
+        let body = Body::Text(Box::new(reader));
+        Ok(Source { path: path.to_owned(), format, compression, body })
+    }
+}
+
+/// A failed read of a compressed stream is damage to it far more often than a failing disk.
+pub(crate) fn read_error(path: &Path, compression: Compression, source: io::Error) -> Error {
+    match compression {
+        Compression::None => Error::io(path, "read", source),
+        Compression::Gzip => Error::corrupt(path, "gzip", source),
+        Compression::Zstd => Error::corrupt(path, "Zstandard", source),
+    }
+}
+
+/// Reads until [`PEEK_BYTES`] are there or the end: one read of a pipe may return less.
+fn peek(reader: &mut dyn Read) -> io::Result<Vec<u8>> {
+    let mut head = Vec::with_capacity(PEEK_BYTES);
+    reader.take(PEEK_BYTES as u64).read_to_end(&mut head)?;
+    Ok(head)
+}
+
+/// What a file name promises.
+#[derive(Debug, Clone, Copy, Default)]
+struct Name {
+    compression: Option<Compression>,
+    format: Option<NamedFormat>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NamedFormat {
+    Json,
+    JsonLines,
+    Csv,
+    Tsv,
+    Parquet,
+}
+
+impl Name {
+    fn of(path: &Path) -> Name {
+        let extension = |p: &Path| p.extension().map(OsStr::to_ascii_lowercase);
+        let mut stem = path.to_owned();
+        let compression = match extension(&stem).as_deref().and_then(OsStr::to_str) {
+            Some("gz" | "gzip") => Some(Compression::Gzip),
+            Some("zst" | "zstd") => Some(Compression::Zstd),
+            _ => None,
+        };
+        if compression.is_some() {
+            stem.set_extension("");
+        }
+        let format = match extension(&stem).as_deref().and_then(OsStr::to_str) {
+            Some("json") => Some(NamedFormat::Json),
+            Some("jsonl" | "ndjson") => Some(NamedFormat::JsonLines),
+            Some("csv") => Some(NamedFormat::Csv),
+            Some("tsv") => Some(NamedFormat::Tsv),
+            Some("parquet") => Some(NamedFormat::Parquet),
+            _ => None,
+        };
+        Name { compression, format }
+    }
+}
+
+fn compression_of(path: &Path, head: &[u8], name: Name) -> Result<Compression, Error> {
+    if head.starts_with(GZIP_MAGIC) {
+        return Ok(Compression::Gzip);
+    }
+    if head.starts_with(ZSTD_MAGIC) {
+        return Ok(Compression::Zstd);
+    }
+    // Downloads are often unpacked on the way and keep their name: text is read as it stands.
+    match name.compression {
+        Some(Compression::Gzip) if !is_text(head) => {
+            Err(Error::corrupt(path, "gzip", "it does not begin as gzip does"))
+        }
+        Some(Compression::Zstd) if !is_text(head) => {
+            Err(Error::corrupt(path, "Zstandard", "it does not begin as Zstandard does"))
+        }
+        _ => Ok(Compression::None),
+    }
+}
+
+fn format_of(path: &Path, head: &[u8], name: Name) -> Result<Format, Error> {
+    let unsupported = |found: String| {
+        Err(Error::UnsupportedFormat { path: path.to_owned(), expected: EXPECTED, found })
+    };
+    if let Some((_, found)) = FOREIGN.iter().find(|(magic, _)| head.starts_with(magic)) {
+        return unsupported((*found).to_owned());
+    }
+    if head.starts_with(PARQUET_MAGIC) {
+        return unsupported("Parquet inside a compressed file (unpack it)".to_owned());
+    }
+    match name.format {
+        Some(NamedFormat::Parquet) => {
+            return Err(Error::corrupt(path, "Parquet", "it does not begin with PAR1"));
+        }
+        Some(NamedFormat::Csv) => return Ok(Format::Csv),
+        Some(NamedFormat::Tsv) => return Ok(Format::Tsv),
+        _ => {}
+    }
+    let mut significant = head.iter().copied().filter(|b| !b.is_ascii_whitespace());
+    match (significant.next(), significant.next(), name.format) {
+        // A list of objects is an array whatever the name says; a line `[1, 2]` in a file of JSON
+        // lines is one malformed row.
+        (Some(b'['), Some(b'{' | b']'), _) | (Some(b'['), _, Some(NamedFormat::Json)) => {
+            Ok(Format::JsonArray)
+        }
+        (_, _, Some(_)) | (Some(b'{') | None, _, None) => Ok(Format::JsonLines),
+        (Some(_), _, None) => unsupported(format!(
+            "a file of unknown kind that begins with \"{}\"",
+            shorten(&String::from_utf8_lossy(&head[..head.len().min(24)]))
+        )),
+    }
+}
+
+/// Whether the bytes can be the beginning of UTF-8 text (the last character may be cut).
+fn is_text(head: &[u8]) -> bool {
+    match std::str::from_utf8(head) {
+        Ok(_) => true,
+        Err(e) => e.error_len().is_none(),
+    }
+}

@@ -1,0 +1,344 @@
+//! Everything that can go wrong between a file and the types of this crate.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::dataset::BestOfN;
+
+/// The longest `found` that a [`MalformedRow`] quotes, in characters.
+pub const MAX_FOUND_CHARS: usize = 80;
+
+/// The `field` of a [`MalformedRow`] when the row as a whole is at fault.
+pub const WHOLE_ROW: &str = "(row)";
+
+/// Why a dataset, an array file or an output could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Nothing is at the path.
+    #[error("{}: no such file or folder", path.display())]
+    NotFound {
+        /// What was asked for.
+        path: PathBuf,
+    },
+    /// A folder is where a file was expected.
+    #[error("{}: is a folder, expected a file", path.display())]
+    IsFolder {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A file is where a folder was expected.
+    #[error("{}: is not a folder", path.display())]
+    NotAFolder {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The volume has no room left. Nothing was left behind at the target.
+    #[error("{}: no space left on the disk; nothing was replaced", path.display())]
+    DiskFull {
+        /// What was being written.
+        path: PathBuf,
+        /// The system's report.
+        source: io::Error,
+    },
+    /// Any other failure that the operating system reports.
+    #[error("{}: cannot {action}: {source}", path.display())]
+    Io {
+        /// The file or folder concerned.
+        path: PathBuf,
+        /// What was attempted: `open`, `read`, `write`, ..
+        action: &'static str,
+        /// The system's report.
+        source: io::Error,
+    },
+    /// The file is of a kind that is not read.
+    #[error("{}: expected {expected}, found {found}", path.display())]
+    UnsupportedFormat {
+        /// The file.
+        path: PathBuf,
+        /// What is read.
+        expected: &'static str,
+        /// What the file is.
+        found: String,
+    },
+    /// The file claims a format and breaks its rules.
+    #[error("{}: damaged {format}: {detail}", path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// The format: `gzip`, `Parquet`, `safetensors`, ..
+        format: &'static str,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The dataset holds no row at all.
+    #[error("{}: the file holds no rows", path.display())]
+    NoRows {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A malformed row, where the caller asked to stop at the first, or where reading cannot go on.
+    #[error(transparent)]
+    Malformed(#[from] MalformedRow),
+    /// Not one row could be used.
+    #[error("{}: none of the {read} rows is usable; the first: {first}", path.display())]
+    AllMalformed {
+        /// The file.
+        path: PathBuf,
+        /// How many rows were read.
+        read: usize,
+        /// What is wrong with the first.
+        first: Box<MalformedRow>,
+    },
+    /// The rows hold several responses a side: the material of an evaluation, not pairs.
+    #[error(
+        "{}:{line}: a {shape} row holds several responses a side and is not a preference pair; \
+         the evaluation command reads best-of-n rows",
+        path.display()
+    )]
+    UnsupportedShape {
+        /// The file.
+        path: PathBuf,
+        /// The line of the first such row.
+        line: u64,
+        /// Whose shape it is.
+        shape: BestOfN,
+    },
+    /// The file has no array of that name.
+    #[error("{}: {}; the file holds {}", path.display(), wanted(key), list(present))]
+    MissingArray {
+        /// The file.
+        path: PathBuf,
+        /// What was asked for; empty where a key was needed and none given.
+        key: String,
+        /// The names that are there.
+        present: Vec<String>,
+    },
+    /// The array has another number of axes.
+    #[error("{}: array `{key}`: expected {expected} axes, found shape {found:?}", path.display())]
+    WrongRank {
+        /// The file.
+        path: PathBuf,
+        /// The array.
+        key: String,
+        /// The number of axes that was expected.
+        expected: usize,
+        /// The whole shape that was found.
+        found: Vec<usize>,
+    },
+    /// The array's elements are of a type that is not read here.
+    #[error("{}: array `{key}`: expected {expected}, found {found}", path.display())]
+    WrongElement {
+        /// The file.
+        path: PathBuf,
+        /// The array.
+        key: String,
+        /// The element types that are read.
+        expected: &'static str,
+        /// The element type that was found.
+        found: String,
+    },
+    /// Two arrays that belong together differ in shape.
+    #[error("array `{left}` is {left_shape:?}, but array `{right}` is {right_shape:?}")]
+    ShapeMismatch {
+        /// The first array.
+        left: String,
+        /// Its rows and columns.
+        left_shape: [usize; 2],
+        /// The second array.
+        right: String,
+        /// Its rows and columns.
+        right_shape: [usize; 2],
+    },
+    /// A value is NaN or infinite, or a float64 beyond the range of float32.
+    #[error("{}: array `{key}`, row {row}, column {column}: {value} is not finite", path.display())]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+        /// The array.
+        key: String,
+        /// Zero-based row.
+        row: usize,
+        /// Zero-based column.
+        column: usize,
+        /// The value as float32.
+        value: f32,
+    },
+    /// The array has no rows or no columns.
+    #[error("{}: array `{key}` is empty: its shape is {shape:?}", path.display())]
+    EmptyArray {
+        /// The file.
+        path: PathBuf,
+        /// The array.
+        key: String,
+        /// The shape that was found.
+        shape: Vec<usize>,
+    },
+    /// The data of an array does not fill its shape.
+    #[error("expected {rows} x {dim} values, found {found}")]
+    WrongLength {
+        /// Rows claimed.
+        rows: usize,
+        /// Columns claimed.
+        dim: usize,
+        /// Values there.
+        found: usize,
+    },
+    /// An array cannot be written under this name: it is taken or reserved.
+    #[error("{}: the array name `{key}` is used twice or reserved", path.display())]
+    BadArrayName {
+        /// The file to be written.
+        path: PathBuf,
+        /// The name.
+        key: String,
+    },
+    /// Something is at the target already, and it may not be replaced.
+    #[error("{}: exists already{hint}", path.display())]
+    TargetExists {
+        /// The target.
+        path: PathBuf,
+        /// Why it may not be replaced; may be empty.
+        hint: String,
+    },
+    /// The path does not name a file or folder that could be written, as `..` does not.
+    #[error("{}: does not name a file or folder that can be written", path.display())]
+    BadTarget {
+        /// The path.
+        path: PathBuf,
+    },
+}
+
+impl Error {
+    /// Sorts a failure of the operating system by what the user can do about it.
+    pub fn io(path: impl Into<PathBuf>, action: &'static str, source: io::Error) -> Self {
+        let path = path.into();
+        match source.kind() {
+            io::ErrorKind::NotFound => Error::NotFound { path },
+            io::ErrorKind::IsADirectory => Error::IsFolder { path },
+            io::ErrorKind::NotADirectory => Error::NotAFolder { path },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Error::DiskFull { path, source }
+            }
+            _ => Error::Io { path, action, source },
+        }
+    }
+
+    pub(crate) fn corrupt(path: &Path, format: &'static str, detail: impl fmt::Display) -> Self {
+        Error::Corrupt { path: path.to_owned(), format, detail: detail.to_string() }
+    }
+}
+
+/// A row that could not be read, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MalformedRow {
+    /// The dataset.
+    pub file: PathBuf,
+    /// One-based line; in Parquet, CSV and JSON arrays the one-based record.
+    pub line: u64,
+    /// The column at fault, with the place in it (`chosen[1].content`), or [`WHOLE_ROW`].
+    pub field: String,
+    /// What would have been read.
+    pub expected: String,
+    /// What was there, shortened to [`MAX_FOUND_CHARS`] characters.
+    pub found: String,
+}
+
+impl fmt::Display for MalformedRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: ", self.file.display(), self.line)?;
+        if self.field != WHOLE_ROW {
+            write!(f, "`{}`: ", self.field)?;
+        }
+        write!(f, "expected {}, found {}", self.expected, self.found)
+    }
+}
+
+impl std::error::Error for MalformedRow {}
+
+/// What is wrong with a row, before it is known where the row stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Problem {
+    pub field: String,
+    pub expected: String,
+    pub found: String,
+}
+
+impl Problem {
+    pub fn new(field: &str, expected: impl Into<String>, found: impl AsRef<str>) -> Self {
+        Problem {
+            field: field.to_owned(),
+            expected: expected.into(),
+            found: shorten(found.as_ref()),
+        }
+    }
+
+    pub fn at(self, file: &Path, line: u64) -> MalformedRow {
+        MalformedRow {
+            file: file.to_owned(),
+            line,
+            field: self.field,
+            expected: self.expected,
+            found: self.found,
+        }
+    }
+}
+
+/// At most [`MAX_FOUND_CHARS`] characters of one printable line.
+pub(crate) fn shorten(text: &str) -> String {
+    let mut chars = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let mut short: String = chars.by_ref().take(MAX_FOUND_CHARS).collect();
+    if chars.next().is_some() {
+        short.pop();
+        short.push('…');
+    }
+    short
+}
+
+fn wanted(key: &str) -> String {
+    match key {
+        "" => "one of several arrays must be named".to_owned(),
+        key => format!("no array `{key}`"),
+    }
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() {
+        return "no named arrays".to_owned();
+    }
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn found_is_shortened_by_characters_and_kept_on_one_line() {
+        let long = "é\n".repeat(100);
+        let short = shorten(&long);
+        assert_eq!(short.chars().count(), MAX_FOUND_CHARS);
+        assert!(short.ends_with('…') && !short.contains('\n'));
+        assert_eq!(shorten("short"), "short");
+    }
+
+    #[test]
+    fn a_full_disk_and_a_missing_file_have_their_own_errors() {
+        let full = Error::io("out.bin", "write", io::Error::from(io::ErrorKind::StorageFull));
+        assert!(matches!(&full, Error::DiskFull { .. }));
+        assert!(full.to_string().starts_with("out.bin: no space left"));
+        let missing = Error::io("in", "open", io::Error::from(io::ErrorKind::NotFound));
+        assert!(matches!(missing, Error::NotFound { .. }));
+    }
+
+    #[test]
+    fn a_malformed_row_reads_as_file_line_field() {
+        let row = Problem::new("chosen", "text", "null").at(Path::new("a.jsonl"), 7);
+        assert_eq!(row.to_string(), "a.jsonl:7: `chosen`: expected text, found null");
+        let row = Problem::new(WHOLE_ROW, "a JSON object", "x").at(Path::new("a.jsonl"), 7);
+        assert_eq!(row.to_string(), "a.jsonl:7: expected a JSON object, found x");
+    }
+}

@@ -1,0 +1,179 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use super::*;
+use crate::dataset::{Compression, Format};
+use crate::error::MalformedRow;
+use lens_core::Message;
+use proptest::prelude::*;
+use serde_json::{Map, json};
+
+fn text(text: &str) -> Content {
+    Content::Text(text.to_owned())
+}
+
+fn dataset(pairs: &[(&str, &str, &str)]) -> Dataset {
+    let rows = (1..).zip(pairs).map(|(line, (prompt, chosen, rejected))| Row {
+        line,
+        value: PreferencePair {
+            prompt: text(prompt),
+            chosen: text(chosen),
+            rejected: text(rejected),
+            margin: None,
+        },
+        metadata: Map::new(),
+    });
+    Dataset {
+        path: "pairs.jsonl".into(),
+        pairs: rows.collect(),
+        malformed: Vec::new(),
+        read: pairs.len(),
+        format: Format::JsonLines,
+        compression: Compression::None,
+        shapes: BTreeMap::new(),
+    }
+}
+
+fn lines(vetted: &Vetted, reason: Reason) -> Vec<(u64, &str)> {
+    let rows = vetted.report.left_out.get(&reason).map(Vec::as_slice).unwrap_or_default();
+    rows.iter().map(|row| (row.line, row.detail.as_str())).collect()
+}
+
+#[test]
+fn every_reason_is_found_and_listed_by_line() {
+    let mut data = dataset(&[
+        ("p", "good", "bad"),   // 1 contradicted by 6
+        ("p", "good", " "),     // 2
+        ("p", "", "bad"),       // 3
+        ("p", " same", "same"), // 4
+        ("p", "good", "bad"),   // 5 duplicate of 1
+        ("p", "bad", "good"),   // 6
+        ("q", "good", "bad"),   // 7 kept
+        ("q", "good", "bad "),  // 8 kept: not the very same text
+    ]);
+    data.malformed.push(MalformedRow {
+        file: "pairs.jsonl".into(),
+        line: 9,
+        field: "chosen".into(),
+        expected: "text".into(),
+        found: "null".into(),
+    });
+    data.read = 9;
+    let vetted = vet(data);
+    assert_eq!(vetted.used.iter().map(|row| row.line).collect::<Vec<_>>(), [7, 8]);
+    assert_eq!(lines(&vetted, Reason::Malformed), [(9, "chosen: expected text, found null")]);
+    let blank = [(2, "rejected is blank"), (3, "chosen is blank")];
+    assert_eq!(lines(&vetted, Reason::EmptySide), blank);
+    assert_eq!(lines(&vetted, Reason::IdenticalSides).len(), 1);
+    assert_eq!(lines(&vetted, Reason::Duplicate), [(5, "as line 1")]);
+    let swapped = [(1, "line 6 has the sides swapped"), (6, "line 1 has the sides swapped")];
+    assert_eq!(lines(&vetted, Reason::Contradiction), swapped);
+    assert_eq!(vetted.report.read, vetted.report.used + vetted.report.left_out_total());
+}
+
+#[test]
+fn message_sides_are_compared_turn_by_turn() {
+    let side = |content: &str| {
+        Content::Messages(vec![Message {
+            role: "assistant".to_owned(),
+            content: content.to_owned(),
+        }])
+    };
+    let mut data = dataset(&[("p", "a", "b"), ("p", "a", "b")]);
+    data.pairs[0].value.chosen = side("same ");
+    data.pairs[0].value.rejected = side(" same");
+    data.pairs[1].value.chosen = Content::Messages(Vec::new());
+    data.pairs[1].value.rejected = side("x");
+    let vetted = vet(data);
+    assert_eq!(lines(&vetted, Reason::IdenticalSides)[0].0, 1);
+    assert_eq!(lines(&vetted, Reason::EmptySide)[0].0, 2);
+}
+
+#[test]
+fn the_report_as_json_has_counts_and_lines_and_comes_back() {
+    let mut vetted = vet(dataset(&[("p", "a", "b"), ("p", "a", "b"), ("q", "c", "d")]));
+    let rows = [3, 99].map(|line| LeftOut { line, detail: "at 512 tokens".to_owned() });
+    assert_eq!(vetted.leave_out(Reason::EqualAfterTruncation, rows), 1);
+    assert_eq!(vetted.leave_out(Reason::TooLong, []), 0);
+    let json = serde_json::to_value(&vetted.report).unwrap();
+    assert_eq!(
+        json,
+        json!({
+            "read": 3, "used": 1,
+            "left_out": {"duplicate": 1, "equal-after-truncation": 1},
+            "lines": {
+                "duplicate": [{"line": 2, "detail": "as line 1"}],
+                "equal-after-truncation": [{"line": 3, "detail": "at 512 tokens"}],
+            },
+        })
+    );
+    assert_eq!(serde_json::from_value::<VetReport>(json).unwrap(), vetted.report);
+}
+
+#[test]
+fn names_agree_with_serde() {
+    for reason in [
+        Reason::Malformed,
+        Reason::EmptySide,
+        Reason::IdenticalSides,
+        Reason::Duplicate,
+        Reason::Contradiction,
+        Reason::Overlap,
+        Reason::TooLong,
+        Reason::EqualAfterTruncation,
+    ] {
+        assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
+    }
+}
+
+#[test]
+fn shared_prompts_are_found_across_shapes_and_can_be_left_out() {
+    let mut vetted = vet(dataset(&[("p ", "a", "b"), ("q", "a", "b"), ("", "a", "b")]));
+    let mut heldout = dataset(&[("x", "a", "b"), ("p", "c", "d"), ("", "c", "d")]);
+    heldout.pairs[1].value.prompt =
+        Content::Messages(vec![Message { role: "user".to_owned(), content: "p".to_owned() }]);
+    let shared = shared_prompts(&vetted.used, &heldout.pairs);
+    assert_eq!(shared.iter().map(|row| row.line).collect::<Vec<_>>(), [1]);
+    assert_eq!(shared[0].detail, "the prompt is that of line 2 of the held-out set");
+    assert_eq!(vetted.leave_out(Reason::Overlap, shared), 1);
+    assert_eq!((vetted.report.used, vetted.report.left_out_total()), (2, 1));
+}
+
+#[test]
+fn the_fingerprint_is_that_of_the_used_pairs() {
+    let once = vet(dataset(&[("p", "a", "b")]));
+    let twice = vet(dataset(&[("p", "a", "b"), ("p", "a", "b")]));
+    assert_eq!(once.fingerprint(), twice.fingerprint());
+}
+
+proptest! {
+    #[test]
+    fn every_row_is_accounted_for(
+        rows in proptest::collection::vec(("[pq]", "[ ab]", "[ ab]"), 1..40),
+        more in proptest::collection::vec(0u64..60, 0..10),
+    ) {
+        let rows: Vec<_> = rows.iter().map(|(p, c, r)| (&**p, &**c, &**r)).collect();
+        let mut vetted = vet(dataset(&rows));
+        let check = |vetted: &Vetted| {
+            let report = &vetted.report;
+            let mut lines: Vec<u64> = report.left_out.values().flatten().map(|r| r.line).collect();
+            lines.extend(vetted.used.iter().map(|row| row.line));
+            lines.sort_unstable();
+            lines == (1..=rows.len() as u64).collect::<Vec<_>>()
+                && report.used == vetted.used.len()
+                && report.read == report.used + report.left_out_total()
+        };
+        prop_assert!(check(&vetted));
+        // What is left has no pair twice, in either direction.
+        for (i, a) in vetted.used.iter().enumerate() {
+            for b in &vetted.used[..i] {
+                let (a, b) = (&a.value, &b.value);
+                let same = a.chosen == b.chosen && a.rejected == b.rejected;
+                let swapped = a.chosen == b.rejected && a.rejected == b.chosen;
+                prop_assert!(a.prompt != b.prompt || !(same || swapped));
+            }
+        }
+        let lines = more.into_iter().map(|line| LeftOut { line, detail: String::new() });
+        vetted.leave_out(Reason::TooLong, lines);
+        prop_assert!(check(&vetted));
+    }
+}

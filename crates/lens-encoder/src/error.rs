@@ -1,0 +1,171 @@
+//! What can go wrong between a text and its hidden state.
+
+use std::path::PathBuf;
+
+/// Shorthand for results of this crate.
+pub type Result<T, E = EncoderError> = std::result::Result<T, E>;
+
+/// Every failure of this crate, with the data a caller needs to tell the user what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EncoderError {
+    /// A file could not be opened or read.
+    #[error("cannot read {path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: std::io::Error,
+    },
+    /// The model file contradicts itself or ends too early.
+    #[error("{path} is not a usable model file: {detail}")]
+    CorruptModel {
+        /// The model file.
+        path: PathBuf,
+        /// What does not fit.
+        detail: String,
+    },
+    /// A model of a kind whose forward pass is not built in.
+    #[error("{path} holds a model of architecture '{found}'; supported: {}", supported.join(", "))]
+    UnknownArchitecture {
+        /// The model file.
+        path: PathBuf,
+        /// The architecture it names.
+        found: String,
+        /// The architectures that work.
+        supported: &'static [&'static str],
+    },
+    /// A metadata entry that the architecture needs is absent or of a wrong kind.
+    #[error("{path}: metadata '{key}' {detail}")]
+    Metadata {
+        /// The model file.
+        path: PathBuf,
+        /// The entry.
+        key: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// A tensor that the architecture needs is absent.
+    #[error("{path}: tensor '{name}' is missing")]
+    MissingTensor {
+        /// The model file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+    },
+    /// A tensor has another shape than the metadata promises.
+    #[error("{path}: tensor '{name}' has shape {found:?}, expected {expected:?}")]
+    TensorShape {
+        /// The model file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Shape by the metadata, slowest dimension first.
+        expected: Vec<usize>,
+        /// Shape in the file.
+        found: Vec<usize>,
+    },
+    /// A tensor is stored in a format that cannot be decoded.
+    #[error("{path}: tensor '{name}' is stored as ggml type {type_id}, which is not supported")]
+    TensorType {
+        /// The model file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// The ggml type number.
+        type_id: u32,
+    },
+    /// The tokenizer in the model file cannot be built, or failed on a text.
+    #[error("tokenizer: {detail}")]
+    Tokenizer {
+        /// What failed.
+        detail: String,
+    },
+    /// A chat template was asked for, but the model brings none.
+    #[error("{path} has no chat template; use the plain template or pass one")]
+    NoChatTemplate {
+        /// The model file.
+        path: PathBuf,
+    },
+    /// A template does not parse, or refuses the messages.
+    #[error("template '{name}': {detail}")]
+    Template {
+        /// Which template.
+        name: String,
+        /// The engine's message.
+        detail: String,
+    },
+    /// An option has a value that cannot work.
+    #[error("option {option}: {detail}")]
+    InvalidOption {
+        /// The option.
+        option: &'static str,
+        /// Why its value cannot work.
+        detail: String,
+    },
+    /// The asked layer does not exist.
+    #[error("layer {layer} is out of range: the model has hidden states 0 to {last} (or -{} to -1)", last + 1)]
+    LayerOutOfRange {
+        /// The asked index.
+        layer: i32,
+        /// Index of the last hidden state.
+        last: usize,
+    },
+    /// A text that yields no token at all.
+    #[error("text {index} is empty: it yields no tokens")]
+    EmptyText {
+        /// Position in the caller's slice.
+        index: usize,
+    },
+    /// A hidden state holds NaN or infinity.
+    #[error("the hidden state of text {index} is not finite")]
+    NonFinite {
+        /// Position in the caller's slice.
+        index: usize,
+    },
+    /// The cache could not be read or written.
+    #[error("cache file {path}: {source}")]
+    Cache {
+        /// The file of the cache.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: std::io::Error,
+    },
+    /// A failure of the tensor library while weights were decoded.
+    #[error("cannot decode tensor '{name}': {detail}")]
+    Decode {
+        /// The tensor.
+        name: String,
+        /// The library's message.
+        detail: String,
+    },
+    /// Neither a file nor a model known by name.
+    #[error("no model file or model named '{name}'; known names: {}", known.join(", "))]
+    UnknownModel {
+        /// What was asked for.
+        name: String,
+        /// The names that can be fetched.
+        known: Vec<&'static str>,
+    },
+    /// A model could not be fetched.
+    #[error("cannot fetch model '{model}': {detail}")]
+    Pull {
+        /// Its name.
+        model: String,
+        /// What failed.
+        detail: String,
+    },
+    /// What was fetched is not the model.
+    #[error("model '{model}' arrived damaged: SHA-256 {found}, expected {expected}")]
+    Checksum {
+        /// Its name.
+        model: String,
+        /// The hash of the true file.
+        expected: String,
+        /// The hash of what arrived.
+        found: String,
+    },
+    /// The caller's progress asked to stop; what was done is in the cache.
+    #[error("cancelled")]
+    Cancelled,
+}

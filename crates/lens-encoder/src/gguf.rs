@@ -1,0 +1,463 @@
+//! Reads the header of a GGUF file without trusting it.
+//!
+//! The file is memory-mapped; the header is walked once with every count and length checked
+//! against the bytes that are really there, so a tampered file costs an error and not an
+//! allocation. Arrays (the vocabulary) stay in the map until they are asked for.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use candle_core::quantized::GgmlDType;
+use memmap2::Mmap;
+
+use crate::error::{EncoderError, Result};
+
+/// More metadata entries than any real model has; bounds what a hostile header can allocate.
+const MAX_METADATA: u64 = 1 << 16;
+/// More tensors than any real model has.
+const MAX_TENSORS: u64 = 1 << 17;
+/// Longest name of a key or tensor.
+const MAX_NAME: u64 = 1 << 16;
+/// Tensors of ggml have at most four dimensions.
+const MAX_DIMS: u32 = 4;
+/// Alignment of tensor data where the file does not say.
+const DEFAULT_ALIGNMENT: u64 = 32;
+
+/// One metadata value. Arrays are ranges of the file, decoded on demand.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Value {
+    /// Any integer type.
+    Int(i128),
+    /// Any float type.
+    Float(f64),
+    /// A boolean.
+    Bool(bool),
+    /// Text.
+    Text(String),
+    /// An array of scalars or strings.
+    Array(ArrayRef),
+}
+
+/// Where an array lies in the file.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct ArrayRef {
+    kind: u32,
+    len: usize,
+    start: usize,
+}
+
+/// Where a tensor lies in the file, and how it is stored.
+#[derive(Debug, Clone)]
+pub(crate) struct TensorInfo {
+    /// Storage format.
+    pub dtype: GgmlDType,
+    /// Slowest dimension first, as in `[out, in]`.
+    pub shape: Vec<usize>,
+    /// First byte in the file.
+    start: usize,
+    /// Bytes.
+    len: usize,
+}
+
+/// An opened model file.
+#[derive(Debug)]
+pub(crate) struct GgufFile {
+    path: PathBuf,
+    map: Mmap,
+    metadata: HashMap<String, Value>,
+    tensors: HashMap<String, TensorInfo>,
+}
+
+impl GgufFile {
+    /// Maps the file and checks its header.
+    pub fn open(path: &Path) -> Result<Self> {
+        let io = |source| EncoderError::Io { path: path.to_owned(), source };
+        let file = File::open(path).map_err(io)?;
+        if file.metadata().map_err(io)?.len() == 0 {
+            return Err(corrupt(path, "the file is empty"));
+        }
+        // SAFETY: the map is only read. A model file that another process shortens while it is in
+        // use would fault, as it does in every program that maps model files.
+        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
+        let (metadata, tensors) = Walker { path, bytes: &map, at: 0 }.header()?;
+        Ok(Self { path: path.to_owned(), map, metadata, tensors })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The whole file, for hashing.
+    pub fn bytes(&self) -> &[u8] {
+        &self.map
+    }
+
+    /// How many tensors the file holds.
+    pub fn tensor_count(&self) -> usize {
+        self.tensors.len()
+    }
+
+    /// An error about a metadata entry of this file.
+    pub fn bad(&self, key: &str, detail: impl Into<String>) -> EncoderError {
+        EncoderError::Metadata { path: self.path.clone(), key: key.into(), detail: detail.into() }
+    }
+
+    /// An optional positive-or-zero integer.
+    pub fn int(&self, key: &str) -> Result<Option<usize>> {
+        match self.metadata.get(key) {
+            None => Ok(None),
+            Some(Value::Int(value)) => {
+                usize::try_from(*value).map(Some).map_err(|_| self.bad(key, "is out of range"))
+            }
+            Some(_) => Err(self.bad(key, "is not an integer")),
+        }
+    }
+
+    /// An integer that must be there, above zero and below 2³¹.
+    pub fn positive(&self, key: &str) -> Result<usize> {
+        match self.int(key)? {
+            None => Err(self.bad(key, "is missing")),
+            // Products of two such numbers cannot overflow.
+            Some(value) if value == 0 || value > i32::MAX as usize => {
+                Err(self.bad(key, format!("is {value}")))
+            }
+            Some(value) => Ok(value),
+        }
+    }
+
+    /// An optional finite number.
+    pub fn float(&self, key: &str) -> Result<Option<f64>> {
+        match self.metadata.get(key) {
+            None => Ok(None),
+            Some(Value::Float(value)) if value.is_finite() => Ok(Some(*value)),
+            Some(Value::Int(value)) => Ok(Some(*value as f64)),
+            Some(_) => Err(self.bad(key, "is not a finite number")),
+        }
+    }
+
+    /// An optional boolean.
+    pub fn flag(&self, key: &str) -> Result<Option<bool>> {
+        match self.metadata.get(key) {
+            None => Ok(None),
+            Some(Value::Bool(value)) => Ok(Some(*value)),
+            Some(_) => Err(self.bad(key, "is not a boolean")),
+        }
+    }
+
+    /// An optional text.
+    pub fn text(&self, key: &str) -> Result<Option<&str>> {
+        match self.metadata.get(key) {
+            None => Ok(None),
+            Some(Value::Text(value)) => Ok(Some(value)),
+            Some(_) => Err(self.bad(key, "is not text")),
+        }
+    }
+
+    /// An array of strings that must be there.
+    pub fn texts(&self, key: &str) -> Result<Vec<Cow<'_, str>>> {
+        let array = self.array(key)?.ok_or_else(|| self.bad(key, "is missing"))?;
+        if array.kind != 8 {
+            return Err(self.bad(key, "is not an array of strings"));
+        }
+        let mut walker = Walker { path: &self.path, bytes: &self.map, at: array.start };
+        (0..array.len).map(|_| walker.string().map(String::from_utf8_lossy)).collect()
+    }
+
+    /// An optional array of numbers.
+    pub fn numbers(&self, key: &str) -> Result<Option<Vec<f64>>> {
+        let Some(array) = self.array(key)? else { return Ok(None) };
+        let mut walker = Walker { path: &self.path, bytes: &self.map, at: array.start };
+        (0..array.len)
+            .map(|_| match walker.value(array.kind)? {
+                Value::Int(value) => Ok(value as f64),
+                Value::Float(value) => Ok(value),
+                _ => Err(self.bad(key, "is not an array of numbers")),
+            })
+            .collect::<Result<Vec<f64>>>()
+            .map(Some)
+    }
+
+    fn array(&self, key: &str) -> Result<Option<ArrayRef>> {
+        match self.metadata.get(key) {
+            None => Ok(None),
+            Some(Value::Array(array)) => Ok(Some(*array)),
+            Some(_) => Err(self.bad(key, "is not an array")),
+        }
+    }
+
+    /// A tensor, whatever its shape.
+    pub fn tensor(&self, name: &str) -> Result<&TensorInfo> {
+        self.tensors.get(name).ok_or_else(|| EncoderError::MissingTensor {
+            path: self.path.clone(),
+            name: name.to_owned(),
+        })
+    }
+
+    /// A tensor that must have the given shape.
+    pub fn tensor_of(&self, name: &str, shape: &[usize]) -> Result<&TensorInfo> {
+        let info = self.tensor(name)?;
+        if info.shape != shape {
+            return Err(EncoderError::TensorShape {
+                path: self.path.clone(),
+                name: name.to_owned(),
+                expected: shape.to_vec(),
+                found: info.shape.clone(),
+            });
+        }
+        Ok(info)
+    }
+
+    /// The stored bytes of a tensor of this file.
+    pub fn data(&self, info: &TensorInfo) -> &[u8] {
+        &self.map[info.start..info.start + info.len]
+    }
+}
+
+fn corrupt(path: &Path, detail: impl Into<String>) -> EncoderError {
+    EncoderError::CorruptModel { path: path.to_owned(), detail: detail.into() }
+}
+
+/// A position in the mapped file that never leaves it.
+struct Walker<'a> {
+    path: &'a Path,
+    bytes: &'a [u8],
+    at: usize,
+}
+
+type Header = (HashMap<String, Value>, HashMap<String, TensorInfo>);
+
+impl<'a> Walker<'a> {
+    fn err(&self, detail: impl Into<String>) -> EncoderError {
+        corrupt(self.path, detail)
+    }
+
+    fn left(&self) -> u64 {
+        (self.bytes.len() - self.at) as u64
+    }
+
+    fn take(&mut self, n: u64) -> Result<&'a [u8]> {
+        if n > self.left() {
+            return Err(self.err(format!(
+                "it ends at byte {}, inside something that needs {n} more bytes at byte {}",
+                self.bytes.len(),
+                self.at
+            )));
+        }
+        let bytes = &self.bytes[self.at..self.at + n as usize];
+        self.at += n as usize;
+        Ok(bytes)
+    }
+
+    fn fixed<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let mut out = [0; N];
+        out.copy_from_slice(self.take(N as u64)?);
+        Ok(out)
+    }
+
+    fn u32(&mut self) -> Result<u32> {
+        self.fixed().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64> {
+        self.fixed().map(u64::from_le_bytes)
+    }
+
+    fn string(&mut self) -> Result<&'a [u8]> {
+        let len = self.u64()?;
+        self.take(len)
+    }
+
+    fn name(&mut self) -> Result<String> {
+        let at = self.at;
+        let bytes = self.string()?;
+        if bytes.len() as u64 > MAX_NAME {
+            return Err(self.err(format!("the name at byte {at} has {} bytes", bytes.len())));
+        }
+        Ok(String::from_utf8_lossy(bytes).into_owned())
+    }
+
+    fn value(&mut self, kind: u32) -> Result<Value> {
+        Ok(match kind {
+            0 => Value::Int(u8::from_le_bytes(self.fixed()?).into()),
+            1 => Value::Int(i8::from_le_bytes(self.fixed()?).into()),
+            2 => Value::Int(u16::from_le_bytes(self.fixed()?).into()),
+            3 => Value::Int(i16::from_le_bytes(self.fixed()?).into()),
+            4 => Value::Int(self.u32()?.into()),
+            5 => Value::Int(i32::from_le_bytes(self.fixed()?).into()),
+            6 => Value::Float(f32::from_le_bytes(self.fixed()?).into()),
+            7 => Value::Bool(self.fixed::<1>()? != [0]),
+            8 => Value::Text(String::from_utf8_lossy(self.string()?).into_owned()),
+            9 => Value::Array(self.skip_array()?),
+            10 => Value::Int(self.u64()?.into()),
+            11 => Value::Int(i64::from_le_bytes(self.fixed()?).into()),
+            12 => Value::Float(f64::from_le_bytes(self.fixed()?)),
+            _ => return Err(self.err(format!("unknown metadata type {kind} at byte {}", self.at))),
+        })
+    }
+
+    /// Walks over an array; what it holds is decoded when somebody asks for it.
+    fn skip_array(&mut self) -> Result<ArrayRef> {
+        let kind = self.u32()?;
+        let len = self.u64()?;
+        let start = self.at;
+        let size = match kind {
+            0 | 1 | 7 => Some(1),
+            2 | 3 => Some(2),
+            4..=6 => Some(4),
+            10..=12 => Some(8),
+            8 => None,
+            // Nothing in use nests arrays; refusing them also bounds the recursion.
+            _ => return Err(self.err(format!("array of unknown type {kind} at byte {start}"))),
+        };
+        match size {
+            Some(size) => {
+                let bytes = len
+                    .checked_mul(size)
+                    .ok_or_else(|| self.err(format!("array of {len} values at byte {start}")))?;
+                self.take(bytes)?;
+            }
+            None => {
+                if len > self.left() / 8 {
+                    return Err(self.err(format!("array of {len} strings at byte {start}")));
+                }
+                for _ in 0..len {
+                    self.string()?;
+                }
+            }
+        }
+        Ok(ArrayRef { kind, len: len as usize, start })
+    }
+
+    fn header(mut self) -> Result<Header> {
+        if self.take(4)? != b"GGUF" {
+            return Err(self.err("it does not begin with the GGUF magic"));
+        }
+        let version = self.u32()?;
+        if !(2..=3).contains(&version) {
+            return Err(self.err(format!("GGUF version {version} (2 and 3 are readable)")));
+        }
+        let n_tensors = self.u64()?;
+        let n_metadata = self.u64()?;
+        // The smallest tensor entry has 32 bytes, the smallest metadata entry 13.
+        if n_tensors > MAX_TENSORS.min(self.left() / 32) {
+            return Err(self.err(format!("the header promises {n_tensors} tensors")));
+        }
+        if n_metadata > MAX_METADATA.min(self.left() / 13) {
+            return Err(self.err(format!("the header promises {n_metadata} metadata entries")));
+        }
+        let mut metadata = HashMap::new();
+        for _ in 0..n_metadata {
+            let key = self.name()?;
+            let kind = self.u32()?;
+            let value = self.value(kind)?;
+            if metadata.insert(key.clone(), value).is_some() {
+                return Err(self.err(format!("metadata '{key}' is there twice")));
+            }
+        }
+        let mut entries = Vec::new();
+        for _ in 0..n_tensors {
+            entries.push(self.tensor_entry()?);
+        }
+        let alignment = match metadata.get("general.alignment") {
+            None => DEFAULT_ALIGNMENT,
+            Some(Value::Int(value)) if *value > 0 && *value <= 1 << 20 && *value % 8 == 0 => {
+                *value as u64
+            }
+            Some(other) => return Err(self.err(format!("alignment {other:?}"))),
+        };
+        let base = (self.at as u64).next_multiple_of(alignment);
+        let mut tensors = HashMap::new();
+        for (name, dtype, shape, offset) in entries {
+            let info = self.place(&name, dtype, shape, base, offset, alignment)?;
+            if tensors.insert(name.clone(), info).is_some() {
+                return Err(self.err(format!("tensor '{name}' is there twice")));
+            }
+        }
+        Ok((metadata, tensors))
+    }
+
+    fn tensor_entry(&mut self) -> Result<(String, u32, Vec<usize>, u64)> {
+        let name = self.name()?;
+        let n_dims = self.u32()?;
+        if n_dims == 0 || n_dims > MAX_DIMS {
+            return Err(self.err(format!("tensor '{name}' has {n_dims} dimensions")));
+        }
+        let mut shape = Vec::with_capacity(n_dims as usize);
+        for _ in 0..n_dims {
+            let dim = self.u64()?;
+            let dim = usize::try_from(dim)
+                .ok()
+                .filter(|d| *d > 0)
+                .ok_or_else(|| self.err(format!("tensor '{name}' has a dimension of {dim}")))?;
+            shape.push(dim);
+        }
+        shape.reverse();
+        let dtype = self.u32()?;
+        let offset = self.u64()?;
+        Ok((name, dtype, shape, offset))
+    }
+
+    /// Turns an entry into a checked range of the file.
+    fn place(
+        &self,
+        name: &str,
+        type_id: u32,
+        shape: Vec<usize>,
+        base: u64,
+        offset: u64,
+        alignment: u64,
+    ) -> Result<TensorInfo> {
+        let dtype = dtype(type_id).ok_or_else(|| EncoderError::TensorType {
+            path: self.path.to_owned(),
+            name: name.to_owned(),
+            type_id,
+        })?;
+        let oversize = || self.err(format!("tensor '{name}' of shape {shape:?} does not fit"));
+        let elements =
+            shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).ok_or_else(oversize)?;
+        let row = shape.last().copied().unwrap_or(0);
+        if row % dtype.block_size() != 0 {
+            return Err(self.err(format!("tensor '{name}': rows of {row} are no whole blocks")));
+        }
+        let len =
+            (elements / dtype.block_size()).checked_mul(dtype.type_size()).ok_or_else(oversize)?;
+        let start = base.checked_add(offset).ok_or_else(oversize)?;
+        let end = start.checked_add(len as u64).ok_or_else(oversize)?;
+        if end > self.bytes.len() as u64 {
+            return Err(self.err(format!(
+                "tensor '{name}' ends at byte {end}, the file at byte {}: is the download complete?",
+                self.bytes.len()
+            )));
+        }
+        if !offset.is_multiple_of(alignment) {
+            return Err(self.err(format!("tensor '{name}' lies at an unaligned offset {offset}")));
+        }
+        Ok(TensorInfo { dtype, shape, start: start as usize, len })
+    }
+}
+
+/// The storage formats that can be decoded.
+fn dtype(type_id: u32) -> Option<GgmlDType> {
+    Some(match type_id {
+        0 => GgmlDType::F32,
+        1 => GgmlDType::F16,
+        2 => GgmlDType::Q4_0,
+        3 => GgmlDType::Q4_1,
+        6 => GgmlDType::Q5_0,
+        7 => GgmlDType::Q5_1,
+        8 => GgmlDType::Q8_0,
+        10 => GgmlDType::Q2K,
+        11 => GgmlDType::Q3K,
+        12 => GgmlDType::Q4K,
+        13 => GgmlDType::Q5K,
+        14 => GgmlDType::Q6K,
+        30 => GgmlDType::BF16,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,224 @@
+//! What makes two vectors comparable: everything that decides the numbers an encoder returns.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::error::{EncoderError, Result};
+use crate::options::Pooling;
+
+/// Everything that decides the numbers an encoder returns for a text.
+///
+/// A head trained on one identity must not score vectors of another: compare with
+/// [`EncoderIdentity::differences`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EncoderIdentity {
+    /// Name of the model file, without folders. For people; a renamed file is the same model.
+    pub model_file: String,
+    /// SHA-256 of the model file, in hex.
+    pub model_sha256: String,
+    /// Architecture as the model file names it.
+    pub architecture: String,
+    /// Width of the vectors.
+    pub dim: usize,
+    /// Blocks of the model.
+    pub layers: usize,
+    /// `chat`, `plain` or `custom`.
+    pub template: String,
+    /// SHA-256 of the template, in hex.
+    pub template_sha256: String,
+    /// Whether a BOS token begins each text.
+    pub add_bos: bool,
+    /// Hidden state by transformers' index, counted from 0.
+    pub layer: usize,
+    /// How tokens become one vector.
+    pub pooling: Pooling,
+    /// Precision of the computation.
+    pub dtype: String,
+    /// Texts are shortened to this many tokens.
+    pub max_length: usize,
+}
+
+/// One field in which two identities differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// Name of the field.
+    pub field: &'static str,
+    /// Its value here.
+    pub ours: String,
+    /// Its value in the other.
+    pub theirs: String,
+}
+
+impl EncoderIdentity {
+    /// The fields that differ, in declaration order; empty if vectors of the two are comparable.
+    /// The file's name does not count.
+    pub fn differences(&self, other: &Self) -> Vec<Difference> {
+        self.fields()
+            .into_iter()
+            .zip(other.fields())
+            .filter(|(ours, theirs)| ours.1 != theirs.1)
+            .map(|((field, ours), (_, theirs))| Difference { field, ours, theirs })
+            .collect()
+    }
+
+    /// A hash of all fields that count.
+    pub(crate) fn digest(&self) -> blake3::Hash {
+        let mut hasher = blake3::Hasher::new();
+        for (field, value) in self.fields() {
+            for part in [field, value.as_str()] {
+                hasher.update(&(part.len() as u64).to_le_bytes());
+                hasher.update(part.as_bytes());
+            }
+        }
+        hasher.finalize()
+    }
+
+    fn fields(&self) -> [(&'static str, String); 11] {
+        [
+            ("model_sha256", self.model_sha256.clone()),
+            ("architecture", self.architecture.clone()),
+            ("dim", self.dim.to_string()),
+            ("layers", self.layers.to_string()),
+            ("template", self.template.clone()),
+            ("template_sha256", self.template_sha256.clone()),
+            ("add_bos", self.add_bos.to_string()),
+            ("layer", self.layer.to_string()),
+            ("pooling", self.pooling.to_string()),
+            ("dtype", self.dtype.clone()),
+            ("max_length", self.max_length.to_string()),
+        ]
+    }
+}
+
+/// What is remembered of a hashed file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Remembered {
+    size: u64,
+    modified_ns: u128,
+    sha256: String,
+}
+
+const MEMORY: &str = "model-hashes.json";
+
+/// SHA-256 of a file, remembered in the cache folder for as long as size and time of the file
+/// stay the same. A memory that cannot be read or written only costs the time to hash again.
+pub(crate) fn file_sha256(path: &Path, cache_dir: Option<&Path>) -> Result<String> {
+    let io = |source| EncoderError::Io { path: path.to_owned(), source };
+    let meta = std::fs::metadata(path).map_err(io)?;
+    let modified_ns = meta
+        .modified()
+        .ok()
+        .and_then(|t| t.duration_since(UNIX_EPOCH).ok())
+        .map_or(0, |d| d.as_nanos());
+    let name = path.canonicalize().map_err(io)?.to_string_lossy().into_owned();
+    let memory = cache_dir.map(|dir| dir.join(MEMORY));
+    let recall = || -> BTreeMap<String, Remembered> {
+        let text = memory.as_ref().and_then(|m| std::fs::read(m).ok());
+        text.and_then(|t| serde_json::from_slice(&t).ok()).unwrap_or_default()
+    };
+    if let Some(known) = recall().get(&name)
+        && known.size == meta.len()
+        && known.modified_ns == modified_ns
+    {
+        return Ok(known.sha256.clone());
+    }
+    let sha256 = hash_file(path)?;
+    if let Some(memory) = &memory {
+        let mut known = recall();
+        let entry = Remembered { size: meta.len(), modified_ns, sha256: sha256.clone() };
+        known.insert(name, entry);
+        // Written aside and renamed: a reader never sees half a file.
+        let aside = memory.with_extension(format!("{}.tmp", std::process::id()));
+        if let Ok(text) = serde_json::to_vec_pretty(&known)
+            && std::fs::write(&aside, text).is_ok()
+            && std::fs::rename(&aside, memory).is_err()
+        {
+            let _ = std::fs::remove_file(&aside);
+        }
+    }
+    Ok(sha256)
+}
+
+fn hash_file(path: &Path) -> Result<String> {
+    let io = |source| EncoderError::Io { path: path.to_owned(), source };
+    // Read, not mapped: hashing must not count the whole file as this process's memory.
+    let mut file = File::open(path).map_err(io)?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer).map_err(io)? {
+            0 => break,
+            n => hasher.update(&buffer[..n]),
+        }
+    }
+    Ok(hex(&hasher.finalize()))
+}
+
+/// SHA-256 of bytes, in hex.
+pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+/// Bytes in hex.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    fn identity() -> EncoderIdentity {
+        EncoderIdentity {
+            model_file: "a.gguf".into(),
+            model_sha256: "00".into(),
+            architecture: "gemma3".into(),
+            dim: 8,
+            layers: 2,
+            template: "plain".into(),
+            template_sha256: "11".into(),
+            add_bos: true,
+            layer: 2,
+            pooling: Pooling::Last,
+            dtype: "f32".into(),
+            max_length: 2048,
+        }
+    }
+
+    #[test]
+    fn differences_are_named() {
+        let a = identity();
+        let mut b = EncoderIdentity { model_file: "b.gguf".into(), ..identity() };
+        assert!(a.differences(&b).is_empty());
+        assert_eq!(a.digest(), b.digest());
+        b.layer = 1;
+        b.pooling = Pooling::Mean;
+        let fields: Vec<_> = a.differences(&b).into_iter().map(|d| d.field).collect();
+        assert_eq!(fields, ["layer", "pooling"]);
+        assert_ne!(a.digest(), b.digest());
+        let text = serde_json::to_string(&a).unwrap();
+        assert_eq!(serde_json::from_str::<EncoderIdentity>(&text).unwrap(), a);
+    }
+
+    #[test]
+    fn a_changed_file_is_hashed_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model");
+        std::fs::write(&path, b"one").unwrap();
+        let cache = Some(dir.path());
+        assert_eq!(file_sha256(&path, cache).unwrap(), sha256_hex(b"one"));
+        assert!(dir.path().join(MEMORY).exists());
+        assert_eq!(file_sha256(&path, cache).unwrap(), sha256_hex(b"one"));
+        std::fs::write(&path, b"other").unwrap();
+        assert_eq!(file_sha256(&path, cache).unwrap(), sha256_hex(b"other"));
+        std::fs::write(dir.path().join(MEMORY), b"{broken").unwrap();
+        assert_eq!(file_sha256(&path, cache).unwrap(), sha256_hex(b"other"));
+    }
+}

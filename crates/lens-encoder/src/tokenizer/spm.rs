@@ -1,0 +1,109 @@
+//! SentencePiece-BPE vocabularies (`tokenizer.ggml.model = llama`): Gemma, Llama 2, Mistral.
+
+use std::collections::HashMap;
+
+use rayon::prelude::*;
+use tokenizers::models::bpe::{BPE, Vocab};
+use tokenizers::normalizers::{Prepend, Replace, Sequence};
+use tokenizers::{AddedToken, NormalizerWrapper, Tokenizer};
+
+use super::{Kind, Vocabulary};
+use crate::error::{EncoderError, Result};
+
+/// What a space is in the vocabulary.
+const SPACE: &str = "▁";
+
+/// Builds the tokenizer as transformers' converter does from the SentencePiece file.
+pub(super) fn build(
+    vocabulary: &Vocabulary,
+    scores: &[f64],
+    space_prefix: bool,
+) -> Result<Tokenizer> {
+    let failed = |e: tokenizers::Error| EncoderError::Tokenizer { detail: e.to_string() };
+    // Model files write the spaces of user-defined tokens as spaces; the vocabulary has them as ▁.
+    let pieces: Vec<(String, Kind)> = vocabulary
+        .tokens
+        .iter()
+        .zip(&vocabulary.kinds)
+        .map(|(token, kind)| match kind {
+            Kind::UserDefined => (token.replace(' ', SPACE), *kind),
+            _ => (token.to_string(), *kind),
+        })
+        .collect();
+    let vocab: Vocab =
+        pieces.iter().enumerate().map(|(id, (piece, _))| (piece.clone(), id as u32)).collect();
+    let mut model = BPE::builder()
+        .vocab_and_merges(vocab, merges(&pieces, scores))
+        .byte_fallback(true)
+        .fuse_unk(true);
+    if let Some((piece, _)) = vocabulary.unknown.and_then(|id| pieces.get(id as usize)) {
+        model = model.unk_token(piece.clone());
+    }
+    let mut tokenizer = Tokenizer::new(model.build().map_err(failed)?);
+    let spaces = Replace::new(" ", SPACE).map_err(failed)?;
+    tokenizer.with_normalizer(Some(if space_prefix {
+        let prefix = Prepend::new(SPACE.to_owned());
+        NormalizerWrapper::Sequence(Sequence::new(vec![prefix.into(), spaces.into()]))
+    } else {
+        spaces.into()
+    }));
+    let added: Vec<AddedToken> = vocabulary
+        .tokens
+        .iter()
+        .zip(&vocabulary.kinds)
+        // Runs of spaces are found by the merges, which rank them first: as added tokens they
+        // would be looked for before spaces become ▁, and transformers does not find them so.
+        .filter(|(token, kind)| **kind == Kind::UserDefined && !token.trim_matches(' ').is_empty())
+        .map(|(token, _)| AddedToken::from(token.to_string(), false).normalized(false))
+        .collect();
+    tokenizer.add_tokens(&added);
+    Ok(tokenizer)
+}
+
+/// Two pieces that make a third, and how early they do.
+struct Merge<'a> {
+    score: f64,
+    lengths: (usize, usize),
+    parts: (&'a str, &'a str),
+}
+
+/// The merges in order of priority, reconstructed from pieces and scores: every way to put a piece
+/// together from two others, best score first. Ties go to the longer left part, then the longer
+/// right part, then the order of the vocabulary, as in transformers' `generate_merges`.
+fn merges(pieces: &[(String, Kind)], scores: &[f64]) -> Vec<(String, String)> {
+    let usable = |kind: &Kind| matches!(kind, Kind::Normal | Kind::UserDefined);
+    let ids: HashMap<&str, usize> = pieces
+        .iter()
+        .enumerate()
+        .filter(|(_, (_, kind))| usable(kind))
+        .map(|(id, (piece, _))| (piece.as_str(), id))
+        .collect();
+    let of_piece = |id: usize| {
+        let (piece, kind) = &pieces[id];
+        if !usable(kind) {
+            return Vec::new();
+        }
+        // SentencePiece gives its user-defined pieces the best score there is, 0; model files do
+        // not keep that.
+        let score =
+            if *kind == Kind::UserDefined { 0.0 } else { scores.get(id).copied().unwrap_or(0.0) };
+        let length = piece.chars().count();
+        let mut found: Vec<(usize, usize, Merge)> = piece
+            .char_indices()
+            .skip(1)
+            .enumerate()
+            .filter_map(|(n, (at, _))| {
+                let parts = piece.split_at(at);
+                let (left, right) = (*ids.get(parts.0)?, *ids.get(parts.1)?);
+                let lengths = (n + 1, length - n - 1);
+                Some((left, right, Merge { score, lengths, parts }))
+            })
+            .collect();
+        found.sort_by_key(|(left, right, _)| (*left, *right));
+        found.into_iter().map(|(_, _, merge)| merge).collect()
+    };
+    let mut all: Vec<Merge> = (0..pieces.len()).into_par_iter().flat_map_iter(of_piece).collect();
+    // Stable, so that equal merges stay in the vocabulary's order.
+    all.par_sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| b.lengths.cmp(&a.lengths)));
+    all.into_par_iter().map(|m| (m.parts.0.to_owned(), m.parts.1.to_owned())).collect()
+}
