@@ -9,7 +9,7 @@ use crate::head::{Head, HeadShape};
 use crate::linalg::Threads;
 use crate::pairing::{combinations, synthetic_per_side};
 use crate::rng::{Purpose, Stream};
-use crate::vae::loss::{VaeLoss, VaeWorkspace};
+use crate::vae::loss::{LossWeights, VaeLoss, VaeWorkspace};
 use crate::vae::{Vae, VaeShape};
 use candle_core::{D, DType, Device, Tensor, Var};
 use proptest::prelude::*;
@@ -88,8 +88,7 @@ struct VaeCase {
     x: Vec<f64>,
     eps: Vec<f64>,
     pairs: usize,
-    beta: f64,
-    gamma: f64,
+    weights: LossWeights,
 }
 
 impl VaeCase {
@@ -99,8 +98,7 @@ impl VaeCase {
             x: normals(2 * pairs * shape.dim, seed + 1),
             eps: normals(2 * pairs * shape.latent, seed + 2),
             pairs,
-            beta: 0.3,
-            gamma: 0.2,
+            weights: LossWeights { beta: 0.3, gamma: 0.2 },
         }
     }
 
@@ -110,8 +108,7 @@ impl VaeCase {
         let loss = vae.loss_and_gradient(
             &self.x,
             &self.eps,
-            self.beta,
-            self.gamma,
+            self.weights,
             &mut ws,
             &mut gradient,
             Threads::ONE,
@@ -150,14 +147,14 @@ impl VaeCase {
         let out = out.broadcast_add(p("vae.decoder.output.bias")).unwrap();
         let recon = (out - &x).unwrap().sqr().unwrap().mean(D::Minus1).unwrap();
         let kl = (((mu.sqr().unwrap() + lv.exp().unwrap()).unwrap() - &lv).unwrap() - 1.0).unwrap();
-        let kl = (kl.sum(D::Minus1).unwrap() * (0.5 * self.beta)).unwrap();
+        let kl = (kl.sum(D::Minus1).unwrap() * (0.5 * self.weights.beta)).unwrap();
         let vae_loss = (recon + kl).unwrap().sum_all().unwrap();
         let gap = |t: &Tensor| {
             let a = t.narrow(0, 0, self.pairs).unwrap();
             (a - t.narrow(0, self.pairs, self.pairs).unwrap()).unwrap().sqr().unwrap()
         };
         let w2 = (gap(&mu) + gap(&sigma)).unwrap().sum(D::Minus1).unwrap().sqrt().unwrap();
-        let w2 = (w2.sum_all().unwrap() * self.gamma).unwrap();
+        let w2 = (w2.sum_all().unwrap() * self.weights.gamma).unwrap();
         let total = ((vae_loss - w2).unwrap() / self.pairs as f64).unwrap();
         let gradient = parts.gradient(&total, self.vae.parameters().len());
         (total.to_scalar::<f64>().unwrap(), gradient)
@@ -221,8 +218,7 @@ fn the_production_precision_agrees_with_f64() {
     let loss = vae.loss_and_gradient(
         &narrow(&case.x),
         &narrow(&case.eps),
-        case.beta,
-        case.gamma,
+        case.weights,
         &mut ws,
         &mut gradient,
         Threads::ONE,
@@ -252,8 +248,7 @@ fn w2_and_kl_by_hand() {
     let loss = vae.loss_and_gradient(
         &[1.0, 0.0],
         &[0.0, 0.0],
-        0.5,
-        0.25,
+        LossWeights { beta: 0.5, gamma: 0.25 },
         &mut ws,
         &mut gradient,
         Threads::ONE,

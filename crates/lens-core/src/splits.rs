@@ -50,8 +50,8 @@ pub fn split(
     split.heldout.sort_unstable();
     if split.heldout.is_empty() || split.seeds.is_empty() {
         return Err(CoreError::TooFewPairs {
-            what: "splitting into seeds and held-out pairs",
-            needed: seed_pairs + 1,
+            what: "splitting into seeds and held-out pairs of other prompts",
+            needed: seed_pairs.max(1) + 1,
             found: pairs.len(),
         });
     }

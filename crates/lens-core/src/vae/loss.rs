@@ -26,6 +26,15 @@ pub struct VaeLoss {
     pub total: f64,
 }
 
+/// Weights of the terms of the objective.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct LossWeights {
+    /// Of the KL term.
+    pub beta: f64,
+    /// Of the divergence.
+    pub gamma: f64,
+}
+
 /// Buffers of one step, allocated once.
 pub(crate) struct VaeWorkspace<T> {
     wide: Vec<T>,
@@ -74,18 +83,16 @@ impl<T: Real> VaeWorkspace<T> {
 impl<T: Real> Vae<T> {
     /// The objective on standardised embeddings `x`, [2B, d] (the B chosen, then the B rejected),
     /// with noise `eps`, [2B, l]; `gradient` is overwritten with its gradient by every parameter.
-    // The formula's own names, in the formula's own order, read better here than eight structs.
-    #[allow(clippy::too_many_lines)]
     pub(crate) fn loss_and_gradient(
         &self,
         x: &[T],
         eps: &[T],
-        beta: f64,
-        gamma: f64,
+        weights: LossWeights,
         ws: &mut VaeWorkspace<T>,
         gradient: &mut [T],
         threads: Threads,
     ) -> VaeLoss {
+        let LossWeights { beta, gamma } = weights;
         let shape = self.shape;
         let VaeShape { dim: d, hidden: h, latent: l } = shape;
         let n = x.len() / d;

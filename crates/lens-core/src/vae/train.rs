@@ -1,6 +1,6 @@
 //! Training the VAE: minibatches of pairs, Adam, and a guard against divergence.
 
-use super::loss::{VaeLoss, VaeWorkspace};
+use super::loss::{LossWeights, VaeLoss, VaeWorkspace};
 use super::{Vae, VaeSettings, VaeShape};
 use crate::adam::{Adam, AdamSettings};
 use crate::error::CoreError;
@@ -64,6 +64,7 @@ pub fn train(
     let mut gradient = vec![0.0f32; shape.parameters()];
     let mut adam = Adam::new(shape.parameters());
     let adam_settings = AdamSettings { learning_rate: settings.learning_rate, weight_decay: 0.0 };
+    let weights = LossWeights { beta: settings.beta, gamma: settings.gamma };
     let mut x = vec![0.0f32; 2 * batch * shape.dim];
     let mut eps = vec![0.0f32; 2 * batch * shape.latent];
     let mut order: Vec<usize> = (0..pairs.len()).collect();
@@ -84,15 +85,8 @@ pub fn train(
             gather(pairs, standardiser, rows, x);
             let eps = &mut eps[..2 * rows.len() * shape.latent];
             eps.iter_mut().for_each(|e| *e = stream.normal());
-            let loss = vae.loss_and_gradient(
-                x,
-                eps,
-                settings.beta,
-                settings.gamma,
-                &mut workspace,
-                &mut gradient,
-                threads,
-            );
+            let loss =
+                vae.loss_and_gradient(x, eps, weights, &mut workspace, &mut gradient, threads);
             guard(&loss, settings, step)?;
             adam.step(adam_settings, &mut vae.parameters, &gradient);
             let weight = rows.len() as f64 / pairs.len() as f64;
