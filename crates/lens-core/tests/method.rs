@@ -1,0 +1,211 @@
+//! The method as its users meet it: data that can be learned from, and data that cannot.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use lens_core::metrics::pair_accuracy;
+use lens_core::pairing::Pairing;
+use lens_core::rng::{Purpose, Stream};
+use lens_core::splits::{run_splits, split};
+use lens_core::synthesis::Origin;
+use lens_core::{
+    CoreError, EmbeddedPairs, Matrix, MethodSettings, Outcome, Progress, Quiet, Threads, fit,
+};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// `n` pairs in `d` dimensions: noise, and a preference along the first two dimensions.
+fn pairs(n: usize, d: usize, strength: f32, seed: u64) -> EmbeddedPairs {
+    let mut stream = Stream::new(seed, Purpose::Splits, 7);
+    let mut side = |sign: f32| {
+        let mut data: Vec<f32> = (0..n * d).map(|_| stream.normal()).collect();
+        for row in data.chunks_exact_mut(d) {
+            for x in row.iter_mut().take(2) {
+                *x += sign * strength;
+            }
+        }
+        Matrix::new(data, n, d).unwrap()
+    };
+    let (chosen, rejected) = (side(0.5), side(-0.5));
+    EmbeddedPairs::new(chosen, rejected).unwrap()
+}
+
+/// Few epochs: these tests are about behaviour, not about accuracy.
+fn quick() -> MethodSettings {
+    let mut settings = MethodSettings::default();
+    settings.vae.epochs = 5;
+    settings.head.epochs = 20;
+    settings.head.learning_rate = 3e-3;
+    settings
+}
+
+fn run(pairs: &EmbeddedPairs, settings: &MethodSettings) -> Result<Outcome, CoreError> {
+    fit(pairs, settings, Threads::ONE, &Quiet)
+}
+
+#[test]
+fn learns_a_preference_with_and_without_synthesis_and_on_unseen_pairs() {
+    let outcome = run(&pairs(300, 8, 1.0, 1), &quick()).unwrap();
+    let heldout = pairs(400, 8, 1.0, 2);
+    let augmented = outcome.augmented.unwrap();
+    for (name, fitted) in [("none", &outcome.none), ("augmented", &augmented.fitted)] {
+        let rewards = |m: &Matrix| fitted.model.rewards(m, Threads::ONE).unwrap();
+        let (chosen, rejected) = (rewards(&heldout.chosen), rewards(&heldout.rejected));
+        let accuracy = pair_accuracy(&chosen, &rejected, &heldout.prompts, 0).unwrap().value;
+        // The best possible rule, the sum of two dimensions, reaches 84%.
+        assert!(accuracy > 0.78, "{name}: {accuracy}");
+    }
+    assert!(augmented.order.seeds_kept > 0.75 && augmented.order.pairs == 300);
+}
+
+#[test]
+fn every_reading_of_the_method_trains() {
+    let data = pairs(60, 5, 1.0, 1);
+    for factor in [1, 2, 4, 9, 64] {
+        for pairing in [Pairing::Within, Pairing::Across] {
+            let mut settings = MethodSettings { augment: factor, pairing, ..quick() };
+            settings.synthesis.origin = Origin::Draw;
+            settings.standardise = factor != 2;
+            let outcome = run(&data, &settings).unwrap();
+            assert_eq!(outcome.augmented.is_some(), factor > 1);
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_model_and_another_seed_another() {
+    let data = pairs(50, 6, 0.5, 1);
+    let with_seed = |seed| run(&data, &MethodSettings { seed, ..quick() }).unwrap();
+    let (a, b, c) = (with_seed(3), with_seed(3), with_seed(4));
+    let weights = |o: &Outcome| {
+        let augmented = o.augmented.as_ref().unwrap();
+        [o.none.model.head.parameters(), augmented.fitted.model.head.parameters()].concat()
+    };
+    assert_eq!(weights(&a), weights(&b));
+    assert_ne!(weights(&a), weights(&c));
+}
+
+#[test]
+fn two_threads_agree_with_one_to_rounding() {
+    let data = pairs(200, 40, 1.0, 1);
+    let outcome = |threads| fit(&data, &quick(), threads, &Quiet).unwrap();
+    let one = outcome(Threads::ONE).none.model.rewards(&data.chosen, Threads::ONE).unwrap();
+    let two = outcome(Threads(2)).none.model.rewards(&data.chosen, Threads::ONE).unwrap();
+    for (a, b) in one.iter().zip(&two) {
+        assert!((a - b).abs() < 1e-2, "{a} {b}");
+    }
+}
+
+#[test]
+fn rewards_are_normalised_to_mean_0_and_deviation_1_on_the_seeds() {
+    let data = pairs(80, 6, 1.0, 1);
+    let model = run(&data, &MethodSettings { augment: 1, ..quick() }).unwrap().none.model;
+    let rewards = [&data.chosen, &data.rejected].map(|m| model.rewards(m, Threads::ONE).unwrap());
+    let all: Vec<f64> = rewards.concat().iter().map(|&r| model.normalise(r)).collect();
+    let mean = all.iter().sum::<f64>() / all.len() as f64;
+    let variance = all.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / all.len() as f64;
+    assert!(mean.abs() < 1e-5 && (variance - 1.0).abs() < 1e-4, "{mean} {variance}");
+}
+
+#[test]
+fn one_pair_and_pairs_without_difference_are_refused() {
+    let one = pairs(1, 4, 1.0, 1);
+    assert!(matches!(run(&one, &quick()), Err(CoreError::TooFewPairs { needed: 2, found: 1, .. })));
+    let same = pairs(10, 4, 1.0, 1).chosen;
+    let same = EmbeddedPairs::new(same.clone(), same).unwrap();
+    assert_eq!(run(&same, &quick()).unwrap_err(), CoreError::NoDifference { pairs: 10 });
+}
+
+#[test]
+fn two_pairs_one_dimension_and_constant_dimensions_train() {
+    run(&pairs(2, 3, 1.0, 1), &quick()).unwrap();
+    run(&pairs(20, 1, 1.0, 1), &quick()).unwrap();
+    let data = pairs(20, 3, 1.0, 1);
+    let flat = |m: &Matrix| {
+        let mut values = m.data().to_vec();
+        values.iter_mut().skip(2).step_by(3).for_each(|x| *x = 5.0);
+        Matrix::new(values, m.rows(), m.dim()).unwrap()
+    };
+    let data = EmbeddedPairs::new(flat(&data.chosen), flat(&data.rejected)).unwrap();
+    let outcome = run(&data, &quick()).unwrap();
+    assert_eq!(outcome.none.model.standardiser.constant_dimensions(), 1);
+    let rewards = outcome.none.model.rewards(&data.chosen, Threads::ONE).unwrap();
+    assert!(rewards.iter().all(|r| r.is_finite()));
+}
+
+#[test]
+fn a_divergence_that_runs_away_stops_with_the_step_the_figures_and_what_to_try() {
+    let mut settings = quick();
+    settings.vae.gamma = 50.0;
+    settings.vae.epochs = 2000;
+    let error = run(&pairs(100, 6, 1.0, 1), &settings).unwrap_err();
+    let CoreError::Diverged { stage: "VAE", step, figures, advice } = &error else {
+        panic!("{error}");
+    };
+    assert!(*step > 1 && figures.contains("W2") && advice.contains("vae.gamma"), "{error}");
+}
+
+#[test]
+fn an_exploding_head_stops_with_what_to_try() {
+    let mut settings = MethodSettings { augment: 1, ..quick() };
+    settings.head.learning_rate = 1e6;
+    settings.head.weight_decay = 0.0;
+    let error = run(&pairs(100, 6, 0.1, 1), &settings).unwrap_err();
+    assert!(matches!(&error, CoreError::Diverged { stage: "head", .. }), "{error}");
+    assert!(error.to_string().contains("head.learning_rate"), "{error}");
+}
+
+#[test]
+fn embeddings_of_another_width_are_not_scored() {
+    let model = run(&pairs(20, 4, 1.0, 1), &quick()).unwrap().none.model;
+    let other = Matrix::new(vec![0.0; 6], 2, 3).unwrap();
+    assert!(matches!(model.rewards(&other, Threads::ONE), Err(CoreError::Shape { .. })));
+}
+
+/// Stops after a number of looks.
+struct StopAfter(AtomicUsize);
+
+impl Progress for StopAfter {
+    fn begin(&self, _: &str, _: u64, _: &str) {}
+    fn advance(&self, _: u64) {}
+    fn end(&self) {}
+    fn note(&self, _: &str) {}
+    fn cancelled(&self) -> bool {
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_err()
+    }
+}
+
+#[test]
+fn a_wish_to_stop_is_heard_in_both_trainings() {
+    let data = pairs(50, 4, 1.0, 1);
+    let stop = |looks| fit(&data, &quick(), Threads::ONE, &StopAfter(AtomicUsize::new(looks)));
+    assert_eq!(stop(3).unwrap_err(), CoreError::Cancelled { stage: "head" });
+    // The first head takes at most 20 looks, and fewer if it stops early; the VAE five more.
+    let vae = (4..25).any(|n| stop(n) == Err(CoreError::Cancelled { stage: "VAE" }));
+    assert!(vae);
+}
+
+#[test]
+fn splits_hold_out_whole_prompts_and_repeat_by_seed() {
+    let data = pairs(100, 3, 1.0, 1);
+    let prompts: Vec<u32> = (0..100).map(|i| i / 4).collect();
+    let data = EmbeddedPairs::with_prompts(data.chosen, data.rejected, prompts).unwrap();
+    let s = split(&data, 60, 1, 0).unwrap();
+    assert_eq!((s.seeds.len(), s.heldout.len()), (60, 40));
+    let prompt = |rows: &[usize]| rows.iter().map(|&i| data.prompts[i]).collect::<Vec<_>>();
+    assert!(prompt(&s.seeds).iter().all(|p| !prompt(&s.heldout).contains(p)));
+    assert_eq!(s, split(&data, 60, 1, 0).unwrap());
+    assert_ne!(s, split(&data, 60, 1, 1).unwrap());
+    assert!(matches!(split(&data, 100, 1, 0), Err(CoreError::TooFewPairs { .. })));
+    assert!(split(&data, 0, 1, 0).is_err());
+}
+
+#[test]
+fn splits_report_both_heads_on_the_same_pairs() {
+    let data = pairs(150, 6, 1.0, 1);
+    let report = run_splits(&data, &quick(), 100, 3, &Quiet).unwrap();
+    assert_eq!(report.by_split.len(), 3);
+    let mean = report.by_split.iter().map(|s| s.0).sum::<f64>() / 3.0;
+    assert!((mean - report.none.value).abs() < 1e-12);
+    let augmented = report.augmented.unwrap().value;
+    let difference = report.difference.unwrap().value;
+    assert!((augmented - report.none.value - difference).abs() < 1e-12);
+    assert_eq!(report, run_splits(&data, &quick(), 100, 3, &Quiet).unwrap());
+}
