@@ -1,13 +1,14 @@
 //! From rows of text to embeddings: what `run`, `embed`, `eval` and `score` have in common.
 
+use crate::commands::embed::ENCODER_KEY;
 use crate::error::CliError;
 use crate::progress::Reporter;
 use crate::settings::Settings;
 use lens_core::{Content, EmbeddedPairs, Exchange, Matrix, PreferencePair, Progress};
 use lens_data::bundle::{Bundle, EncoderRecord};
 use lens_data::vet::LeftOut;
-use lens_data::{Reason, Row, Vetted};
-use lens_encoder::{Encoded, Encoder, EncoderIdentity, EncoderOptions, models};
+use lens_data::{ArrayFile, Reason, Row, Vetted};
+use lens_encoder::{Difference, Encoded, Encoder, EncoderIdentity, EncoderOptions, models};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -70,6 +71,49 @@ pub fn encoder_record(
     })
 }
 
+/// What made the embeddings of a file, if it says so.
+pub fn stored_encoder(file: &ArrayFile) -> Option<EncoderRecord> {
+    file.metadata().get(ENCODER_KEY).and_then(|text| serde_json::from_str(text).ok())
+}
+
+/// Refuses embeddings of another encoder than the bundle's. Arrays from elsewhere do not say what
+/// made them, which is noted.
+pub fn check_arrays(
+    bundle: &Bundle,
+    stored: Option<&EncoderRecord>,
+    path: &Path,
+    reporter: &Reporter,
+) -> Result<(), CliError> {
+    let Some(trained) = &bundle.manifest.encoder else { return Ok(()) };
+    let identity = |record: &EncoderRecord| {
+        serde_json::from_value::<EncoderIdentity>(record.identity.clone()).ok()
+    };
+    let (Some(ours), Some(theirs)) = (identity(trained), stored.and_then(identity)) else {
+        reporter.note(&format!(
+            "warning: {} does not say which encoder made it; nothing checks that it fits",
+            path.display()
+        ));
+        return Ok(());
+    };
+    let differences = ours.differences(&theirs);
+    if differences.is_empty() {
+        return Ok(());
+    }
+    Err(CliError::ArraysMismatch {
+        path: path.to_owned(),
+        differences: shown(&differences, "the reward model", "the file"),
+    })
+}
+
+/// `layer is 6 in the bundle, 2 in tiny.gguf; ..`
+fn shown(differences: &[Difference], ours: &str, theirs: &str) -> String {
+    let one = |d: &Difference| {
+        let Difference { field, ours: a, theirs: b } = d;
+        format!("{field} is {a} in {ours}, {b} in {theirs}")
+    };
+    differences.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
 /// Opens the encoder that a bundle was trained with, and refuses any other.
 pub fn encoder_of_bundle(
     bundle: &Bundle,
@@ -114,11 +158,7 @@ pub fn encoder_of_bundle(
     if differences.is_empty() {
         return Ok(encoder);
     }
-    let list: Vec<String> = differences
-        .iter()
-        .map(|d| format!("{} is {} in the bundle, {} here", d.field, d.ours, d.theirs))
-        .collect();
-    Err(mismatch(list.join("; ")))
+    Err(mismatch(shown(&differences, "the bundle", &file.display().to_string())))
 }
 
 /// Encodes both sides of every pair: all chosen, then all rejected.

@@ -1,5 +1,6 @@
 //! The binary's errors: the libraries' own, and what only the command line can get wrong.
 
+use crate::output::tell;
 use lens_core::CoreError;
 use lens_encoder::EncoderError;
 use std::error::Error as _;
@@ -37,6 +38,38 @@ pub enum CliError {
     /// Two things that do not go together.
     #[error("{0}")]
     Refused(String),
+    /// The user asked to stop.
+    #[error("stopped")]
+    Cancelled,
+    /// Training needs pairs on several prompts, of which holding out takes some.
+    #[error(
+        "{}: {pairs} usable pair{} on {prompts} prompt{}{heldout}; training needs at least 2 \
+         different prompts (left out: {left_out})",
+        path.display(), plural(*pairs), plural(*prompts)
+    )]
+    TooFewPrompts {
+        /// The file.
+        path: PathBuf,
+        /// Pairs that could be trained on.
+        pairs: usize,
+        /// Distinct prompts of these.
+        prompts: usize,
+        /// How many pairs were held out of them, as a part of the sentence; may be empty.
+        heldout: String,
+        /// Counts by reason.
+        left_out: String,
+    },
+    /// The embeddings come from another encoder than the bundle's.
+    #[error(
+        "{} holds embeddings of another encoder than the reward model's: {differences}",
+        path.display()
+    )]
+    ArraysMismatch {
+        /// The embeddings.
+        path: PathBuf,
+        /// Field by field: what the bundle has, what the file has.
+        differences: String,
+    },
     /// Every pair of a file was left out.
     #[error("{}: no pair is left to train on ({left_out})", path.display())]
     NothingLeft {
@@ -59,7 +92,9 @@ impl CliError {
     fn is_cancelled(&self) -> bool {
         matches!(
             self,
-            CliError::Core(CoreError::Cancelled { .. })
+            CliError::Cancelled
+                | CliError::Core(CoreError::Cancelled { .. })
+                | CliError::Data(lens_data::Error::Cancelled)
                 | CliError::Encoder(EncoderError::Cancelled)
         )
     }
@@ -67,7 +102,11 @@ impl CliError {
     /// 2 for settings that do not fit (as for flags), 130 after Ctrl-C, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            CliError::Settings { .. } | CliError::Core(CoreError::Setting { .. }) => 2,
+            CliError::Settings { .. }
+            | CliError::Core(CoreError::Setting { .. })
+            | CliError::Encoder(
+                EncoderError::InvalidOption { .. } | EncoderError::LayerOutOfRange { .. },
+            ) => 2,
             e if e.is_cancelled() => 130,
             _ => 1,
         }
@@ -76,23 +115,23 @@ impl CliError {
     /// Prints the error, what caused it, and what to do about it.
     pub fn print(&self) {
         if self.is_cancelled() {
-            eprintln!("stopped: nothing half-written is left, and finished embeddings are kept");
+            tell("stopped: nothing half-written is left, and finished embeddings are kept");
             return;
         }
         let mut said = self.to_string();
-        eprintln!("error: {said}");
+        tell(&format!("error: {said}"));
         let mut cause = self.source();
         while let Some(inner) = cause {
             let text = inner.to_string();
             // Many messages hold their cause already.
             if !said.contains(&text) {
-                eprintln!("  caused by: {text}");
+                tell(&format!("  caused by: {text}"));
                 said = text;
             }
             cause = inner.source();
         }
         if let Some(hint) = self.hint() {
-            eprintln!("hint: {hint}");
+            tell(&format!("hint: {hint}"));
         }
     }
 
@@ -118,6 +157,15 @@ impl CliError {
             CliError::Encoder(EncoderError::UnknownArchitecture { .. }) => {
                 Some("choose another model with --model; `lens pull` lists those at hand")
             }
+            CliError::ArraysMismatch { .. } => {
+                Some("embed the texts again with the settings of the reward model")
+            }
+            CliError::Encoder(EncoderError::Cache { .. }) => {
+                Some("finished embeddings are kept; another folder is chosen with --cache")
+            }
+            CliError::TooFewPrompts { .. } => Some(
+                "add pairs; --eval FILE or --holdout 0 leave all pairs of this file to training",
+            ),
             CliError::NothingLeft { .. } => {
                 Some("`lens info` on the file lists the lines and what is wrong with each")
             }
@@ -127,4 +175,8 @@ impl CliError {
             _ => None,
         }
     }
+}
+
+fn plural(n: usize) -> &'static str {
+    if n == 1 { "" } else { "s" }
 }

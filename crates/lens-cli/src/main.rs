@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let reporter = Reporter::new(cli.quiet);
     if let Err(error) = reporter.stop_on_signals() {
-        eprintln!("warning: Ctrl-C will end the program at once: {error}");
+        output::tell(&format!("warning: Ctrl-C will end the program at once: {error}"));
     }
     match run(&cli, &reporter) {
         Ok(()) => ExitCode::SUCCESS,
@@ -39,6 +39,9 @@ fn run(cli: &Cli, reporter: &Reporter) -> Result<(), CliError> {
     let settings = settings::Settings::resolve(cli)?;
     if cli.show_settings {
         return output::line(&settings.to_toml()?);
+    }
+    if settings.quiet {
+        reporter.silence();
     }
     settings.start_threads()?;
     match &cli.command {

@@ -12,6 +12,12 @@ pub fn line(text: &str) -> Result<(), CliError> {
     Ok(())
 }
 
+/// Prints one line for the person watching, on standard error. That nobody reads it (`2>&1 | head`)
+/// is no reason to stop.
+pub fn tell(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
 /// Prints one line of JSON.
 pub fn json(value: &impl Serialize) -> Result<(), CliError> {
     let text = serde_json::to_string(value).map_err(std::io::Error::from)?;
@@ -38,7 +44,7 @@ pub fn thousands(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::new();
     for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             out.push(',');
         }
         out.push(c);

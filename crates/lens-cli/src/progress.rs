@@ -1,7 +1,8 @@
 //! Progress on standard error: a bar with rate and time left on a terminal, plain lines elsewhere,
 //! nothing with --quiet. Also where Ctrl-C is heard.
 
-use crate::output::thousands;
+use crate::error::CliError;
+use crate::output::{tell, thousands};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lens_core::Progress;
 use std::io::IsTerminal;
@@ -17,7 +18,7 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// Shows progress, and remembers whether the user asked to stop.
 pub struct Reporter {
-    quiet: bool,
+    quiet: AtomicBool,
     terminal: bool,
     cancelled: Arc<AtomicBool>,
     done: AtomicU64,
@@ -38,7 +39,7 @@ impl Reporter {
     /// A reporter that says nothing if `quiet`.
     pub fn new(quiet: bool) -> Self {
         Reporter {
-            quiet,
+            quiet: AtomicBool::new(quiet),
             terminal: std::io::stderr().is_terminal(),
             cancelled: Arc::default(),
             done: AtomicU64::new(0),
@@ -54,8 +55,22 @@ impl Reporter {
             if cancelled.swap(true, Ordering::SeqCst) {
                 std::process::exit(130);
             }
-            eprintln!("\nstopping at the next safe point (Ctrl-C again ends at once)");
+            tell("\nstopping at the next safe point (Ctrl-C again ends at once)");
         })
+    }
+
+    /// Says nothing from now on.
+    pub fn silence(&self) {
+        self.quiet.store(true, Ordering::Relaxed);
+    }
+
+    fn quiet(&self) -> bool {
+        self.quiet.load(Ordering::Relaxed)
+    }
+
+    /// An error if the user asked to stop: for work that does not look by itself.
+    pub fn go_on(&self) -> Result<(), CliError> {
+        if self.cancelled() { Err(CliError::Cancelled) } else { Ok(()) }
     }
 
     /// Removes the bar, so that an error stands alone.
@@ -78,7 +93,10 @@ impl Stage {
         let (d, t) = (thousands(done), thousands(*total));
         let left = total.saturating_sub(done) as f64 / rate.max(1e-9);
         let rate = if rate < 10.0 { format!("{rate:.1}") } else { thousands(rate as u64) };
-        if done < *total {
+        if *total == 0 {
+            // How much a pipe will bring nobody knows.
+            format!("{name}: {d} {unit}, {rate} {unit}/s")
+        } else if done < *total {
             format!("{name}: {d} of {t} {unit}, {rate} {unit}/s, {left:.0} s left")
         } else {
             format!("{name}: {d} {unit} in {elapsed:.1} s ({rate} {unit}/s)")
@@ -89,8 +107,9 @@ impl Stage {
 impl Progress for Reporter {
     fn begin(&self, stage: &str, total: u64, unit: &str) {
         self.done.store(0, Ordering::Relaxed);
-        let bar = (self.terminal && !self.quiet).then(|| {
-            let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+        let bar = (self.terminal && !self.quiet()).then(|| {
+            let length = (total > 0).then_some(total);
+            let bar = ProgressBar::with_draw_target(length, ProgressDrawTarget::stderr());
             let template = format!(
                 "{stage:<14} {{bar:30}} {{human_pos}}/{{human_len}} {unit}  {{per_sec}}  {{eta}} left"
             );
@@ -117,10 +136,10 @@ impl Progress for Reporter {
         let Some(stage) = stage.as_mut() else { return };
         if let Some(bar) = &stage.bar {
             bar.set_position(done);
-        } else if !self.quiet {
+        } else if !self.quiet() {
             let wait = if stage.spoke { LINE_EVERY } else { SILENT_FOR };
-            if stage.said.elapsed() >= wait && done < stage.total {
-                eprintln!("{}", stage.line(done));
+            if stage.said.elapsed() >= wait && (done < stage.total || stage.total == 0) {
+                tell(&stage.line(done));
                 stage.said = Instant::now();
                 stage.spoke = true;
             }
@@ -133,18 +152,20 @@ impl Progress for Reporter {
             bar.finish_and_clear();
         }
         let long = stage.started.elapsed() >= SILENT_FOR;
-        if !self.quiet && long {
-            eprintln!("{}", stage.line(self.done.load(Ordering::Relaxed).min(stage.total)));
+        if !self.quiet() && long {
+            let done = self.done.load(Ordering::Relaxed);
+            let known = stage.total > 0;
+            tell(&stage.line(if known { done.min(stage.total) } else { done }));
         }
     }
 
     fn note(&self, line: &str) {
-        if self.quiet {
+        if self.quiet() {
             return;
         }
         match self.stage().as_ref().and_then(|s| s.bar.as_ref()) {
-            Some(bar) => bar.suspend(|| eprintln!("{line}")),
-            None => eprintln!("{line}"),
+            Some(bar) => bar.suspend(|| tell(line)),
+            None => tell(line),
         }
     }
 

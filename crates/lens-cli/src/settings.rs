@@ -7,7 +7,7 @@ use lens_core::head::HeadSettings;
 use lens_core::pairing::Pairing;
 use lens_core::synthesis::SynthesisSettings;
 use lens_core::vae::VaeSettings;
-use lens_encoder::{EncoderOptions, TemplateChoice};
+use lens_encoder::{EncoderOptions, Pooling, TemplateChoice};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -80,7 +80,7 @@ pub struct Settings {
     pub normalise: bool,
     /// Results as JSON.
     pub json: bool,
-    /// No progress. (A flag only needs it before settings are read.)
+    /// No progress.
     pub quiet: bool,
     /// Threads; all cores by default.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -176,6 +176,16 @@ impl Settings {
         self.method().check()?;
         if !(0.0..1.0).contains(&self.holdout) {
             return Err(bad("holdout", "must be at least 0 and below 1"));
+        }
+        self.pooling.parse::<Pooling>()?;
+        if self.max_length < 2 {
+            return Err(bad("max_length", "must be at least 2"));
+        }
+        if self.batch_tokens == 0 {
+            return Err(bad("batch_tokens", "must be at least 1"));
+        }
+        if self.seed_pairs == Some(0) {
+            return Err(bad("seed_pairs", "must be at least 1"));
         }
         if self.splits == 0 {
             return Err(bad("splits", "must be at least 1"));
@@ -344,6 +354,29 @@ mod tests {
         let settings = Settings { augment: 16, ..Settings::default() };
         let again: Settings = toml::from_str(&settings.to_toml().unwrap()).unwrap();
         assert_eq!(again, settings);
+    }
+
+    /// Every setting stands in docs/settings.md with its default.
+    #[test]
+    fn every_setting_is_documented() {
+        let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/settings.md");
+        let docs = std::fs::read_to_string(docs).unwrap();
+        fn check(prefix: &str, table: &toml::Table, docs: &str) {
+            for (key, value) in table {
+                let name = format!("{prefix}{key}");
+                if let Some(inner) = value.as_table() {
+                    check(&format!("{name}."), inner, docs);
+                    continue;
+                }
+                let row = docs.lines().find(|l| l.starts_with(&format!("| `{name}` |")));
+                let row = row.unwrap_or_else(|| unreachable!("{name} is not in docs/settings.md"));
+                let value = value.to_string();
+                // 100.0 may stand as 100, and 0.0 as 0.
+                let short = value.strip_suffix(".0").unwrap_or(&value);
+                assert!(row.contains(short), "{row} does not name the default {value}");
+            }
+        }
+        check("", &toml::Table::try_from(Settings::default()).unwrap(), &docs);
     }
 
     /// Every flag that is a setting can live in the settings file under its own name.

@@ -29,6 +29,8 @@ pub enum Purpose {
     Bootstrap = 8,
     /// Splits into seeds and held-out pairs.
     Splits = 9,
+    /// Prompts to hold out of a run.
+    Holdout = 10,
 }
 
 /// A reproducible stream of random numbers.

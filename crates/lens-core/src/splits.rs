@@ -58,6 +58,20 @@ pub fn split(
     Ok(split)
 }
 
+/// Which pairs to hold out so that about `share` of the prompts are unseen: true for every pair of a
+/// prompt drawn. At least one prompt is drawn if `share` is positive, and never all of them.
+pub fn hold_out(prompts: &[u32], share: f64, seed: u64) -> Vec<bool> {
+    let mut unique = prompts.to_vec();
+    unique.sort_unstable();
+    unique.dedup();
+    Stream::new(seed, Purpose::Holdout, 0).shuffle(&mut unique);
+    let wanted = (unique.len() as f64 * share).round() as usize;
+    let least = usize::from(share > 0.0);
+    unique.truncate(wanted.max(least).min(unique.len().saturating_sub(1)));
+    let drawn: std::collections::HashSet<u32> = unique.into_iter().collect();
+    prompts.iter().map(|p| drawn.contains(p)).collect()
+}
+
 /// Held-out figures over several splits.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SplitsReport {

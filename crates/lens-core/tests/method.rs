@@ -4,7 +4,7 @@
 use lens_core::metrics::pair_accuracy;
 use lens_core::pairing::Pairing;
 use lens_core::rng::{Purpose, Stream};
-use lens_core::splits::{run_splits, split};
+use lens_core::splits::{hold_out, run_splits, split};
 use lens_core::synthesis::Origin;
 use lens_core::{
     CoreError, EmbeddedPairs, Matrix, MethodSettings, Outcome, Progress, Quiet, Threads, fit,
@@ -208,4 +208,15 @@ fn splits_report_both_heads_on_the_same_pairs() {
     let difference = report.difference.unwrap().value;
     assert!((augmented - report.none.value - difference).abs() < 1e-12);
     assert_eq!(report, run_splits(&data, &quick(), 100, 3, &Quiet).unwrap());
+}
+
+#[test]
+fn holding_out_takes_the_share_of_prompts_asked_for_and_never_all() {
+    let prompts: Vec<u32> = (0..100).map(|i| i / 2).collect();
+    let drawn = |share| hold_out(&prompts, share, 1).iter().filter(|&&h| h).count();
+    assert_eq!([0.0, 0.001, 0.3, 0.999].map(drawn), [0, 2, 30, 98]);
+    let held = hold_out(&prompts, 0.3, 1);
+    assert!(held.chunks(2).all(|pair| pair[0] == pair[1]));
+    assert_ne!(held, hold_out(&prompts, 0.3, 2));
+    assert_eq!(hold_out(&[7], 0.5, 1), [false]);
 }

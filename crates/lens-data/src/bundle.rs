@@ -133,31 +133,42 @@ impl Bundle {
     /// folder, if any, is then untouched and nothing half-written is left.
     pub fn write(&self, path: &Path, overwrite: bool) -> Result<(), Error> {
         let folder = AtomicDir::create(path, existing(overwrite))?;
+        self.write_parts(folder.path()).map_err(|e| at_target(e, path))?;
+        folder.commit()
+    }
+
+    fn write_parts(&self, folder: &Path) -> Result<(), Error> {
         let arrays = self.arrays()?;
         let named: Vec<(&str, &Array2)> = arrays.iter().map(|(n, a)| (n.as_str(), a)).collect();
         let metadata = BTreeMap::from([("format".to_owned(), FORMAT.to_owned())]);
-        write_safetensors(folder.path().join(WEIGHTS), &named, &[], &metadata)?;
+        write_safetensors(folder.join(WEIGHTS), &named, &[], &metadata)?;
         let mut curves = Vec::new();
         for epoch in &self.curves {
             curves.extend_from_slice(epoch.to_string().as_bytes());
             curves.push(b'\n');
         }
-        write_atomic(folder.path().join(CURVES), &curves)?;
-        write_atomic(folder.path().join(REPORT), self.report.as_bytes())?;
+        write_atomic(folder.join(CURVES), &curves)?;
+        write_atomic(folder.join(REPORT), self.report.as_bytes())?;
         let mut manifest = serde_json::to_vec_pretty(&self.manifest)
-            .map_err(|e| Error::corrupt(path, "manifest", e))?;
+            .map_err(|e| Error::corrupt(folder, "manifest", e))?;
         manifest.push(b'\n');
-        write_atomic(folder.path().join(MANIFEST), &manifest)?;
-        folder.commit()
+        write_atomic(folder.join(MANIFEST), &manifest)
     }
 
     /// Reads the bundle in the folder `path`, and checks that its parts belong together. Curves and
     /// report stay on the disk.
     ///
     /// # Errors
-    /// [`Error::NotFound`], or [`Error::Corrupt`] with what does not fit.
+    /// [`Error::NotFound`], [`Error::NotABundle`], or [`Error::Corrupt`] with what does not fit.
     pub fn read(path: &Path) -> Result<Bundle, Error> {
         let file = path.join(MANIFEST);
+        let folder = std::fs::metadata(path).map_err(|e| Error::io(path, "read", e))?;
+        if !folder.is_dir() {
+            return Err(Error::NotAFolder { path: path.to_owned() });
+        }
+        if !file.exists() {
+            return Err(Error::NotABundle { path: path.to_owned(), manifest: MANIFEST });
+        }
         let text = std::fs::read(&file).map_err(|e| Error::io(&file, "read", e))?;
         let bad = |detail: String| Error::Corrupt {
             path: file.clone(),
@@ -252,6 +263,16 @@ impl Bundle {
             }
         }
         Ok(arrays)
+    }
+}
+
+/// A failure in the temporary folder, told of the folder that the user named.
+fn at_target(error: Error, target: &Path) -> Error {
+    let path = target.to_owned();
+    match error {
+        Error::DiskFull { source, .. } => Error::DiskFull { path, source },
+        Error::Io { action, source, .. } => Error::Io { path, action, source },
+        other => other,
     }
 }
 

@@ -203,6 +203,17 @@ pub enum Error {
         /// Why it may not be replaced; may be empty.
         hint: String,
     },
+    /// The folder has no manifest in it.
+    #[error("{}: is not a reward model: there is no `{manifest}` in it", path.display())]
+    NotABundle {
+        /// The folder.
+        path: PathBuf,
+        /// The file that every reward model has.
+        manifest: &'static str,
+    },
+    /// The caller's progress asked to stop.
+    #[error("stopped while reading")]
+    Cancelled,
     /// The path does not name a file or folder that could be written, as `..` does not.
     #[error("{}: does not name a file or folder that can be written", path.display())]
     BadTarget {

@@ -38,7 +38,8 @@ pub use atomic::{AtomicDir, AtomicFile, Existing, write_atomic, write_atomic_wit
 pub use bundle::Bundle;
 pub use dataset::{
     BestOfN, Compression, Dataset, Format, ReadOptions, Row, ScoreRow, ScoreSet, Shape,
-    fingerprint, fingerprint_arrays, read_exchanges, read_pairs, visit_exchanges,
+    fingerprint, fingerprint_arrays, read_exchanges, read_exchanges_with, read_pairs,
+    read_pairs_with, visit_exchanges,
 };
 pub use error::{Error, MalformedRow};
 pub use vet::{LeftOut, Reason, VetReport, Vetted, shared_prompts, vet};

@@ -7,10 +7,13 @@ use crate::output;
 use crate::progress::Reporter;
 use crate::settings::Settings;
 use lens_core::{Content, Exchange, Progress};
-use lens_data::{Array2, ReadOptions, Row, ScoreRow, read_exchanges, write_safetensors};
+use lens_data::{
+    Array2, AtomicFile, ReadOptions, Row, ScoreRow, read_exchanges_with, write_safetensors,
+};
 use lens_encoder::{Encoded, Encoder};
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// Key of the line numbers, one for each embedding.
 pub const ROW_KEY: &str = "row";
@@ -22,8 +25,9 @@ pub const ENCODER_KEY: &str = "encoder";
 /// Runs the command.
 pub fn run(args: &EmbedArgs, settings: &Settings, reporter: &Reporter) -> Result<(), CliError> {
     let start = std::time::Instant::now();
+    check_output(&args.file, &args.output)?;
     let options = ReadOptions { strict: settings.strict, ..ReadOptions::default() };
-    let set = read_exchanges(&args.file, &options)?;
+    let set = read_exchanges_with(&args.file, &options, reporter)?;
     for row in &set.malformed {
         reporter.note(&format!("left out: {row}"));
     }
@@ -41,6 +45,7 @@ pub fn run(args: &EmbedArgs, settings: &Settings, reporter: &Reporter) -> Result
         (ENCODER_KEY.to_owned(), record),
         ("lens_version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
     ]);
+    reporter.go_on()?;
     write_safetensors(&args.output, &tensors, &integers, &metadata)?;
 
     let stats = encoder.stats();
@@ -69,6 +74,19 @@ pub fn run(args: &EmbedArgs, settings: &Settings, reporter: &Reporter) -> Result
         ),
         ("file".into(), args.output.display().to_string()),
     ]))
+}
+
+/// Whether the output can be written: asked before hours of embedding. A store is replaced without
+/// a question, as by other tools with `-o`; the rows it is made of are not.
+fn check_output(file: &Path, output: &Path) -> Result<(), CliError> {
+    let same = |a: &Path, b: &Path| Some(a.canonicalize().ok()? == b.canonicalize().ok()?);
+    if same(file, output) == Some(true) {
+        return Err(CliError::Refused(format!(
+            "{}: is the very file that is read; choose another with -o",
+            output.display()
+        )));
+    }
+    Ok(AtomicFile::check(output)?)
 }
 
 /// What goes into the file.

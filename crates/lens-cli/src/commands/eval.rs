@@ -2,7 +2,9 @@
 
 use crate::args::EvalArgs;
 use crate::commands::train::{file_name, load};
-use crate::embedding::{embed_vetted, encode_pairs, encoder_of_bundle, note_truncated};
+use crate::embedding::{
+    check_arrays, embed_vetted, encode_pairs, encoder_of_bundle, note_truncated,
+};
 use crate::error::CliError;
 use crate::evaluation::{Accuracy, PairRewards, longer_baseline};
 use crate::output::{self, percent};
@@ -10,7 +12,7 @@ use crate::progress::Reporter;
 use crate::settings::Settings;
 use lens_core::{PreferencePair, Progress};
 use lens_data::bundle::Bundle;
-use lens_data::{ReadOptions, VetReport, read_pairs, vet};
+use lens_data::{ReadOptions, VetReport, read_pairs_with, vet};
 use lens_encoder::Encoder;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -71,7 +73,7 @@ fn text(
     reporter: &Reporter,
 ) -> Result<Evaluated, CliError> {
     let options = ReadOptions { strict: settings.strict, ..ReadOptions::default() };
-    let mut vetted = vet(read_pairs(path, &options)?);
+    let mut vetted = vet(read_pairs_with(path, &options, reporter)?);
     let fingerprint = vetted.fingerprint();
     let pairs: Vec<&PreferencePair> = vetted.used.iter().map(|r| &r.value).collect();
     let encoded = encode_pairs(encoder, &pairs, reporter)?;
@@ -95,23 +97,7 @@ fn arrays(
     reporter: &Reporter,
 ) -> Result<Evaluated, CliError> {
     let loaded = load(&[path.to_owned()], settings)?;
-    if let (Some(theirs), Some(ours)) = (&bundle.manifest.encoder, &loaded.encoder)
-        && theirs.identity != ours.identity
-    {
-        return Err(CliError::EncoderMismatch {
-            bundle: path.to_owned(),
-            differences: format!(
-                "the embeddings come from {}, the reward model from {}",
-                ours.identity, theirs.identity
-            ),
-        });
-    }
-    if bundle.manifest.encoder.is_some() && loaded.encoder.is_none() {
-        reporter.note(&format!(
-            "warning: {} does not say which encoder made it; nothing checks that it fits",
-            path.display()
-        ));
-    }
+    check_arrays(bundle, loaded.encoder.as_ref(), path, reporter)?;
     let rewards = PairRewards::of(&bundle.model, &loaded.pairs)?;
     let (n, equal) = (loaded.pairs.len(), loaded.equal);
     if equal > 0 {

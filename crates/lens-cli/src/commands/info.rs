@@ -6,8 +6,8 @@ use crate::evaluation::longer_baseline;
 use crate::output::{self, percent, thousands};
 use crate::progress::Reporter;
 use crate::settings::Settings;
-use lens_data::bundle::{Bundle, MANIFEST};
-use lens_data::{ArrayFile, ReadOptions, read_exchanges, read_pairs, vet};
+use lens_data::bundle::Bundle;
+use lens_data::{ArrayFile, ReadOptions, read_exchanges_with, read_pairs_with, vet};
 use lens_encoder::{Encoder, EncoderOptions};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -16,14 +16,14 @@ use std::path::Path;
 const NAMED: usize = 12;
 
 /// Runs the command.
-pub fn run(args: &InfoArgs, settings: &Settings, _reporter: &Reporter) -> Result<(), CliError> {
+pub fn run(args: &InfoArgs, settings: &Settings, reporter: &Reporter) -> Result<(), CliError> {
     let path = &args.path;
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
     let (kind, rows, value) = match extension {
         _ if path.is_dir() => bundle(path)?,
         "gguf" => model(path, settings)?,
         "safetensors" | "npy" => arrays(path)?,
-        _ => pairs(path)?,
+        _ => pairs(path, reporter)?,
     };
     if settings.json {
         let mut value = value;
@@ -36,10 +36,6 @@ pub fn run(args: &InfoArgs, settings: &Settings, _reporter: &Reporter) -> Result
 type Described = (&'static str, Vec<(String, String)>, Value);
 
 fn bundle(path: &Path) -> Result<Described, CliError> {
-    if !Bundle::is_at(path) {
-        let path = path.join(MANIFEST);
-        return Err(lens_data::Error::NotFound { path }.into());
-    }
     let manifest = Bundle::read(path)?.manifest;
     let value = json!({"manifest": manifest});
     let heldout = &manifest.figures["heldout"];
@@ -135,13 +131,17 @@ fn arrays(path: &Path) -> Result<Described, CliError> {
     Ok(("arrays", rows, json!({"arrays": shapes, "metadata": metadata})))
 }
 
-fn pairs(path: &Path) -> Result<Described, CliError> {
+fn pairs(path: &Path, reporter: &Reporter) -> Result<Described, CliError> {
     let options = ReadOptions::default();
-    let data = match read_pairs(path, &options) {
+    let data = match read_pairs_with(path, &options, reporter) {
         Ok(data) => data,
         // Not pairs: perhaps rows to score or embed.
         Err(pairs_error) => {
-            let Ok(set) = read_exchanges(path, &options) else { return Err(pairs_error.into()) };
+            let set = match read_exchanges_with(path, &options, reporter) {
+                Ok(set) => set,
+                Err(lens_data::Error::Cancelled) => return Err(CliError::Cancelled),
+                Err(_) => return Err(pairs_error.into()),
+            };
             let rows = vec![
                 (
                     "format".to_owned(),

@@ -4,19 +4,20 @@ use crate::args::RunArgs;
 use crate::commands::train::file_name;
 use crate::embedding::{
     StageTime, embed_vetted, encode_pairs, encoder_record, note_truncated, open_encoder,
+    prompt_numbers,
 };
 use crate::error::CliError;
 use crate::evaluation::{Accuracy, PairRewards, longer_baseline, shown_difference};
 use crate::output::{self, percent, thousands};
 use crate::progress::Reporter;
 use crate::settings::{Keep, Settings};
-use lens_core::head::train::{HeadEpoch, assign_folds};
+use lens_core::head::train::HeadEpoch;
 use lens_core::metrics::Estimate;
-use lens_core::{EmbeddedPairs, Outcome, PreferencePair, Progress, Threads, fit};
+use lens_core::{EmbeddedPairs, Outcome, PreferencePair, Progress, Threads, fit, splits};
 use lens_data::bundle::{
     Bundle, DataRecord, EncoderRecord, Kept, Manifest, REPORT, VERSION, check_target,
 };
-use lens_data::{Dataset, ReadOptions, Reason, Row, Vetted, read_pairs, shared_prompts, vet};
+use lens_data::{Dataset, ReadOptions, Reason, Row, Vetted, read_pairs_with, shared_prompts, vet};
 use lens_encoder::Encoder;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -46,6 +47,7 @@ pub fn run(args: &RunArgs, settings: &Settings, reporter: &Reporter) -> Result<(
     let figures = Heldout::measure(&outcome, &heldout_pairs, &heldout.used, settings.seed)?;
     stages.push(stage("evaluate", start.elapsed().as_secs_f64()));
 
+    reporter.go_on()?;
     let start = Instant::now();
     let sources = Sources {
         encoder: Some(encoder_record(&encoder, &settings.encoder()?, &settings.model)?),
@@ -76,7 +78,7 @@ fn read(
 ) -> Result<(Vetted, Vetted), CliError> {
     let options = ReadOptions { strict: settings.strict, ..ReadOptions::default() };
     let load = |path: &Path| -> Result<Dataset, CliError> {
-        let data = read_pairs(path, &options)?;
+        let data = read_pairs_with(path, &options, reporter)?;
         for row in data.malformed.iter().take(3) {
             reporter.note(&format!("left out: {row}"));
         }
@@ -87,6 +89,9 @@ fn read(
         Ok(data)
     };
     let mut train = vet(load(path)?);
+    if train.used.is_empty() {
+        return Err(nothing_left(path, &train));
+    }
     let heldout = match &settings.eval {
         Some(file) => {
             let heldout = vet(load(file)?);
@@ -108,27 +113,54 @@ fn read(
             heldout
         }
     };
-    if train.used.is_empty() {
-        return Err(nothing_left(path, &train));
-    }
+    check_prompts(path, &train, &heldout, settings)?;
     Ok((train, heldout))
+}
+
+/// Whether there is enough to train on: asked before the pairs are embedded.
+fn check_prompts(
+    path: &Path,
+    train: &Vetted,
+    heldout: &Vetted,
+    settings: &Settings,
+) -> Result<(), CliError> {
+    if train.used.is_empty() && settings.eval.is_some() {
+        return Err(nothing_left(path, train));
+    }
+    let prompts = |v: &Vetted| {
+        let numbers = prompt_numbers(v.used.iter().map(|r| &r.value.prompt));
+        numbers.into_iter().max().map_or(0, |m| m as usize + 1)
+    };
+    if prompts(train) >= 2 {
+        return Ok(());
+    }
+    let (mut pairs, mut distinct) = (train.used.len(), prompts(train));
+    let mut said = String::new();
+    if settings.eval.is_none() && !heldout.used.is_empty() {
+        // They come from the same file, whose user counts them all.
+        pairs += heldout.used.len();
+        distinct += prompts(heldout);
+        said = format!(", {} of them to be held out", heldout.used.len());
+    }
+    Err(CliError::TooFewPrompts {
+        path: path.to_owned(),
+        pairs,
+        prompts: distinct,
+        heldout: said,
+        left_out: left_out(train),
+    })
 }
 
 /// Moves a share of the prompts to a held-out set. The report of both together is that of the file.
 fn hold_out(mut all: Vetted, settings: &Settings) -> (Vetted, Vetted) {
     let mut heldout = all.clone();
     heldout.report.left_out.clear();
-    let folds = (1.0 / settings.holdout).round();
-    let prompts = crate::embedding::prompt_numbers(all.used.iter().map(|r| &r.value.prompt));
-    let fold = if folds.is_finite() && folds >= 2.0 {
-        assign_folds(&prompts, folds as usize, settings.seed ^ 0x5eed)
-    } else {
-        vec![1; prompts.len()]
-    };
-    let mut of = fold.iter();
-    heldout.used.retain(|_| of.next() == Some(&0));
-    let mut of = fold.iter();
-    all.used.retain(|_| of.next() != Some(&0));
+    let prompts = prompt_numbers(all.used.iter().map(|r| &r.value.prompt));
+    let drawn = splits::hold_out(&prompts, settings.holdout, settings.seed);
+    let mut of = drawn.iter();
+    heldout.used.retain(|_| of.next() == Some(&true));
+    let mut of = drawn.iter();
+    all.used.retain(|_| of.next() == Some(&false));
     all.report.read -= heldout.used.len();
     all.report.used = all.used.len();
     heldout.report.read = heldout.used.len();
@@ -309,7 +341,8 @@ fn print(
     }
     let mut lines = rows(train, heldout, figures, settings);
     lines.push(("saved head".to_owned(), advice.to_owned()));
-    let time: Vec<String> = stages.iter().filter(|s| s.seconds >= 0.05).map(shown_stage).collect();
+    let worth_a_word = |s: &&StageTime| s.seconds >= 0.05 || s.tokens.is_some();
+    let time: Vec<String> = stages.iter().filter(worth_a_word).map(shown_stage).collect();
     lines.push(("time".to_owned(), time.join(", ")));
     lines.push(("reward model".to_owned(), output.display().to_string()));
     lines.push(("report".to_owned(), output.join(REPORT).display().to_string()));
@@ -464,8 +497,18 @@ fn report(
     text.push_str("\nIntervals are 95% bootstrap intervals over prompts; ties count one half.\n");
     text.push_str(&format!(
         "\n## Settings\n\n```toml\n{}```\n",
-        Settings { output: None, cache: None, threads: None, eval: None, ..settings.clone() }
-            .to_toml()?
+        // What decides where results go, not what they are, is left out.
+        Settings {
+            output: None,
+            cache: None,
+            threads: None,
+            eval: None,
+            overwrite: false,
+            json: false,
+            quiet: false,
+            ..settings.clone()
+        }
+        .to_toml()?
     ));
     Ok(text)
 }

@@ -1,24 +1,24 @@
 //! `lens score`: rewards for rows of text, one line a row, in their order.
 
 use crate::args::ScoreArgs;
-use crate::embedding::{encoder_of_bundle, matrix, note_truncated};
+use crate::embedding::{check_arrays, encoder_of_bundle, matrix, note_truncated, stored_encoder};
 use crate::error::CliError;
 use crate::output;
 use crate::progress::Reporter;
 use crate::settings::Settings;
 use lens_core::{Exchange, Matrix, Progress, Threads};
 use lens_data::bundle::Bundle;
-use lens_data::{ArrayFile, ReadOptions, ScoreRow, read_exchanges};
+use lens_data::{ArrayFile, ReadOptions, ScoreRow, read_exchanges_with};
 use serde_json::{Map, Value, json};
 
 /// Runs the command.
 pub fn run(args: &ScoreArgs, settings: &Settings, reporter: &Reporter) -> Result<(), CliError> {
     let bundle = Bundle::read(&args.bundle)?;
     if args.file.extension().is_some_and(|e| e == "safetensors" || e == "npy") {
-        return arrays(&bundle, args, settings);
+        return arrays(&bundle, args, settings, reporter);
     }
     let options = ReadOptions { strict: settings.strict, ..ReadOptions::default() };
-    let set = read_exchanges(&args.file, &options)?;
+    let set = read_exchanges_with(&args.file, &options, reporter)?;
     let encoder =
         encoder_of_bundle(&bundle, &args.bundle, args.model.as_deref(), settings, reporter)?;
 
@@ -89,8 +89,15 @@ fn rewards(
 }
 
 /// Scores stored embeddings, a row each.
-fn arrays(bundle: &Bundle, args: &ScoreArgs, settings: &Settings) -> Result<(), CliError> {
-    let array = ArrayFile::open(&args.file)?.floats(args.key.as_deref())?;
+fn arrays(
+    bundle: &Bundle,
+    args: &ScoreArgs,
+    settings: &Settings,
+    reporter: &Reporter,
+) -> Result<(), CliError> {
+    let file = ArrayFile::open(&args.file)?;
+    check_arrays(bundle, stored_encoder(&file).as_ref(), &args.file, reporter)?;
+    let array = file.floats(args.key.as_deref())?;
     let embeddings = Matrix::new(array.data, array.rows, array.dim)?;
     for (i, reward) in rewards(bundle, &embeddings, settings)?.into_iter().enumerate() {
         print(i as u64 + 1, json!({"reward": reward}), settings)?;

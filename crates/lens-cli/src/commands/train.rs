@@ -2,8 +2,9 @@
 //! splits and, where asked for, a reward model trained on all of them.
 
 use crate::args::TrainArgs;
-use crate::commands::embed::{ENCODER_KEY, PROMPT_KEY};
+use crate::commands::embed::PROMPT_KEY;
 use crate::commands::run::{Sources, save};
+use crate::embedding::stored_encoder;
 use crate::error::CliError;
 use crate::evaluation::{Accuracy, shown_difference};
 use crate::output;
@@ -34,6 +35,11 @@ pub fn run(args: &TrainArgs, settings: &Settings, reporter: &Reporter) -> Result
     let pairs = &loaded.pairs;
     let method = settings.method();
     let seed_pairs = settings.seed_pairs.unwrap_or(pairs.len() * 4 / 5);
+    reporter.note(&format!(
+        "training on {} splits, each of {seed_pairs} of the {} pairs",
+        settings.splits,
+        pairs.len()
+    ));
     let report = run_splits(pairs, &method, seed_pairs, settings.splits, reporter)?;
     let seconds = start.elapsed().as_secs_f64();
 
@@ -41,6 +47,7 @@ pub fn run(args: &TrainArgs, settings: &Settings, reporter: &Reporter) -> Result
         None => None,
         Some(output) => {
             let outcome = fit(pairs, &method, Threads::available(), reporter)?;
+            reporter.go_on()?;
             let data = DataRecord {
                 file: names(&args.arrays),
                 fingerprint: loaded.fingerprint.clone(),
@@ -143,7 +150,7 @@ pub fn load(files: &[PathBuf], settings: &Settings) -> Result<Loaded, CliError> 
         _ => first.float_pair(&settings.chosen_key, &settings.rejected_key)?,
     };
     let fingerprint = lens_data::dataset::fingerprint_arrays(&[&chosen, &rejected]);
-    let encoder = first.metadata().get(ENCODER_KEY).and_then(|t| serde_json::from_str(t).ok());
+    let encoder = stored_encoder(&first);
     let prompts = if files.len() == 1 && first.keys().iter().any(|k| k == PROMPT_KEY) {
         let numbers = first.integers(Some(PROMPT_KEY))?;
         // Renumbered: files from elsewhere may number prompts as they like.

@@ -49,6 +49,16 @@ impl AtomicFile {
         Ok(made)
     }
 
+    /// Whether a file can stand at `path`: asked before the work that would be in it. A device is
+    /// not opened, because the reader of a pipe would take that for the whole output.
+    pub fn check(path: impl AsRef<Path>) -> Result<(), Error> {
+        let target = Target::new(path.as_ref())?;
+        match fs::metadata(&target.path) {
+            Ok(meta) if !meta.is_file() && !meta.is_dir() => Ok(()),
+            _ => AtomicFile::create(path).map(drop),
+        }
+    }
+
     /// Brings the file to the disk and to its place.
     pub fn commit(mut self) -> Result<(), Error> {
         let written = match self.writer.take() {

@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use lens_core::PreferencePair;
+use lens_core::{PreferencePair, Progress, Quiet};
 use serde_json::{Map, Value};
 
 pub use exchanges::ScoreRow;
@@ -110,9 +110,18 @@ pub struct ScoreSet {
 /// Malformed rows are collected unless [`ReadOptions::strict`] is set. A file without a single
 /// pair is an error, and so is a row with several responses a side ([`Error::UnsupportedShape`]).
 pub fn read_pairs(path: impl AsRef<Path>, options: &ReadOptions) -> Result<Dataset, Error> {
+    read_pairs_with(path, options, &Quiet)
+}
+
+/// As [`read_pairs`], with progress; [`Error::Cancelled`] where that is cancelled.
+pub fn read_pairs_with(
+    path: impl AsRef<Path>,
+    options: &ReadOptions,
+    progress: &dyn Progress,
+) -> Result<Dataset, Error> {
     let path = path.as_ref();
     let mut shapes = BTreeMap::new();
-    let rows = collect(path, options, |fields| {
+    let rows = collect(path, options, progress, |fields| {
         let (pair, shape) = pairs::take_pair(fields)?;
         *shapes.entry(shape).or_insert(0) += 1;
         Ok(pair)
@@ -124,8 +133,18 @@ pub fn read_pairs(path: impl AsRef<Path>, options: &ReadOptions) -> Result<Datas
 
 /// Reads the rows of a file to be scored or embedded; see [`ScoreRow`] for what they may look like.
 pub fn read_exchanges(path: impl AsRef<Path>, options: &ReadOptions) -> Result<ScoreSet, Error> {
+    read_exchanges_with(path, options, &Quiet)
+}
+
+/// As [`read_exchanges`], with progress; [`Error::Cancelled`] where that is cancelled.
+pub fn read_exchanges_with(
+    path: impl AsRef<Path>,
+    options: &ReadOptions,
+    progress: &dyn Progress,
+) -> Result<ScoreSet, Error> {
     let path = path.as_ref();
-    let Collected { rows, malformed, read, opened } = collect(path, options, exchanges::take_row)?;
+    let Collected { rows, malformed, read, opened } =
+        collect(path, options, progress, exchanges::take_row)?;
     let Opened { format, compression } = opened;
     Ok(ScoreSet { path: path.to_owned(), rows, malformed, read, format, compression })
 }
@@ -139,7 +158,7 @@ pub fn visit_exchanges(
 ) -> Result<usize, Error> {
     let path = path.as_ref();
     let mut read = 0;
-    visit_rows(path, options, exchanges::take_row, &mut |row| {
+    visit_rows(path, options, &Quiet, exchanges::take_row, &mut |row| {
         read += 1;
         visit(row)
     })?;
@@ -159,10 +178,11 @@ struct Collected<T> {
 fn collect<T>(
     path: &Path,
     options: &ReadOptions,
+    progress: &dyn Progress,
     take: impl FnMut(&mut Fields) -> Result<T, RowProblem>,
 ) -> Result<Collected<T>, Error> {
     let (mut rows, mut malformed) = (Vec::new(), Vec::new());
-    let opened = visit_rows(path, options, take, &mut |row| {
+    let opened = visit_rows(path, options, progress, take, &mut |row| {
         match row {
             Ok(row) => rows.push(row),
             Err(row) => malformed.push(row),
@@ -182,11 +202,13 @@ fn collect<T>(
 fn visit_rows<T>(
     path: &Path,
     options: &ReadOptions,
+    progress: &dyn Progress,
     mut take: impl FnMut(&mut Fields) -> Result<T, RowProblem>,
     visit: &mut dyn FnMut(Result<Row<T>, MalformedRow>) -> ControlFlow<()>,
 ) -> Result<Opened, Error> {
     let mut failed = None;
-    let opened = records::for_each_record(path, options.max_row_bytes, &mut |line, record| {
+    let max = options.max_row_bytes;
+    let opened = records::for_each_record(path, max, progress, &mut |line, record| {
         let value = record.map_err(RowProblem::from).and_then(|mut fields| {
             let value = take(&mut fields)?;
             Ok(Row { line, value, metadata: fields })

@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::path::Path;
 use std::sync::Once;
 
+use lens_core::Progress;
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
@@ -16,9 +17,16 @@ use crate::error::Error;
 
 const FORMAT: &str = "Parquet";
 
-pub(crate) fn read(path: &Path, file: File, sink: &mut Sink<'_>) -> Result<(), Error> {
+pub(crate) fn read(
+    path: &Path,
+    file: File,
+    progress: &dyn Progress,
+    sink: &mut Sink<'_>,
+) -> Result<(), Error> {
     let damaged = |detail: String| Error::corrupt(path, FORMAT, detail);
     let reader = guarded(|| SerializedFileReader::new(file)).map_err(damaged)?;
+    let total = reader.metadata().file_metadata().num_rows();
+    progress.begin("read", u64::try_from(total).unwrap_or(0), "rows");
     let mut rows = guarded(|| reader.get_row_iter(None)).map_err(damaged)?;
     let mut number = 0;
     loop {
@@ -27,6 +35,7 @@ pub(crate) fn read(path: &Path, file: File, sink: &mut Sink<'_>) -> Result<(), E
             None => return Ok(()),
             Some(fields) => {
                 number += 1;
+                progress.advance(1);
                 if sink(number, Ok(fields)).is_break() {
                     return Ok(());
                 }

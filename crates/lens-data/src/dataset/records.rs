@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use lens_core::Progress;
 use serde_json::{Map, Value};
 
 use super::source::{Body, Compression, Format, Source};
@@ -21,26 +22,44 @@ pub(crate) struct Opened {
     pub compression: Compression,
 }
 
-/// Reads a dataset of any format, one record at a time.
+/// Reads a dataset of any format, one record at a time, until `progress` is cancelled.
 pub(crate) fn for_each_record(
     path: &Path,
     max_row_bytes: usize,
+    progress: &dyn Progress,
     sink: &mut Sink<'_>,
 ) -> Result<Opened, Error> {
-    let Source { path, format, compression, body } = Source::open(path)?;
-    match body {
-        Body::Parquet(file) => parquet_rows::read(&path, file, sink)?,
+    let Source { path, format, compression, body, size, read } = Source::open(path)?;
+    let mut cancelled = false;
+    let mut until_cancelled = |line, record| {
+        cancelled = progress.cancelled();
+        if cancelled { ControlFlow::Break(()) } else { sink(line, record) }
+    };
+    let done = match body {
+        Body::Parquet(file) => parquet_rows::read(&path, file, progress, &mut until_cancelled),
         Body::Text(reader) => {
+            progress.begin("read", size, "bytes");
+            let mut said = 0;
+            let mut sink = |line, record| {
+                let now = read.get();
+                if now > said {
+                    progress.advance(now - said);
+                    said = now;
+                }
+                until_cancelled(line, record)
+            };
             let text = Text { path: &path, compression, reader, max_row_bytes };
             match format {
-                Format::JsonArray => json::read_array(text, sink)?,
-                Format::Csv => delimited::read(text, b',', sink)?,
-                Format::Tsv => delimited::read(text, b'\t', sink)?,
-                Format::JsonLines | Format::Parquet => json::read_lines(text, sink)?,
+                Format::JsonArray => json::read_array(text, &mut sink),
+                Format::Csv => delimited::read(text, b',', &mut sink),
+                Format::Tsv => delimited::read(text, b'\t', &mut sink),
+                Format::JsonLines | Format::Parquet => json::read_lines(text, &mut sink),
             }
         }
-    }
-    Ok(Opened { format, compression })
+    };
+    progress.end();
+    done?;
+    if cancelled { Err(Error::Cancelled) } else { Ok(Opened { format, compression }) }
 }
 
 /// A stream of text with what its errors need to name it.

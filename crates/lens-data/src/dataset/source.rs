@@ -1,9 +1,11 @@
 //! From a path to bytes of a known format: compression and format by content, then by name.
 
+use std::cell::Cell;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use flate2::read::MultiGzDecoder;
 use serde::{Deserialize, Serialize};
@@ -69,6 +71,24 @@ pub(crate) struct Source {
     pub format: Format,
     pub compression: Compression,
     pub body: Body,
+    /// Bytes of the file; 0 where that is not known, as of a pipe.
+    pub size: u64,
+    /// Bytes read of a text so far, before they are decompressed.
+    pub read: Rc<Cell<u64>>,
+}
+
+/// A file that counts what is read from it.
+struct Counted {
+    file: File,
+    read: Rc<Cell<u64>>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.file.read(buffer)?;
+        self.read.set(self.read.get() + n as u64);
+        Ok(n)
+    }
 }
 
 /// Where the rows come from: a stream, or a file to seek in.
@@ -80,10 +100,13 @@ pub(crate) enum Body {
 impl Source {
     pub fn open(path: &Path) -> Result<Source, Error> {
         let mut file = File::open(path).map_err(|e| Error::io(path, "open", e))?;
-        if file.metadata().map_err(|e| Error::io(path, "open", e))?.is_dir() {
+        let meta = file.metadata().map_err(|e| Error::io(path, "open", e))?;
+        if meta.is_dir() {
             return Err(Error::IsFolder { path: path.to_owned() });
         }
+        let size = meta.len();
         let head = peek(&mut file).map_err(|e| Error::io(path, "read", e))?;
+        let read = Rc::new(Cell::new(head.len() as u64));
         let name = Name::of(path);
         let compression = compression_of(path, &head, name)?;
         if compression == Compression::None && head.starts_with(PARQUET_MAGIC) {
@@ -94,10 +117,13 @@ impl Source {
                 format: Format::Parquet,
                 compression,
                 body,
+                size,
+                read,
             });
         }
 
-        let raw = Cursor::new(head).chain(file);
+        let counted = Counted { file, read: Rc::clone(&read) };
+        let raw = Cursor::new(head).chain(counted);
         let failed = |e| read_error(path, compression, e);
         let mut text: Box<dyn Read> = match compression {
             Compression::None => Box::new(raw),
@@ -111,7 +137,7 @@ impl Source {
         let format = format_of(path, &head, name)?;
         let reader = BufReader::with_capacity(BUFFER_BYTES, Cursor::new(head).chain(text));
         let body = Body::Text(Box::new(reader));
-        Ok(Source { path: path.to_owned(), format, compression, body })
+        Ok(Source { path: path.to_owned(), format, compression, body, size, read })
     }
 }
 

@@ -5,6 +5,7 @@ mod files;
 mod parquet_files;
 mod properties;
 mod shapes;
+mod watched;
 
 use std::fs;
 use std::path::{Path, PathBuf};

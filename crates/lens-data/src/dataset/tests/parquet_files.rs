@@ -53,7 +53,7 @@ const FLAT: &str = "message m {
     required int64 id;
 }";
 
-fn flat(codec: Codec) -> Vec<u8> {
+pub(super) fn flat(codec: Codec) -> Vec<u8> {
     write(
         FLAT,
         codec,
