@@ -142,9 +142,9 @@ impl EmbeddedPairs {
 /// Per-dimension standardisation, fitted on the responses of the seed pairs (method, step 1).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Standardiser {
-    /// Mean of each dimension, [d].
+    /// Mean of each dimension, `[d]`.
     pub mean: Vec<f32>,
-    /// What a centred value is multiplied by, [d]: 1 / standard deviation, and 0 where a dimension
+    /// What a centred value is multiplied by, `[d]`: 1 / standard deviation, and 0 where a dimension
     /// is constant, so that it carries nothing.
     pub scale: Vec<f32>,
 }

@@ -122,7 +122,7 @@ impl RewardModel {
         Ok(rewards)
     }
 
-    /// Rewards: the ensemble's mean, [n].
+    /// Rewards: the ensemble's mean, `[n]`.
     ///
     /// # Errors
     /// As [`RewardModel::member_rewards`].
