@@ -16,7 +16,7 @@ pub struct Cli {
     /// underscores
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Set any setting by name, such as vae.beta=0.05 or head.hidden=[128]; may be repeated
+    /// Set any setting by name, such as vae.beta=0.05; may be repeated
     #[arg(long = "set", global = true, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Print the settings in force as TOML, and stop
