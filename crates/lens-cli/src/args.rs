@@ -120,7 +120,8 @@ pub struct MethodArgs {
     /// Seed of everything random [default: 0]
     #[arg(long, value_name = "S")]
     pub seed: Option<u64>,
-    /// Which head is saved: auto (the better on the seeds' own folds), none, augmented
+    /// Which head is saved: auto (augmented if clearly better on the seeds' own folds), none,
+    /// augmented
     #[arg(long, value_name = "WHICH")]
     pub keep: Option<String>,
 }

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Keep {
-    /// The one with the better log-loss on the seeds' own folds.
+    /// The augmented one if it is clearly better on the seeds' own folds.
     Auto,
     /// The one without augmentation.
     None,

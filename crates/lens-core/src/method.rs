@@ -175,13 +175,39 @@ pub struct Outcome {
     pub augmented: Option<Augmented>,
 }
 
+/// How much lower one head's log-loss is than another's, on the same pairs.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct FoldGain {
+    /// Mean over pairs of the loss without augmentation minus the loss with it.
+    pub mean: f64,
+    /// Standard error of that mean.
+    pub standard_error: f64,
+}
+
+impl FoldGain {
+    /// Whether the gain is larger than its standard error: below that, the simpler head is as good
+    /// (the one-standard-error rule of Breiman et al. 1984).
+    pub fn is_clear(&self) -> bool {
+        self.mean > self.standard_error
+    }
+}
+
 impl Outcome {
-    /// Whether the augmented head has the better log-loss on the seeds' own folds: the only ground
-    /// for choosing that spends no held-out pair.
-    pub fn augmentation_wins(&self) -> bool {
-        self.augmented
-            .as_ref()
-            .is_some_and(|a| a.fitted.report.fold_log_loss < self.none.report.fold_log_loss)
+    /// What augmentation gains on the seeds' own folds: the only ground for choosing a head that
+    /// spends no held-out pair. `None` without augmentation.
+    pub fn fold_gain(&self) -> Option<FoldGain> {
+        let with = &self.augmented.as_ref()?.fitted.report.fold_losses;
+        let gains: Vec<f64> = self
+            .none
+            .report
+            .fold_losses
+            .iter()
+            .zip(with)
+            .filter_map(|(a, b)| Some((*a)? - (*b)?))
+            .collect();
+        let (mean, deviation) = mean_and_deviation(gains.iter().copied());
+        let standard_error = deviation / (gains.len().saturating_sub(1).max(1) as f64).sqrt();
+        Some(FoldGain { mean, standard_error })
     }
 }
 

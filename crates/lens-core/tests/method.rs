@@ -220,3 +220,26 @@ fn holding_out_takes_the_share_of_prompts_asked_for_and_never_all() {
     assert_ne!(held, hold_out(&prompts, 0.3, 2));
     assert_eq!(hold_out(&[7], 0.5, 1), [false]);
 }
+
+#[test]
+fn the_gain_of_augmentation_is_a_paired_difference_on_folds_with_its_error() {
+    let outcome = run(&pairs(100, 6, 1.0, 1), &quick()).unwrap();
+    let gain = outcome.fold_gain().unwrap();
+    let with = &outcome.augmented.as_ref().unwrap().fitted.report;
+    let none = &outcome.none.report;
+    // Five folds of twenty pairs: the mean over pairs is the mean over folds.
+    assert!((gain.mean - (none.fold_log_loss - with.fold_log_loss)).abs() < 1e-9);
+    let differences: Vec<f64> = none
+        .fold_losses
+        .iter()
+        .zip(&with.fold_losses)
+        .map(|(a, b)| a.unwrap() - b.unwrap())
+        .collect();
+    let n = differences.len() as f64;
+    assert_eq!(n, 100.0);
+    let sum: f64 = differences.iter().map(|d| (d - gain.mean).powi(2)).sum();
+    assert!((gain.standard_error - (sum / (n - 1.0) / n).sqrt()).abs() < 1e-12);
+    assert_eq!(gain.is_clear(), gain.mean > gain.standard_error);
+    let none = run(&pairs(20, 4, 1.0, 1), &MethodSettings { augment: 1, ..quick() }).unwrap();
+    assert_eq!(none.fold_gain(), None);
+}

@@ -383,22 +383,22 @@ pub fn save(
     outcome: Outcome,
     sources: Sources,
 ) -> Result<(Kept, String), CliError> {
-    let folds = |o: &Outcome| {
-        let none = o.none.report.fold_log_loss;
-        o.augmented.as_ref().map(|a| (none, a.fitted.report.fold_log_loss))
-    };
-    let (kept, advice) = match (settings.keep, folds(&outcome)) {
+    let gain = outcome.fold_gain();
+    let (kept, advice) = match (settings.keep, gain) {
         (Keep::None, _) => (Kept::None, "without augmentation, as asked".to_owned()),
         (_, None) => (Kept::None, "without augmentation".to_owned()),
         (Keep::Augmented, Some(_)) => (Kept::Augmented, "augmented, as asked".to_owned()),
-        (Keep::Auto, Some((none, with))) => {
-            let kept = if outcome.augmentation_wins() { Kept::Augmented } else { Kept::None };
-            let why = format!("log-loss on the seeds' own folds {with:.4} with, {none:.4} without");
-            let advice = match kept {
-                Kept::Augmented => format!("augmented ({why})"),
-                Kept::None => format!("without augmentation, which does not help here ({why})"),
-            };
-            (kept, advice)
+        (Keep::Auto, Some(gain)) => {
+            let why = format!(
+                "on the seeds' own folds it changes log-loss by {:+.4}, standard error {:.4}",
+                -gain.mean, gain.standard_error
+            );
+            if gain.is_clear() {
+                (Kept::Augmented, format!("augmented ({why})"))
+            } else {
+                let advice = format!("without augmentation, which is no clear gain here ({why})");
+                (Kept::None, advice)
+            }
         }
     };
     let mut curves = Vec::new();
@@ -423,6 +423,7 @@ pub fn save(
             "latents_used": a.vae_report.latents_used, "mean_abs_mu": a.vae_report.mean_abs_mu,
             "unexplained": a.vae_report.unexplained, "last_epoch": a.vae_report.epochs.last()});
         figures["order"] = json!(a.order);
+        figures["folds"]["gain"] = json!(gain);
     }
     let mut report = report(&sources.lines, &advice, &outcome, settings, &sources.data)?;
     report.push_str(&sources.left_out);

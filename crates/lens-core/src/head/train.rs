@@ -54,6 +54,9 @@ pub struct HeadReport {
     pub fold_log_loss: f64,
     /// Accuracy on the same pairs, ties as half.
     pub fold_accuracy: f64,
+    /// Log-loss of every pair by the members that did not train on it, `None` where all did: what
+    /// two heads with the same folds are compared on.
+    pub fold_losses: Vec<Option<f64>>,
     /// Number of parameters of all members.
     pub parameters: usize,
 }
@@ -149,7 +152,7 @@ pub fn train(
             fold_log_loss: mean(|f| f.log_loss),
             fold_accuracy: mean(|f| f.accuracy),
         });
-        best.update(epoch, &head, fold);
+        best.update(epoch, &head, &fold);
         progress.advance(1);
         if best.done(epoch, settings.patience) {
             break;
@@ -161,6 +164,7 @@ pub fn train(
         kept_epoch: best.epoch.clone(),
         fold_log_loss: best.mean(|f| f.log_loss),
         fold_accuracy: best.mean(|f| f.accuracy),
+        fold_losses: best.pair_losses(pairs.len()),
         parameters: shape.parameters(),
     };
     head.parameters = best.parameters;
@@ -314,10 +318,12 @@ impl<'a> Steps<'a> {
 }
 
 /// A member's figures on its own fold.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Figures {
     log_loss: f64,
     accuracy: f64,
+    /// Pair and log-loss.
+    losses: Vec<(usize, f64)>,
 }
 
 fn fold_figures(
@@ -328,7 +334,7 @@ fn fold_figures(
     threads: Threads,
 ) -> Vec<Figures> {
     let members = head.shape.members;
-    let mut sums = vec![(0.0f64, 0.0f64, 0usize); members];
+    let mut sums = vec![(0.0f64, 0.0f64, Vec::new()); members];
     let wanted: Vec<usize> =
         (0..pairs.len()).filter(|&i| (0..members).any(|m| held(m, i))).collect();
     let mut x = vec![0.0f32; 2 * 512.min(wanted.len()) * pairs.dim()];
@@ -341,16 +347,17 @@ fn fold_figures(
                 let a = rewards[i * members + m];
                 let b = rewards[(i + rows.len()) * members + m];
                 let margin = f64::from(a) - f64::from(b);
-                sum.0 += softplus(-margin);
+                let loss = softplus(-margin);
+                sum.0 += loss;
                 sum.1 += crate::metrics::credit(a, b);
-                sum.2 += 1;
+                sum.2.push((pair, loss));
             }
         }
     }
     sums.into_iter()
-        .map(|(loss, right, n)| Figures {
-            log_loss: loss / n.max(1) as f64,
-            accuracy: right / n.max(1) as f64,
+        .map(|(loss, right, losses)| {
+            let n = losses.len().max(1) as f64;
+            Figures { log_loss: loss / n, accuracy: right / n, losses }
         })
         .collect()
 }
@@ -364,7 +371,7 @@ struct Best {
 
 impl Best {
     fn new(head: &Head, members: usize) -> Self {
-        let worst = Figures { log_loss: f64::INFINITY, accuracy: 0.0 };
+        let worst = Figures { log_loss: f64::INFINITY, accuracy: 0.0, losses: Vec::new() };
         Best {
             parameters: head.parameters.clone(),
             figures: vec![worst; members],
@@ -372,10 +379,10 @@ impl Best {
         }
     }
 
-    fn update(&mut self, epoch: usize, head: &Head, fold: Vec<Figures>) {
-        for (m, figures) in fold.into_iter().enumerate() {
+    fn update(&mut self, epoch: usize, head: &Head, fold: &[Figures]) {
+        for (m, figures) in fold.iter().enumerate() {
             if figures.log_loss < self.figures[m].log_loss {
-                self.figures[m] = figures;
+                self.figures[m] = figures.clone();
                 self.epoch[m] = epoch;
                 for range in head.shape.of_member(m) {
                     self.parameters[range.clone()].copy_from_slice(&head.parameters[range]);
@@ -386,6 +393,15 @@ impl Best {
 
     fn done(&self, epoch: usize, patience: usize) -> bool {
         self.epoch.iter().all(|&best| epoch - best >= patience)
+    }
+
+    fn pair_losses(&self, pairs: usize) -> Vec<Option<f64>> {
+        let mut sums = vec![(0.0, 0usize); pairs];
+        for &(pair, loss) in self.figures.iter().flat_map(|f| &f.losses) {
+            sums[pair].0 += loss;
+            sums[pair].1 += 1;
+        }
+        sums.into_iter().map(|(sum, n)| (n > 0).then(|| sum / n as f64)).collect()
     }
 
     fn mean(&self, f: impl Fn(&Figures) -> f64) -> f64 {
