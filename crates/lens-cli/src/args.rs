@@ -61,8 +61,8 @@ impl Command {
         match self {
             Command::Run(a) => merged(&[&table(&a.encoder)?, &table(&a.method)?, &table(a)?]),
             Command::Embed(a) => merged(&[&table(&a.encoder)?, &table(a)?]),
-            Command::Train(a) => merged(&[&table(&a.method)?, &table(a)?]),
-            Command::Eval(a) => merged(&[&table(a)?]),
+            Command::Train(a) => merged(&[&table(&a.method)?, &table(&a.keys)?, &table(a)?]),
+            Command::Eval(a) => merged(&[&table(&a.keys)?, &table(a)?]),
             Command::Score(a) => merged(&[&table(a)?]),
             Command::Pull(_) | Command::Info(_) => Ok(toml::Table::new()),
         }
@@ -126,6 +126,17 @@ pub struct MethodArgs {
     pub keep: Option<String>,
 }
 
+/// Where both sides lie in a file of embeddings.
+#[derive(Debug, Args, Serialize)]
+pub struct KeyArgs {
+    /// Name of the chosen embeddings in a safetensors file [default: chosen]
+    #[arg(long, value_name = "KEY")]
+    pub chosen_key: Option<String>,
+    /// Name of the rejected embeddings in a safetensors file [default: rejected]
+    #[arg(long, value_name = "KEY")]
+    pub rejected_key: Option<String>,
+}
+
 /// Arguments of `lens run`.
 #[derive(Debug, Args, Serialize)]
 pub struct RunArgs {
@@ -185,12 +196,10 @@ pub struct TrainArgs {
     #[arg(required = true, num_args = 1..=2)]
     #[serde(skip)]
     pub arrays: Vec<PathBuf>,
-    /// Name of the chosen embeddings, [n, d] [default: chosen]
-    #[arg(long, value_name = "KEY")]
-    pub chosen_key: Option<String>,
-    /// Name of the rejected embeddings, [n, d] [default: rejected]
-    #[arg(long, value_name = "KEY")]
-    pub rejected_key: Option<String>,
+    /// Names of the arrays.
+    #[command(flatten)]
+    #[serde(skip)]
+    pub keys: KeyArgs,
     /// Pairs to train on in each split; the rest is held out [default: four fifths]
     #[arg(long, value_name = "N")]
     pub seed_pairs: Option<usize>,
@@ -223,12 +232,10 @@ pub struct EvalArgs {
     /// The language model, where it is not the one that the bundle names
     #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,
-    /// Name of the chosen embeddings in safetensors files [default: chosen]
-    #[arg(long, value_name = "KEY")]
-    pub chosen_key: Option<String>,
-    /// Name of the rejected embeddings in safetensors files [default: rejected]
-    #[arg(long, value_name = "KEY")]
-    pub rejected_key: Option<String>,
+    /// Names of the arrays.
+    #[command(flatten)]
+    #[serde(skip)]
+    pub keys: KeyArgs,
     /// Stop at the first malformed row instead of counting it
     #[arg(long)]
     #[serde(skip_serializing_if = "not_given")]

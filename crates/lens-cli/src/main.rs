@@ -7,6 +7,7 @@ mod error;
 mod evaluation;
 mod output;
 mod progress;
+mod saving;
 mod settings;
 
 use args::{Cli, Command};

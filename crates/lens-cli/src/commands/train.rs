@@ -3,12 +3,12 @@
 
 use crate::args::TrainArgs;
 use crate::commands::embed::PROMPT_KEY;
-use crate::commands::run::{Sources, save};
 use crate::embedding::stored_encoder;
 use crate::error::CliError;
 use crate::evaluation::{Accuracy, shown_difference};
 use crate::output;
 use crate::progress::Reporter;
+use crate::saving::{Sources, save};
 use crate::settings::Settings;
 use lens_core::splits::{SplitsReport, run_splits};
 use lens_core::{EmbeddedPairs, Matrix, Progress, Threads, fit};

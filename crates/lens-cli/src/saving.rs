@@ -1,0 +1,162 @@
+//! From a finished training to a bundle: which head is kept, what the manifest says, the report.
+
+use crate::error::CliError;
+use crate::output::{percent, thousands};
+use crate::settings::{Keep, Settings};
+use lens_core::Outcome;
+use lens_core::head::train::HeadEpoch;
+use lens_data::bundle::{Bundle, DataRecord, EncoderRecord, Kept, Manifest, VERSION};
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// What a bundle says about where it comes from.
+pub struct Sources {
+    /// What made the embeddings.
+    pub encoder: Option<EncoderRecord>,
+    /// The pairs.
+    pub data: DataRecord,
+    /// What was measured.
+    pub figures: Value,
+    /// The result table.
+    pub lines: Vec<(String, String)>,
+    /// Every row left out, with its line and reason, as Markdown.
+    pub left_out: String,
+}
+
+/// Chooses a head, writes the bundle, and says which head it is and why.
+pub fn save(
+    output: &Path,
+    settings: &Settings,
+    outcome: Outcome,
+    sources: Sources,
+) -> Result<(Kept, String), CliError> {
+    let gain = outcome.fold_gain();
+    let (kept, advice) = match (settings.keep, gain) {
+        (Keep::None, _) => (Kept::None, "without augmentation, as asked".to_owned()),
+        (_, None) => (Kept::None, "without augmentation".to_owned()),
+        (Keep::Augmented, Some(_)) => (Kept::Augmented, "augmented, as asked".to_owned()),
+        (Keep::Auto, Some(gain)) => {
+            let why = format!(
+                "on the seeds' own folds it changes log-loss by {:+.4}, standard error {:.4}",
+                -gain.mean, gain.standard_error
+            );
+            if gain.is_clear() {
+                (Kept::Augmented, format!("augmented ({why})"))
+            } else {
+                let advice = format!("without augmentation, which is no clear gain here ({why})");
+                (Kept::None, advice)
+            }
+        }
+    };
+    let mut curves = Vec::new();
+    let head = |stage: &str, epochs: &[HeadEpoch], curves: &mut Vec<Value>| {
+        curves.extend(epochs.iter().map(|e| json!({"stage": stage, "values": e})));
+    };
+    head("head", &outcome.none.report.epochs, &mut curves);
+    if let Some(a) = &outcome.augmented {
+        let epochs = a.vae_report.epochs.iter();
+        curves.extend(epochs.map(|e| json!({"stage": "vae", "values": e})));
+        head("augmented head", &a.fitted.report.epochs, &mut curves);
+    }
+    let folds = |r: &lens_core::head::train::HeadReport| {
+        json!({"log_loss": r.fold_log_loss, "accuracy": r.fold_accuracy,
+            "kept_epoch": r.kept_epoch, "parameters": r.parameters})
+    };
+    let mut figures = sources.figures;
+    figures["folds"] = json!({"none": folds(&outcome.none.report)});
+    if let Some(a) = &outcome.augmented {
+        figures["folds"]["augmented"] = folds(&a.fitted.report);
+        figures["vae"] = json!({"parameters": a.vae_report.parameters,
+            "latents_used": a.vae_report.latents_used, "mean_abs_mu": a.vae_report.mean_abs_mu,
+            "unexplained": a.vae_report.unexplained, "last_epoch": a.vae_report.epochs.last()});
+        figures["order"] = json!(a.order);
+        figures["folds"]["gain"] = json!(gain);
+    }
+    let mut report = report(&sources.lines, &advice, &outcome, settings, &sources.data)?;
+    report.push_str(&sources.left_out);
+    let (model, vae) = match (kept, outcome.augmented) {
+        (Kept::Augmented, Some(a)) => (a.fitted.model, Some(a.vae)),
+        (_, augmented) => (outcome.none.model, augmented.map(|a| a.vae)),
+    };
+    let manifest = Manifest {
+        format: Manifest::format(),
+        version: VERSION,
+        lens_version: env!("CARGO_PKG_VERSION").to_owned(),
+        encoder: sources.encoder,
+        data: sources.data,
+        method: settings.method(),
+        kept,
+        head: model.head.shape().clone(),
+        vae: vae.as_ref().map(lens_core::vae::Vae::shape),
+        reward_mean: model.reward_mean,
+        reward_deviation: model.reward_deviation,
+        figures,
+    };
+    Bundle { manifest, model, vae, curves, report }.write(output, settings.overwrite)?;
+    Ok((kept, advice))
+}
+
+/// The report: what was measured, and every setting needed to measure it again.
+fn report(
+    lines: &[(String, String)],
+    advice: &str,
+    outcome: &Outcome,
+    settings: &Settings,
+    data: &DataRecord,
+) -> Result<String, CliError> {
+    let mut text = format!("# Reward model from {}\n\n| | |\n|---|---|\n", data.file);
+    let mut row = |label: &str, value: &str| text.push_str(&format!("| {label} | {value} |\n"));
+    for (label, value) in lines {
+        row(label, value);
+    }
+    row("saved head", advice);
+    row("on the seeds' own folds, without", &percent(outcome.none.report.fold_accuracy));
+    if let Some(a) = &outcome.augmented {
+        row("on the seeds' own folds, augmented", &percent(a.fitted.report.fold_accuracy));
+        let v = &a.vae_report;
+        row(
+            "VAE",
+            &format!(
+                "{} parameters, {} of {} latents used, {} of the variance unexplained",
+                thousands(v.parameters as u64),
+                v.latents_used,
+                settings.vae.latent,
+                percent(v.unexplained)
+            ),
+        );
+        let o = &a.order;
+        row(
+            "order kept, by a head trained on other folds",
+            &format!(
+                "{} of synthetic pairs, {} of seed pairs",
+                percent(o.synthetic_kept),
+                percent(o.seeds_kept)
+            ),
+        );
+        row(
+            "reward drift of synthetic responses",
+            &format!(
+                "mean {:.3}, 95% quantile {:.3}; median seed margin {:.3}",
+                o.drift_mean, o.drift_p95, o.seed_margin_median
+            ),
+        );
+    }
+    row("data fingerprint", &data.fingerprint);
+    text.push_str("\nIntervals are 95% bootstrap intervals over prompts; ties count one half.\n");
+    text.push_str(&format!(
+        "\n## Settings\n\n```toml\n{}```\n",
+        // What decides where results go, not what they are, is left out.
+        Settings {
+            output: None,
+            cache: None,
+            threads: None,
+            eval: None,
+            overwrite: false,
+            json: false,
+            quiet: false,
+            ..settings.clone()
+        }
+        .to_toml()?
+    ));
+    Ok(text)
+}
