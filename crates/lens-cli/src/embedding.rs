@@ -58,15 +58,11 @@ pub fn open_encoder(settings: &Settings, reporter: &Reporter) -> Result<Encoder,
 }
 
 /// What a bundle remembers of the encoder.
-pub fn encoder_record(
-    encoder: &Encoder,
-    options: &EncoderOptions,
-    model: &str,
-) -> Result<EncoderRecord, CliError> {
+pub fn encoder_record(encoder: &Encoder, model: &str) -> Result<EncoderRecord, CliError> {
     let json = |e: serde_json::Error| CliError::Refused(format!("cannot save the encoder: {e}"));
     Ok(EncoderRecord {
         model: model.to_owned(),
-        template: serde_json::to_value(&options.template).map_err(json)?,
+        template: serde_json::to_value(encoder.template()).map_err(json)?,
         identity: serde_json::to_value(encoder.identity()).map_err(json)?,
     })
 }

@@ -2,7 +2,7 @@
 
 use crate::error::CliError;
 use crate::output::percent;
-use lens_core::metrics::{Estimate, bootstrap, credit, log_loss, longer_wins, pair_accuracy};
+use lens_core::metrics::{Estimate, bootstrap, credits, log_loss, longer_wins, pair_accuracy};
 use lens_core::{EmbeddedPairs, PreferencePair, RewardModel, Threads};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -61,7 +61,7 @@ impl PairRewards {
     }
 
     fn credits(&self) -> Vec<f64> {
-        self.chosen.iter().zip(&self.rejected).map(|(&a, &b)| credit(a, b)).collect()
+        credits(&self.chosen, &self.rejected)
     }
 
     /// Accuracy of these rewards minus that of `other` on the same pairs.

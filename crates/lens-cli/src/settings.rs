@@ -7,6 +7,7 @@ use lens_core::head::HeadSettings;
 use lens_core::pairing::Pairing;
 use lens_core::synthesis::SynthesisSettings;
 use lens_core::vae::VaeSettings;
+use lens_data::ReadOptions;
 use lens_encoder::{EncoderOptions, Pooling, TemplateChoice};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -207,6 +208,11 @@ impl Settings {
             synthesis: self.synthesis.clone(),
             head: self.head.clone(),
         }
+    }
+
+    /// How datasets are read.
+    pub fn reading(&self) -> ReadOptions {
+        ReadOptions { strict: self.strict, ..ReadOptions::default() }
     }
 
     /// The options of the encoder.

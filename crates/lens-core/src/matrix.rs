@@ -139,6 +139,14 @@ impl EmbeddedPairs {
     }
 }
 
+/// The different prompts among `prompts`, in ascending order.
+pub(crate) fn distinct(prompts: &[u32]) -> Vec<u32> {
+    let mut unique = prompts.to_vec();
+    unique.sort_unstable();
+    unique.dedup();
+    unique
+}
+
 /// Per-dimension standardisation, fitted on the responses of the seed pairs (method, step 1).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Standardiser {

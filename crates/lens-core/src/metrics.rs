@@ -21,6 +21,11 @@ pub fn credit(chosen: f32, rejected: f32) -> f64 {
     }
 }
 
+/// [`credit`] of every pair.
+pub fn credits(chosen: &[f32], rejected: &[f32]) -> Vec<f64> {
+    chosen.iter().zip(rejected).map(|(&a, &b)| credit(a, b)).collect()
+}
+
 /// An estimate with its 95% bootstrap interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
@@ -70,7 +75,7 @@ pub fn pair_accuracy(
     prompts: &[u32],
     seed: u64,
 ) -> Option<Estimate> {
-    let credits: Vec<f64> = chosen.iter().zip(rejected).map(|(&a, &b)| credit(a, b)).collect();
+    let credits = credits(chosen, rejected);
     bootstrap(&credits, &vec![1.0; credits.len()], prompts, seed)
 }
 

@@ -46,10 +46,7 @@ pub(crate) fn measure_order(
     seed: u64,
     threads: Threads,
 ) -> OrderReport {
-    let mut prompts = pairs.prompts.clone();
-    prompts.sort_unstable();
-    prompts.dedup();
-    let fold_of = assign_folds(&pairs.prompts, folds.min(prompts.len()), seed);
+    let fold_of = assign_folds(&pairs.prompts, folds, seed);
     let members = reference.head.shape().members;
     let k = codes.per_side();
     let rows: Vec<usize> =

@@ -3,10 +3,10 @@
 
 use crate::error::CoreError;
 use crate::linalg::Threads;
-use crate::matrix::EmbeddedPairs;
+use crate::matrix::{EmbeddedPairs, distinct};
 use crate::method::{MethodSettings, Outcome, RewardModel, fit};
-use crate::metrics::{Estimate, bootstrap, credit};
-use crate::progress::{Progress, Quiet};
+use crate::metrics::{Estimate, bootstrap, credits};
+use crate::progress::Progress;
 use crate::rng::{Purpose, Stream};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -61,9 +61,7 @@ pub fn split(
 /// Which pairs to hold out so that about `share` of the prompts are unseen: true for every pair of a
 /// prompt drawn. At least one prompt is drawn if `share` is positive, and never all of them.
 pub fn hold_out(prompts: &[u32], share: f64, seed: u64) -> Vec<bool> {
-    let mut unique = prompts.to_vec();
-    unique.sort_unstable();
-    unique.dedup();
+    let mut unique = distinct(prompts);
     Stream::new(seed, Purpose::Holdout, 0).shuffle(&mut unique);
     let wanted = (unique.len() as f64 * share).round() as usize;
     let least = usize::from(share > 0.0);
@@ -97,11 +95,10 @@ pub fn run_splits(
     splits: usize,
     progress: &dyn Progress,
 ) -> Result<SplitsReport, CoreError> {
+    /// The trainings inside the splits: heard when asked to stop, not seen.
     struct Stop<'a>(&'a dyn Progress);
     impl Progress for Stop<'_> {
-        fn begin(&self, stage: &str, total: u64, unit: &str) {
-            Quiet.begin(stage, total, unit);
-        }
+        fn begin(&self, _stage: &str, _total: u64, _unit: &str) {}
         fn advance(&self, _n: u64) {}
         fn end(&self) {}
         fn note(&self, line: &str) {
@@ -122,8 +119,9 @@ pub fn run_splits(
             let heldout = pairs.select(&parts.heldout);
             let Outcome { none, augmented } =
                 fit(&seeds, &settings, Threads::ONE, &Stop(progress))?;
-            let none = credits(&none.model, &heldout)?;
-            let augmented = augmented.map(|a| credits(&a.fitted.model, &heldout)).transpose()?;
+            let none = heldout_credits(&none.model, &heldout)?;
+            let augmented =
+                augmented.map(|a| heldout_credits(&a.fitted.model, &heldout)).transpose()?;
             progress.advance(1);
             Ok((parts, none, augmented))
         })
@@ -154,8 +152,8 @@ pub fn run_splits(
     })
 }
 
-fn credits(model: &RewardModel, pairs: &EmbeddedPairs) -> Result<Vec<f64>, CoreError> {
+fn heldout_credits(model: &RewardModel, pairs: &EmbeddedPairs) -> Result<Vec<f64>, CoreError> {
     let chosen = model.rewards(&pairs.chosen, Threads::ONE)?;
     let rejected = model.rewards(&pairs.rejected, Threads::ONE)?;
-    Ok(chosen.iter().zip(&rejected).map(|(&a, &b)| credit(a, b)).collect())
+    Ok(credits(&chosen, &rejected))
 }

@@ -17,7 +17,7 @@ use crate::identity::{EncoderIdentity, file_sha256};
 use crate::input::{Item, Prepared, prepare};
 use crate::options::EncoderOptions;
 use crate::plan::{Batch, plan};
-use crate::template::Template;
+use crate::template::{Template, TemplateChoice};
 use crate::tokenizer::{TextTokenizer, adds_bos};
 use crate::weights::{self, Weights};
 
@@ -157,6 +157,11 @@ impl Encoder {
     /// Everything that decides the numbers this encoder returns.
     pub fn identity(&self) -> &EncoderIdentity {
         &self.identity
+    }
+
+    /// The template choice that the encoder was opened with.
+    pub fn template(&self) -> &TemplateChoice {
+        &self.options.template
     }
 
     /// The model, described.

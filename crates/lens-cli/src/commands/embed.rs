@@ -7,9 +7,7 @@ use crate::output;
 use crate::progress::Reporter;
 use crate::settings::Settings;
 use lens_core::{Content, Exchange, Progress};
-use lens_data::{
-    Array2, AtomicFile, ReadOptions, Row, ScoreRow, read_exchanges_with, write_safetensors,
-};
+use lens_data::{Array2, AtomicFile, Row, ScoreRow, read_exchanges_with, write_safetensors};
 use lens_encoder::{Encoded, Encoder};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -26,7 +24,7 @@ pub const ENCODER_KEY: &str = "encoder";
 pub fn run(args: &EmbedArgs, settings: &Settings, reporter: &Reporter) -> Result<(), CliError> {
     let start = std::time::Instant::now();
     check_output(&args.file, &args.output)?;
-    let options = ReadOptions { strict: settings.strict, ..ReadOptions::default() };
+    let options = settings.reading();
     let set = read_exchanges_with(&args.file, &options, reporter)?;
     for row in &set.malformed {
         reporter.note(&format!("left out: {row}"));
@@ -39,7 +37,7 @@ pub fn run(args: &EmbedArgs, settings: &Settings, reporter: &Reporter) -> Result
     if !arrays.prompts.is_empty() {
         integers.push((PROMPT_KEY, &arrays.prompts));
     }
-    let record = encoder_record(&encoder, &settings.encoder()?, &settings.model)?;
+    let record = encoder_record(&encoder, &settings.model)?;
     let record = serde_json::to_string(&record).map_err(std::io::Error::from)?;
     let metadata = BTreeMap::from([
         (ENCODER_KEY.to_owned(), record),

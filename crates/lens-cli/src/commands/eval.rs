@@ -12,7 +12,7 @@ use crate::progress::Reporter;
 use crate::settings::Settings;
 use lens_core::{PreferencePair, Progress};
 use lens_data::bundle::Bundle;
-use lens_data::{ReadOptions, VetReport, read_pairs_with, vet};
+use lens_data::{VetReport, read_pairs_with, vet};
 use lens_encoder::Encoder;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -72,7 +72,7 @@ fn text(
     settings: &Settings,
     reporter: &Reporter,
 ) -> Result<Evaluated, CliError> {
-    let options = ReadOptions { strict: settings.strict, ..ReadOptions::default() };
+    let options = settings.reading();
     let mut vetted = vet(read_pairs_with(path, &options, reporter)?);
     let fingerprint = vetted.fingerprint();
     let pairs: Vec<&PreferencePair> = vetted.used.iter().map(|r| &r.value).collect();

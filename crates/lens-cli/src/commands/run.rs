@@ -15,7 +15,7 @@ use crate::settings::Settings;
 use lens_core::metrics::Estimate;
 use lens_core::{EmbeddedPairs, Outcome, PreferencePair, Progress, Threads, fit, splits};
 use lens_data::bundle::{DataRecord, Kept, REPORT, check_target};
-use lens_data::{Dataset, ReadOptions, Reason, Row, Vetted, read_pairs_with, shared_prompts, vet};
+use lens_data::{Dataset, Reason, Row, VetReport, Vetted, read_pairs_with, shared_prompts, vet};
 use lens_encoder::Encoder;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -48,7 +48,7 @@ pub fn run(args: &RunArgs, settings: &Settings, reporter: &Reporter) -> Result<(
     reporter.go_on()?;
     let start = Instant::now();
     let sources = Sources {
-        encoder: Some(encoder_record(&encoder, &settings.encoder()?, &settings.model)?),
+        encoder: Some(encoder_record(&encoder, &settings.model)?),
         data: data_record(&args.pairs, &train),
         figures: json!({"heldout": figures.json(), "heldout_file": settings.eval.as_deref()
             .map(file_name), "heldout_fingerprint": heldout.fingerprint()}),
@@ -74,7 +74,7 @@ fn read(
     settings: &Settings,
     reporter: &Reporter,
 ) -> Result<(Vetted, Vetted), CliError> {
-    let options = ReadOptions { strict: settings.strict, ..ReadOptions::default() };
+    let options = settings.reading();
     let load = |path: &Path| -> Result<Dataset, CliError> {
         let data = read_pairs_with(path, &options, reporter)?;
         for row in data.malformed.iter().take(3) {
@@ -151,19 +151,17 @@ fn check_prompts(
 
 /// Moves a share of the prompts to a held-out set. The report of both together is that of the file.
 fn hold_out(mut all: Vetted, settings: &Settings) -> (Vetted, Vetted) {
-    let mut heldout = all.clone();
-    heldout.report.left_out.clear();
     let prompts = prompt_numbers(all.used.iter().map(|r| &r.value.prompt));
     let drawn = splits::hold_out(&prompts, settings.holdout, settings.seed);
     let mut of = drawn.iter();
-    heldout.used.retain(|_| of.next() == Some(&true));
-    let mut of = drawn.iter();
-    all.used.retain(|_| of.next() == Some(&false));
-    all.report.read -= heldout.used.len();
-    all.report.used = all.used.len();
-    heldout.report.read = heldout.used.len();
-    heldout.report.used = heldout.used.len();
-    (all, heldout)
+    let (held, rest): (Vec<_>, Vec<_>) =
+        std::mem::take(&mut all.used).into_iter().partition(|_| of.next() == Some(&true));
+    let n = held.len();
+    all.report.read -= n;
+    all.report.used = rest.len();
+    all.used = rest;
+    let report = VetReport { read: n, used: n, left_out: Default::default() };
+    (all, Vetted { used: held, report })
 }
 
 /// Embeds both sets in one go, so that their texts share batches.
@@ -297,19 +295,18 @@ fn rows(
         ("training pairs".to_owned(), set(train)),
         ("held-out pairs".to_owned(), set(heldout)),
     ];
-    match (&figures.none, figures.longer_wins) {
-        (Some((none, _)), longer) => {
-            rows.push(("without augmentation".to_owned(), none.shown()));
-            if let (Some((with, _)), Some(d)) = (&figures.augmented, &figures.difference) {
-                let label = format!("with {}x augmentation", settings.augment);
-                rows.push((label, format!("{}, same head", with.shown())));
-                rows.push(("difference".to_owned(), shown_difference(d)));
-            }
-            if let Some(longer) = longer {
-                rows.push(("longer answer wins".to_owned(), percent(longer)));
-            }
-        }
-        (None, _) => rows.push(("accuracy".to_owned(), "not measured: no held-out pairs".into())),
+    let Some((none, _)) = &figures.none else {
+        rows.push(("accuracy".to_owned(), "not measured: no held-out pairs".into()));
+        return rows;
+    };
+    rows.push(("without augmentation".to_owned(), none.shown()));
+    if let (Some((with, _)), Some(d)) = (&figures.augmented, &figures.difference) {
+        let label = format!("with {}x augmentation", settings.augment);
+        rows.push((label, format!("{}, same head", with.shown())));
+        rows.push(("difference".to_owned(), shown_difference(d)));
+    }
+    if let Some(longer) = figures.longer_wins {
+        rows.push(("longer answer wins".to_owned(), percent(longer)));
     }
     rows
 }
@@ -365,7 +362,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use lens_core::Content;
-    use lens_data::VetReport;
 
     #[test]
     fn holding_out_splits_by_prompt_and_loses_nothing() {

@@ -8,7 +8,7 @@ use crate::progress::Reporter;
 use crate::settings::Settings;
 use lens_core::{Exchange, Matrix, Progress, Threads};
 use lens_data::bundle::Bundle;
-use lens_data::{ArrayFile, ReadOptions, ScoreRow, read_exchanges_with};
+use lens_data::{ArrayFile, ScoreRow, read_exchanges_with};
 use serde_json::{Map, Value, json};
 
 /// Runs the command.
@@ -17,7 +17,7 @@ pub fn run(args: &ScoreArgs, settings: &Settings, reporter: &Reporter) -> Result
     if args.file.extension().is_some_and(|e| e == "safetensors" || e == "npy") {
         return arrays(&bundle, args, settings, reporter);
     }
-    let options = ReadOptions { strict: settings.strict, ..ReadOptions::default() };
+    let options = settings.reading();
     let set = read_exchanges_with(&args.file, &options, reporter)?;
     let encoder =
         encoder_of_bundle(&bundle, &args.bundle, args.model.as_deref(), settings, reporter)?;

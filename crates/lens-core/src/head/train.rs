@@ -5,8 +5,8 @@ use super::{Head, HeadSettings, HeadShape};
 use crate::adam::{Adam, AdamSettings};
 use crate::error::CoreError;
 use crate::linalg::Threads;
-use crate::matrix::{EmbeddedPairs, Standardiser};
-use crate::pairing::{Pairing, check_factor, combinations, synthetic_per_side};
+use crate::matrix::{EmbeddedPairs, Standardiser, distinct};
+use crate::pairing::{Combination, Pairing, check_factor, combinations, synthetic_per_side};
 use crate::progress::Progress;
 use crate::rng::{Purpose, Stream};
 use crate::synthesis::SyntheticCodes;
@@ -62,11 +62,9 @@ pub struct HeadReport {
 }
 
 /// The fold of every pair: prompts are dealt to `folds` folds at random, so that pairs of one
-/// prompt are never on both sides.
+/// prompt are never on both sides. With fewer prompts than folds the surplus folds stay empty.
 pub fn assign_folds(prompts: &[u32], folds: usize, seed: u64) -> Vec<usize> {
-    let mut unique: Vec<u32> = prompts.to_vec();
-    unique.sort_unstable();
-    unique.dedup();
+    let mut unique = distinct(prompts);
     Stream::new(seed, Purpose::Folds, 0).shuffle(&mut unique);
     let fold: HashMap<u32, usize> =
         unique.iter().enumerate().map(|(i, &p)| (p, i % folds)).collect();
@@ -176,20 +174,18 @@ fn check_pairs(
     settings: &HeadSettings,
     seed: u64,
 ) -> Result<Vec<usize>, CoreError> {
-    let mut prompts = pairs.prompts.clone();
-    prompts.sort_unstable();
-    prompts.dedup();
-    if prompts.len() < 2 {
+    let prompts = distinct(&pairs.prompts).len();
+    if prompts < 2 {
         return Err(CoreError::TooFewPairs {
             what: "training the head, which holds out whole prompts",
             needed: 2,
-            found: prompts.len(),
+            found: prompts,
         });
     }
     if (0..pairs.len()).all(|i| pairs.chosen.row(i) == pairs.rejected.row(i)) {
         return Err(CoreError::NoDifference { pairs: pairs.len() });
     }
-    Ok(assign_folds(&pairs.prompts, settings.folds.min(prompts.len()), seed))
+    Ok(assign_folds(&pairs.prompts, settings.folds, seed))
 }
 
 /// Assembles the batches of every step into buffers allocated once.
@@ -197,10 +193,11 @@ struct Steps<'a> {
     pairs: &'a EmbeddedPairs,
     standardiser: &'a Standardiser,
     augmentation: Option<&'a Augmentation<'a>>,
-    seed: u64,
     batch: usize,
     per_side: usize,
     hidden: usize,
+    /// The combinations of every pair, one after another: they are the same in every epoch.
+    combinations: Vec<Combination>,
     real: Vec<f32>,
     codes: Vec<f32>,
     synthetic: Vec<f32>,
@@ -217,7 +214,7 @@ impl<'a> Steps<'a> {
         seed: u64,
     ) -> Result<Self, CoreError> {
         let batch = settings.batch.min(pairs.len());
-        let (mut per_side, mut hidden) = (0, 0);
+        let (mut per_side, mut hidden, mut drawn) = (0, 0, Vec::new());
         if let Some(a) = augmentation {
             check_factor(a.factor)?;
             per_side = synthetic_per_side(a.factor);
@@ -227,15 +224,16 @@ impl<'a> Steps<'a> {
             if found != expected {
                 return Err(CoreError::Shape { what: "synthetic codes", expected, found });
             }
+            drawn = (0..pairs.len()).flat_map(|pair| combinations(a.factor, seed, pair)).collect();
         }
         Ok(Steps {
             pairs,
             standardiser,
             augmentation,
-            seed,
             batch,
             per_side,
             hidden,
+            combinations: drawn,
             real: vec![0.0; 2 * batch * pairs.dim()],
             codes: Vec::new(),
             synthetic: vec![0.0; 2 * batch * per_side * hidden],
@@ -288,7 +286,7 @@ impl<'a> Steps<'a> {
                     }) as u32
                 };
                 for (i, &pair) in rows.iter().enumerate() {
-                    for c in combinations(a.factor, self.seed, pair) {
+                    for c in &self.combinations[pair * a.factor..(pair + 1) * a.factor] {
                         let original = c.chosen == 0 && c.rejected == 0;
                         let other = match a.pairing {
                             Pairing::Across if !original => stream.below(b),

@@ -19,7 +19,7 @@ pub fn fingerprint<'a>(pairs: impl IntoIterator<Item = &'a PreferencePair>) -> S
         hash.update(canonical(pair).to_string());
         hash.update("\n");
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(hash)
 }
 
 /// SHA-256, in lower-case hex, over shapes and little-endian values of some arrays: the name of
@@ -35,6 +35,10 @@ pub fn fingerprint_arrays(arrays: &[&Array2]) -> String {
             hash.update(value.to_le_bytes());
         }
     }
+    hex(hash)
+}
+
+fn hex(hash: Sha256) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
