@@ -8,7 +8,9 @@ use lens_core::{Content, EmbeddedPairs, Exchange, Matrix, PreferencePair, Progre
 use lens_data::bundle::{Bundle, EncoderRecord};
 use lens_data::vet::LeftOut;
 use lens_data::{ArrayFile, Reason, Row, Vetted};
-use lens_encoder::{Difference, Encoded, Encoder, EncoderIdentity, EncoderOptions, models};
+use lens_encoder::{
+    Difference, Encoded, Encoder, EncoderIdentity, EncoderOptions, TextEncoder, models,
+};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -39,7 +41,10 @@ pub fn find_model(
 }
 
 /// Opens the encoder that the settings name, and says what it is.
-pub fn open_encoder(settings: &Settings, reporter: &Reporter) -> Result<Encoder, CliError> {
+pub fn open_encoder(
+    settings: &Settings,
+    reporter: &Reporter,
+) -> Result<Box<dyn TextEncoder>, CliError> {
     let path = find_model(&settings.model, settings, reporter)?;
     let encoder = Encoder::open(&path, &settings.encoder()?)?;
     let id = encoder.identity();
@@ -54,11 +59,11 @@ pub fn open_encoder(settings: &Settings, reporter: &Reporter) -> Result<Encoder,
         id.template,
         if id.add_bos { ", BOS" } else { "" },
     ));
-    Ok(encoder)
+    Ok(Box::new(encoder))
 }
 
 /// What a bundle remembers of the encoder.
-pub fn encoder_record(encoder: &Encoder, model: &str) -> Result<EncoderRecord, CliError> {
+pub fn encoder_record(encoder: &dyn TextEncoder, model: &str) -> Result<EncoderRecord, CliError> {
     let json = |e: serde_json::Error| CliError::Refused(format!("cannot save the encoder: {e}"));
     Ok(EncoderRecord {
         model: model.to_owned(),
@@ -117,7 +122,7 @@ pub fn encoder_of_bundle(
     model: Option<&str>,
     settings: &Settings,
     reporter: &Reporter,
-) -> Result<Encoder, CliError> {
+) -> Result<Box<dyn TextEncoder>, CliError> {
     let Some(record) = &bundle.manifest.encoder else {
         return Err(CliError::Refused(format!(
             "{} was trained on arrays of unknown origin: it scores arrays, not text",
@@ -152,14 +157,14 @@ pub fn encoder_of_bundle(
     })?;
     let differences = theirs.differences(encoder.identity());
     if differences.is_empty() {
-        return Ok(encoder);
+        return Ok(Box::new(encoder));
     }
     Err(mismatch(shown(&differences, "the bundle", &file.display().to_string())))
 }
 
 /// Encodes both sides of every pair: all chosen, then all rejected.
 pub fn encode_pairs(
-    encoder: &Encoder,
+    encoder: &dyn TextEncoder,
     pairs: &[&PreferencePair],
     progress: &dyn Progress,
 ) -> Result<Vec<Encoded>, CliError> {

@@ -18,6 +18,7 @@ use crate::input::{Item, Prepared, prepare};
 use crate::options::EncoderOptions;
 use crate::plan::{Batch, plan};
 use crate::template::{Template, TemplateChoice};
+use crate::text_encoder::TextEncoder;
 use crate::tokenizer::{TextTokenizer, adds_bos};
 use crate::weights::{self, Weights};
 
@@ -81,6 +82,32 @@ pub struct Encoder {
     cache: Option<Mutex<DiskCache>>,
     loaded: Mutex<Option<Arc<Loaded>>>,
     stats: Mutex<EncodeStats>,
+}
+
+impl TextEncoder for Encoder {
+    fn identity(&self) -> &EncoderIdentity {
+        Encoder::identity(self)
+    }
+
+    fn template(&self) -> &TemplateChoice {
+        Encoder::template(self)
+    }
+
+    fn stats(&self) -> EncodeStats {
+        Encoder::stats(self)
+    }
+
+    fn encode_exchanges(
+        &self,
+        exchanges: &[Exchange],
+        progress: &dyn Progress,
+    ) -> Result<Vec<Encoded>> {
+        Encoder::encode_exchanges(self, exchanges, progress)
+    }
+
+    fn encode_texts(&self, texts: &[String], progress: &dyn Progress) -> Result<Vec<Encoded>> {
+        Encoder::encode_texts(self, texts, progress)
+    }
 }
 
 struct Loaded {

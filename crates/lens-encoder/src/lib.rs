@@ -52,6 +52,7 @@ mod plan;
 mod template;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod text_encoder;
 mod tokenizer;
 mod weights;
 
@@ -61,3 +62,4 @@ pub use family::{Activation, DecoderSpec, LayerKind, Rope, SUPPORTED};
 pub use identity::{Difference, EncoderIdentity};
 pub use options::{EncoderOptions, Pooling};
 pub use template::TemplateChoice;
+pub use text_encoder::TextEncoder;

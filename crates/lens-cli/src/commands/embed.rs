@@ -8,7 +8,7 @@ use crate::progress::Reporter;
 use crate::settings::Settings;
 use lens_core::{Content, Exchange, Progress};
 use lens_data::{Array2, AtomicFile, Row, ScoreRow, read_exchanges_with, write_safetensors};
-use lens_encoder::{Encoded, Encoder};
+use lens_encoder::{Encoded, TextEncoder};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -30,14 +30,14 @@ pub fn run(args: &EmbedArgs, settings: &Settings, reporter: &Reporter) -> Result
         reporter.note(&format!("left out: {row}"));
     }
     let encoder = open_encoder(settings, reporter)?;
-    let arrays = embed(&set.rows, &encoder, reporter)?;
+    let arrays = embed(&set.rows, encoder.as_ref(), reporter)?;
     note_truncated(&arrays.encoded, encoder.identity().max_length, reporter);
     let tensors: Vec<(&str, &Array2)> = arrays.tensors.iter().map(|(n, a)| (*n, a)).collect();
     let mut integers: Vec<(&str, &[i64])> = vec![(ROW_KEY, &arrays.rows)];
     if !arrays.prompts.is_empty() {
         integers.push((PROMPT_KEY, &arrays.prompts));
     }
-    let record = encoder_record(&encoder, &settings.model)?;
+    let record = encoder_record(encoder.as_ref(), &settings.model)?;
     let record = serde_json::to_string(&record).map_err(std::io::Error::from)?;
     let metadata = BTreeMap::from([
         (ENCODER_KEY.to_owned(), record),
@@ -97,7 +97,7 @@ struct Arrays {
 
 fn embed(
     rows: &[Row<ScoreRow>],
-    encoder: &Encoder,
+    encoder: &dyn TextEncoder,
     progress: &dyn Progress,
 ) -> Result<Arrays, CliError> {
     let (mut texts, mut first, mut second) = (Vec::new(), Vec::new(), Vec::new());

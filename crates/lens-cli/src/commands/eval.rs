@@ -13,7 +13,7 @@ use crate::settings::Settings;
 use lens_core::{PreferencePair, Progress};
 use lens_data::bundle::Bundle;
 use lens_data::{VetReport, read_pairs_with, vet};
-use lens_encoder::Encoder;
+use lens_encoder::TextEncoder;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -48,7 +48,7 @@ pub fn run(args: &EvalArgs, settings: &Settings, reporter: &Reporter) -> Result<
                     reporter,
                 )?),
             };
-            text(&bundle, encoder, path, settings, reporter)?
+            text(&bundle, encoder.as_ref(), path, settings, reporter)?
         };
         if result.trained_on {
             reporter.note(&format!(
@@ -67,7 +67,7 @@ pub fn run(args: &EvalArgs, settings: &Settings, reporter: &Reporter) -> Result<
 
 fn text(
     bundle: &Bundle,
-    encoder: &Encoder,
+    encoder: &dyn TextEncoder,
     path: &Path,
     settings: &Settings,
     reporter: &Reporter,

@@ -16,7 +16,7 @@ use lens_core::metrics::Estimate;
 use lens_core::{EmbeddedPairs, Outcome, PreferencePair, Progress, Threads, fit, splits};
 use lens_data::bundle::{DataRecord, Kept, REPORT, check_target};
 use lens_data::{Dataset, Reason, Row, VetReport, Vetted, read_pairs_with, shared_prompts, vet};
-use lens_encoder::Encoder;
+use lens_encoder::TextEncoder;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -30,7 +30,7 @@ pub fn run(args: &RunArgs, settings: &Settings, reporter: &Reporter) -> Result<(
 
     let mut stages = Vec::new();
     let (train_pairs, heldout_pairs) =
-        embed(&encoder, &mut train, &mut heldout, &mut stages, reporter)?;
+        embed(encoder.as_ref(), &mut train, &mut heldout, &mut stages, reporter)?;
     if train_pairs.is_empty() {
         return Err(nothing_left(&args.pairs, &train));
     }
@@ -48,7 +48,7 @@ pub fn run(args: &RunArgs, settings: &Settings, reporter: &Reporter) -> Result<(
     reporter.go_on()?;
     let start = Instant::now();
     let sources = Sources {
-        encoder: Some(encoder_record(&encoder, &settings.model)?),
+        encoder: Some(encoder_record(encoder.as_ref(), &settings.model)?),
         data: data_record(&args.pairs, &train),
         figures: json!({"heldout": figures.json(), "heldout_file": settings.eval.as_deref()
             .map(file_name), "heldout_fingerprint": heldout.fingerprint()}),
@@ -166,7 +166,7 @@ fn hold_out(mut all: Vetted, settings: &Settings) -> (Vetted, Vetted) {
 
 /// Embeds both sets in one go, so that their texts share batches.
 fn embed(
-    encoder: &Encoder,
+    encoder: &dyn TextEncoder,
     train: &mut Vetted,
     heldout: &mut Vetted,
     stages: &mut Vec<StageTime>,

@@ -1,0 +1,35 @@
+//! What everything after the encoder needs of one, wherever it computes.
+
+use lens_core::{Exchange, Progress};
+
+use crate::encoder::{EncodeStats, Encoded};
+use crate::error::Result;
+use crate::identity::EncoderIdentity;
+use crate::template::TemplateChoice;
+
+/// Turns texts into hidden states: in this process ([`crate::Encoder`]) or on a server.
+pub trait TextEncoder: Send + Sync {
+    /// Everything that decides the numbers this encoder returns.
+    fn identity(&self) -> &EncoderIdentity;
+
+    /// The template choice that the encoder was opened with.
+    fn template(&self) -> &TemplateChoice;
+
+    /// Width of the vectors.
+    fn dim(&self) -> usize {
+        self.identity().dim
+    }
+
+    /// What all calls took together since the encoder was opened.
+    fn stats(&self) -> EncodeStats;
+
+    /// Vectors of exchanges, in their order. Each is rendered with the template first.
+    fn encode_exchanges(
+        &self,
+        exchanges: &[Exchange],
+        progress: &dyn Progress,
+    ) -> Result<Vec<Encoded>>;
+
+    /// Vectors of texts as they are, in their order; no template is applied.
+    fn encode_texts(&self, texts: &[String], progress: &dyn Progress) -> Result<Vec<Encoded>>;
+}
