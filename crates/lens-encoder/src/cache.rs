@@ -18,7 +18,7 @@ use crate::error::{EncoderError, Result};
 use crate::input::Item;
 
 /// Counts changes of the record layout and of what a vector means.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const MAGIC: &[u8; 8] = b"LENSEMB\0";
 /// Magic, format, dim, identity.
 const HEADER: usize = 8 + 4 + 4 + 32;
@@ -38,10 +38,10 @@ pub(crate) struct Record {
     pub ids_hash: u128,
 }
 
-/// The key of an item under an identity. What is hashed is the content before rendering, each part
-/// with its length, so that no two items look the same.
-pub(crate) fn key(identity: &blake3::Hash, item: Item) -> Key {
-    let mut hasher = blake3::Hasher::new_keyed(identity.as_bytes());
+/// The key of an item in the file of an identity. What is hashed is the content before rendering,
+/// each part with its length, so that no two items look the same.
+pub(crate) fn key(item: Item) -> Key {
+    let mut hasher = blake3::Hasher::new();
     hasher.update(&FORMAT.to_le_bytes());
     let mut part = |tag: u8, text: &str| {
         hasher.update(&[tag]);
@@ -50,6 +50,13 @@ pub(crate) fn key(identity: &blake3::Hash, item: Item) -> Key {
     };
     match item {
         Item::Text(text) => part(0, text),
+        Item::Ids(ids) => {
+            hasher.update(&[7]);
+            hasher.update(&(ids.len() as u64).to_le_bytes());
+            for id in ids {
+                hasher.update(&id.to_le_bytes());
+            }
+        }
         Item::Exchange(exchange) => {
             for (tag, content) in [(1, &exchange.prompt), (2, &exchange.response)] {
                 match content {

@@ -66,14 +66,37 @@ pub enum EncoderError {
         found: Vec<usize>,
     },
     /// A tensor is stored in a format that cannot be decoded.
-    #[error("{path}: tensor '{name}' is stored as ggml type {type_id}, which is not supported")]
+    #[error("{path}: tensor '{name}' is stored as {found}, which is not supported")]
     TensorType {
         /// The model file.
         path: PathBuf,
         /// The tensor.
         name: String,
-        /// The ggml type number.
-        type_id: u32,
+        /// The format.
+        found: String,
+    },
+    /// A model that this machine has no room for, refused before anything was loaded.
+    #[error(
+        "the model needs {} for weights and {} to compute, of {} available; {advice}",
+        gigabytes(*weights), gigabytes(*workspace), gigabytes(*available)
+    )]
+    TooLarge {
+        /// Bytes of the weights in the chosen form.
+        weights: u64,
+        /// Bytes of the buffers of one batch.
+        workspace: u64,
+        /// Bytes that are free.
+        available: u64,
+        /// What to set.
+        advice: String,
+    },
+    /// Shards that the index of a model names, but that are not there.
+    #[error("{path}: {} of the model's weight files are missing: {}", missing.len(), missing.join(", "))]
+    MissingShards {
+        /// The model's folder.
+        path: PathBuf,
+        /// Their names.
+        missing: Vec<String>,
     },
     /// The tokenizer in the model file cannot be built, or failed on a text.
     #[error("tokenizer: {detail}")]
@@ -114,6 +137,12 @@ pub enum EncoderError {
     /// A text that yields no token at all.
     #[error("text {index} is empty: it yields no tokens")]
     EmptyText {
+        /// Position in the caller's slice.
+        index: usize,
+    },
+    /// A view at the prompt's end, of a text whose prompt has no tokens.
+    #[error("the prompt of text {index} yields no tokens, so that there is no state at its end")]
+    NoPrompt {
         /// Position in the caller's slice.
         index: usize,
     },
@@ -168,4 +197,9 @@ pub enum EncoderError {
     /// The caller's progress asked to stop; what was done is in the cache.
     #[error("cancelled")]
     Cancelled,
+}
+
+/// `1.1 GB`
+fn gigabytes(bytes: u64) -> String {
+    format!("{:.1} GB", bytes as f64 / 1e9)
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{EncoderError, Result};
-use crate::options::Pooling;
+use crate::view::View;
 
 /// Everything that decides the numbers an encoder returns for a text.
 ///
@@ -24,7 +24,7 @@ pub struct EncoderIdentity {
     pub model_sha256: String,
     /// Architecture as the model file names it.
     pub architecture: String,
-    /// Width of the vectors.
+    /// Width of one view's vector.
     pub dim: usize,
     /// Blocks of the model.
     pub layers: usize,
@@ -34,10 +34,8 @@ pub struct EncoderIdentity {
     pub template_sha256: String,
     /// Whether a BOS token begins each text.
     pub add_bos: bool,
-    /// Hidden state by transformers' index, counted from 0.
-    pub layer: usize,
-    /// How tokens become one vector.
-    pub pooling: Pooling,
+    /// The hidden states that lie side by side in a vector; none where a server decides.
+    pub views: Vec<View>,
     /// Precision of the computation.
     pub dtype: String,
     /// Texts are shortened to this many tokens.
@@ -56,6 +54,11 @@ pub struct Difference {
 }
 
 impl EncoderIdentity {
+    /// Width of the vectors: of all views together.
+    pub fn width(&self) -> usize {
+        self.dim * self.views.len().max(1)
+    }
+
     /// The fields that differ, in declaration order; empty if vectors of the two are comparable.
     /// The file's name does not count.
     pub fn differences(&self, other: &Self) -> Vec<Difference> {
@@ -67,8 +70,18 @@ impl EncoderIdentity {
             .collect()
     }
 
+    /// A hash of all fields that count, for each view as if it were the only one: a view's vectors
+    /// are the same in any company.
+    pub(crate) fn digests(&self) -> Vec<blake3::Hash> {
+        if self.views.is_empty() {
+            return vec![self.digest()];
+        }
+        let alone = |view: &View| Self { views: vec![view.clone()], ..self.clone() }.digest();
+        self.views.iter().map(alone).collect()
+    }
+
     /// A hash of all fields that count.
-    pub(crate) fn digest(&self) -> blake3::Hash {
+    fn digest(&self) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new();
         for (field, value) in self.fields() {
             for part in [field, value.as_str()] {
@@ -79,7 +92,7 @@ impl EncoderIdentity {
         hasher.finalize()
     }
 
-    fn fields(&self) -> [(&'static str, String); 11] {
+    fn fields(&self) -> [(&'static str, String); 10] {
         [
             ("model_sha256", self.model_sha256.clone()),
             ("architecture", self.architecture.clone()),
@@ -88,8 +101,7 @@ impl EncoderIdentity {
             ("template", self.template.clone()),
             ("template_sha256", self.template_sha256.clone()),
             ("add_bos", self.add_bos.to_string()),
-            ("layer", self.layer.to_string()),
-            ("pooling", self.pooling.to_string()),
+            ("views", self.views.iter().map(View::to_string).collect::<Vec<_>>().join("; ")),
             ("dtype", self.dtype.clone()),
             ("max_length", self.max_length.to_string()),
         ]
@@ -174,6 +186,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
+    use crate::view::Pooling;
 
     fn identity() -> EncoderIdentity {
         EncoderIdentity {
@@ -185,8 +198,7 @@ mod tests {
             template: "plain".into(),
             template_sha256: "11".into(),
             add_bos: true,
-            layer: 2,
-            pooling: Pooling::Last,
+            views: vec![View { layer: 2, pooling: Pooling::Last, suffix: None }],
             dtype: "f32".into(),
             max_length: 2048,
         }
@@ -198,13 +210,24 @@ mod tests {
         let mut b = EncoderIdentity { model_file: "b.gguf".into(), ..identity() };
         assert!(a.differences(&b).is_empty());
         assert_eq!(a.digest(), b.digest());
-        b.layer = 1;
-        b.pooling = Pooling::Mean;
+        b.dim = 9;
+        b.views[0].pooling = Pooling::Mean;
         let fields: Vec<_> = a.differences(&b).into_iter().map(|d| d.field).collect();
-        assert_eq!(fields, ["layer", "pooling"]);
+        assert_eq!(fields, ["dim", "views"]);
         assert_ne!(a.digest(), b.digest());
         let text = serde_json::to_string(&a).unwrap();
         assert_eq!(serde_json::from_str::<EncoderIdentity>(&text).unwrap(), a);
+    }
+
+    #[test]
+    fn a_view_has_its_own_digest_in_any_company() {
+        let one = identity();
+        let mut both = identity();
+        both.views.push(View { layer: 1, pooling: Pooling::Mean, suffix: Some("?".into()) });
+        assert_eq!(both.digests().len(), 2);
+        assert_eq!(both.digests()[0], one.digests()[0]);
+        assert_ne!(both.digests()[0], both.digests()[1]);
+        assert_eq!((one.width(), both.width()), (8, 16));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use lens_core::Exchange;
 
 use crate::error::Result;
-use crate::template::Template;
+use crate::template::{Rendered, Template};
 use crate::tokenizer::TextTokenizer;
 
 /// What a caller wants a vector of.
@@ -13,6 +13,8 @@ pub(crate) enum Item<'a> {
     Exchange(&'a Exchange),
     /// Text as it is.
     Text(&'a str),
+    /// Token ids as they are.
+    Ids(&'a [u32]),
 }
 
 /// Token ids, ready to compute.
@@ -20,16 +22,25 @@ pub(crate) enum Item<'a> {
 pub(crate) struct Prepared {
     pub ids: Vec<u32>,
     pub truncated: bool,
+    /// How many of the ids are BOS and prompt; known for exchanges if it was asked for.
+    pub prompt: Option<usize>,
 }
 
-/// Renders and tokenises.
+/// Renders and tokenises; what is too long keeps its response. With `find_prompt`, where the
+/// response begins is found for short texts too.
 pub(crate) fn prepare(
     item: Item,
     template: &Template,
     tokenizer: &TextTokenizer,
     max_length: usize,
+    find_prompt: bool,
 ) -> Result<Prepared> {
     let (text, marker) = match item {
+        Item::Ids(ids) => {
+            let truncated = ids.len() > max_length;
+            let ids = ids[..ids.len().min(max_length)].to_vec();
+            return Ok(Prepared { ids, truncated, prompt: None });
+        }
         Item::Text(text) => (std::borrow::Cow::Borrowed(text), None),
         Item::Exchange(exchange) => {
             let rendered = template.render(exchange, tokenizer)?;
@@ -40,29 +51,40 @@ pub(crate) fn prepare(
         None => tokenizer.text(&text)?,
         Some(marker) => tokenizer.rendered(&text, marker)?,
     };
-    if ids.len() <= max_length {
-        return Ok(Prepared { ids, truncated: false });
+    let truncated = ids.len() > max_length;
+    if !truncated && !find_prompt {
+        return Ok(Prepared { ids, truncated, prompt: None });
     }
     let bos = usize::from(tokenizer.has_bos());
     let prompt = match item {
-        Item::Text(_) => bos,
         Item::Exchange(exchange) => {
-            let rendered = crate::template::Rendered { text: text.into_owned(), marker };
+            let rendered = Rendered { text: text.into_owned(), marker };
             let at = template.response_start(exchange, &rendered, tokenizer)?;
-            tokenizer.ids_before(&rendered.text, marker, at)?.clamp(bos, ids.len())
+            Some(tokenizer.ids_before(&rendered.text, marker, at)?.clamp(bos, ids.len()))
         }
+        Item::Text(_) | Item::Ids(_) => None,
     };
-    Ok(Prepared { ids: shorten(ids, bos, prompt, max_length), truncated: true })
+    if !truncated {
+        return Ok(Prepared { ids, truncated, prompt });
+    }
+    let (ids, kept) = shorten(ids, bos, prompt.unwrap_or(bos), max_length);
+    Ok(Prepared { ids, truncated, prompt: prompt.map(|_| kept) })
 }
 
 /// Keeps BOS, the end of the prompt and the whole response; of a response that does not fit, its
-/// beginning. The first `prompt` ids are BOS and prompt.
-fn shorten(mut ids: Vec<u32>, bos: usize, prompt: usize, max_length: usize) -> Vec<u32> {
+/// beginning. The first `prompt` ids are BOS and prompt; how many of them were kept is returned.
+fn shorten(
+    mut ids: Vec<u32>,
+    bos: usize,
+    prompt: usize,
+    max_length: usize,
+) -> (Vec<u32>, usize) {
     let response = ids.len() - prompt;
     let room = max_length.saturating_sub(bos + response);
-    ids.drain(bos..prompt - room.min(prompt - bos));
+    let gone = prompt - bos - room.min(prompt - bos);
+    ids.drain(bos..bos + gone);
     ids.truncate(max_length);
-    ids
+    (ids, prompt - gone)
 }
 
 #[cfg(test)]
@@ -72,11 +94,12 @@ mod tests {
     #[test]
     fn the_response_survives() {
         let ids: Vec<u32> = (0..20).collect();
-        assert_eq!(shorten(ids.clone(), 1, 15, 10), [0, 11, 12, 13, 14, 15, 16, 17, 18, 19]);
-        assert_eq!(shorten(ids.clone(), 1, 11, 10), [0, 11, 12, 13, 14, 15, 16, 17, 18, 19]);
+        let short = |bos, prompt, max| shorten(ids.clone(), bos, prompt, max);
+        assert_eq!(short(1, 15, 10), (vec![0, 11, 12, 13, 14, 15, 16, 17, 18, 19], 5));
+        assert_eq!(short(1, 11, 10), (vec![0, 11, 12, 13, 14, 15, 16, 17, 18, 19], 1));
         // The response alone is too long: its beginning stays.
-        assert_eq!(shorten(ids.clone(), 1, 5, 10), [0, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
-        assert_eq!(shorten(ids.clone(), 0, 0, 3), [0, 1, 2]);
-        assert_eq!(shorten(ids, 1, 1, 3), [0, 1, 2]);
+        assert_eq!(short(1, 5, 10), (vec![0, 5, 6, 7, 8, 9, 10, 11, 12, 13], 1));
+        assert_eq!(short(0, 0, 3), (vec![0, 1, 2], 0));
+        assert_eq!(short(1, 1, 3), (vec![0, 1, 2], 1));
     }
 }

@@ -1,16 +1,16 @@
 //! Text to hidden states of a language model, in process.
 //!
-//! [`Encoder::open`] takes a model file (GGUF) with everything in it: weights, tokenizer, chat
-//! template. [`Encoder::encode_exchanges`] turns prompts with responses into vectors:
+//! [`Encoder::open`] takes a GGUF file or a Hugging Face folder: weights, tokenizer, chat template. [`Encoder::encode_exchanges`] turns prompts with responses into vectors:
 //!
 //! 1. **render** (`template`): an exchange becomes one text, by the model's own chat template or
 //!    plainly;
 //! 2. **tokenise** (`tokenizer`, `input`): as transformers does, BOS exactly once; users' text
 //!    never becomes a control token; over-long texts keep the response and are flagged;
-//! 3. **plan** (`plan`): what several texts have in common at their beginning is computed once,
+//! 3. **plan** (`forward::plan`): what several texts have in common at their beginning is computed once,
 //!    batches are packed without padding;
-//! 4. **compute** (`forward`, `attention`): one forward pass for all decoder families, described by
-//!    `family`; layers beyond the asked one are not run;
+//! 4. **compute** (`forward`): one forward pass for all families, described by `family`, on weights
+//!    from `model`; it yields any number of views (`view`) of a text at once, and runs no layer
+//!    beyond the deepest;
 //! 5. **keep** (`cache`): vectors are stored by content, so a second run computes nothing.
 //!
 //! A text has the same vector alone, in any batch and behind any shared beginning (to rounding),
@@ -35,31 +35,31 @@
 //! # }
 //! ```
 
-mod attention;
 mod cache;
 mod encoder;
 mod error;
 mod family;
 mod forward;
-mod gguf;
 mod identity;
 mod input;
-mod kernels;
-mod matmul;
+mod model;
 pub mod models;
 mod options;
-mod plan;
 mod template;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod text_encoder;
 mod tokenizer;
-mod weights;
+mod view;
 
 pub use encoder::{EncodeStats, Encoded, Encoder, MemoryEstimate};
 pub use error::{EncoderError, Result};
-pub use family::{Activation, DecoderSpec, LayerKind, Rope, SUPPORTED};
+pub use family::{
+    Activation, Biases, LayerKind, ModelSpec, NormKind, NormPlacement, Rope, RopeScaling, SUPPORTED,
+};
 pub use identity::{Difference, EncoderIdentity};
-pub use options::{EncoderOptions, Pooling};
+pub use model::memory::Precision;
+pub use options::EncoderOptions;
 pub use template::TemplateChoice;
 pub use text_encoder::TextEncoder;
+pub use view::{LayerChoice, Pooling, View, ViewChoice};

@@ -2,56 +2,20 @@
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
-
+use crate::model::memory::Precision;
 use crate::template::TemplateChoice;
-
-/// How the hidden states of a text's tokens become one vector.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Pooling {
-    /// The state of the last token, which has seen everything.
-    #[default]
-    Last,
-    /// The mean over all tokens, the BOS token included.
-    Mean,
-}
-
-impl std::fmt::Display for Pooling {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Last => "last",
-            Self::Mean => "mean",
-        })
-    }
-}
-
-impl std::str::FromStr for Pooling {
-    type Err = crate::EncoderError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "last" => Ok(Self::Last),
-            "mean" => Ok(Self::Mean),
-            other => Err(crate::EncoderError::InvalidOption {
-                option: "pooling",
-                detail: format!("'{other}' is neither 'last' nor 'mean'"),
-            }),
-        }
-    }
-}
+use crate::view::{LayerChoice, Pooling, ViewChoice};
 
 /// How to turn texts into vectors.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EncoderOptions {
     /// How prompt and response become one text. Defaults to [`TemplateChoice::Auto`].
     pub template: TemplateChoice,
-    /// Which hidden state, by transformers' `hidden_states` index: 0 is the embedding, -1 the
-    /// last, which is the only one after the final norm. Defaults to -1.
-    pub layer: i32,
-    /// Defaults to [`Pooling::Last`].
-    pub pooling: Pooling,
+    /// Which hidden states; a text's vector is all of them side by side. Defaults to the last
+    /// token's at the last layer.
+    pub views: Vec<ViewChoice>,
+    /// In which form weights are held. Defaults to [`Precision::Auto`].
+    pub weights: Precision,
     /// Longer texts are shortened (and flagged). At most what the model was made for. Defaults to
     /// 2048.
     pub max_length: usize,
@@ -70,13 +34,21 @@ impl Default for EncoderOptions {
     fn default() -> Self {
         Self {
             template: TemplateChoice::Auto,
-            layer: -1,
-            pooling: Pooling::Last,
+            views: vec![ViewChoice::default()],
+            weights: Precision::Auto,
             max_length: 2048,
             add_bos: None,
             cache_dir: None,
             batch_tokens: 2048,
             share_prefixes: true,
         }
+    }
+}
+
+impl EncoderOptions {
+    /// The defaults, with one view of whole texts: `layer` by transformers' index.
+    pub fn of(layer: i32, pooling: Pooling) -> Self {
+        let view = ViewChoice { layer: LayerChoice::Index(layer), pooling, suffix: None };
+        Self { views: vec![view], ..Self::default() }
     }
 }

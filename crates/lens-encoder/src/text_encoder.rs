@@ -17,7 +17,7 @@ pub trait TextEncoder: Send + Sync {
 
     /// Width of the vectors.
     fn dim(&self) -> usize {
-        self.identity().dim
+        self.identity().width()
     }
 
     /// What all calls took together since the encoder was opened.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::family::Activation;
-use crate::gguf::GgufFile;
+use crate::model::gguf::GgufFile;
 use crate::plan::plan;
 use crate::testing::TinyModel;
 use crate::weights::decode;

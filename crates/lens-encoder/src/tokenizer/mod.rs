@@ -12,7 +12,7 @@ use aho_corasick::{AhoCorasick, MatchKind};
 use tokenizers::Tokenizer;
 
 use crate::error::{EncoderError, Result};
-use crate::gguf::GgufFile;
+use crate::model::gguf::GgufFile;
 
 /// What a token is for, by the model file's `token_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,6 +165,21 @@ impl TextTokenizer {
         {
             ids.push(eos);
         }
+        Ok(ids)
+    }
+
+    /// Ids of a text by the model's user rather than the texts' (a view's suffix): control tokens in
+    /// it are parsed, and nothing is added around it.
+    pub fn fragment(&self, text: &str) -> Result<Vec<u32>> {
+        let marker = self.marker(std::iter::once(text))?;
+        let mut ids: Vec<u32> = Vec::new();
+        self.pieces(text, marker, |piece, control| match control {
+            Some(id) => {
+                ids.push(id);
+                Ok(())
+            }
+            None => self.piece(&piece.0, &mut ids),
+        })?;
         Ok(ids)
     }
 

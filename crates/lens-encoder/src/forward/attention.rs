@@ -1,4 +1,4 @@
-//! Exact causal attention over the segments of a batch.
+//! Exact attention over the segments of a batch.
 //!
 //! Queries are taken in blocks of one segment, all heads that share a key/value head together, so
 //! that both products are matrix products; keys that no query of the block may see are not
@@ -6,51 +6,15 @@
 
 use rayon::prelude::*;
 
-use crate::family::{DecoderSpec, LayerKind};
-use crate::kernels::{rms_norm_in_place, rotate, soft_cap, softmax, vectorised};
-use crate::matmul::{MatMut, MatRef, Threads, matmul};
-use crate::plan::Batch;
+use super::kernels::{rms_norm_in_place, rotate, soft_cap, softmax, vectorised};
+use super::matmul::{MatMut, MatRef, Threads, matmul};
+use super::plan::Batch;
+use super::rope::RopeTable;
+use crate::family::{LayerKind, ModelSpec};
 
 /// Queries in a block: large enough for efficient products, small enough to waste little work
 /// above the causal diagonal.
 const BLOCK: usize = 64;
-
-/// Cosines and sines of one rotation, for all positions that can occur.
-pub(crate) struct RopeTable {
-    half: usize,
-    cos: Vec<f32>,
-    sin: Vec<f32>,
-}
-
-impl RopeTable {
-    /// Angles as transformers computes them: inverse frequencies and their products in `f32`.
-    pub fn new(rope: crate::family::Rope, head_dim: usize, positions: usize) -> Self {
-        let half = head_dim / 2;
-        let inverse: Vec<f32> = (0..half)
-            .map(|i| {
-                let exponent = (2 * i) as f32 / head_dim as f32;
-                1.0 / (rope.base as f32).powf(exponent) / rope.factor as f32
-            })
-            .collect();
-        let mut cos = Vec::with_capacity(positions * half);
-        let mut sin = Vec::with_capacity(positions * half);
-        for pos in 0..positions {
-            for f in &inverse {
-                let (s, c) = (pos as f32 * f).sin_cos();
-                cos.push(c);
-                sin.push(s);
-            }
-        }
-        Self { half, cos, sin }
-    }
-
-    /// Cosines and sines of a position.
-    #[inline(always)]
-    pub fn at(&self, pos: usize) -> (&[f32], &[f32]) {
-        let range = pos * self.half..(pos + 1) * self.half;
-        (&self.cos[range.clone()], &self.sin[range])
-    }
-}
 
 /// A run of queries of one segment.
 #[derive(Debug, Clone, Copy)]
@@ -77,21 +41,19 @@ pub(crate) fn all_queries(batch: &Batch) -> Vec<QueryBlock> {
     blocks
 }
 
-/// The last token of every text of the batch.
-pub(crate) fn last_queries(batch: &Batch) -> Vec<QueryBlock> {
-    let ends = batch.ends.iter().enumerate();
-    ends.map(|(row, (_, segment))| {
-        let s = &batch.segments[*segment];
-        QueryBlock { row, len: 1, segment: *segment, pos: s.pos + s.len - 1 }
-    })
-    .collect()
+/// Some tokens of the batch, each a block of its own: by segment and position.
+pub(crate) fn some_queries(tokens: impl Iterator<Item = (usize, usize)>) -> Vec<QueryBlock> {
+    tokens
+        .enumerate()
+        .map(|(row, (segment, pos))| QueryBlock { row, len: 1, segment, pos })
+        .collect()
 }
 
 /// Inputs of one layer's attention.
 pub(crate) struct Attention<'a> {
-    pub spec: &'a DecoderSpec,
+    pub spec: &'a ModelSpec,
     pub kind: LayerKind,
-    pub rope: &'a RopeTable,
+    pub rope: Option<&'a RopeTable>,
     /// Weight of the per-head norm of queries.
     pub q_norm: Option<&'a [f32]>,
     pub batch: &'a Batch,
@@ -143,7 +105,7 @@ impl Attention<'_> {
         let (hd, group) = (spec.head_dim, spec.heads / spec.kv_heads);
         let first = self.first_visible(block.pos);
         let ranges = self.ranges(block, first);
-        let n_keys = block.pos + block.len - first;
+        let n_keys = self.visible_end(block) - first;
         let rows = block.len * group;
         scratch.q.resize(rows * hd, 0.0);
         scratch.out.resize(rows * hd, 0.0);
@@ -180,6 +142,14 @@ impl Attention<'_> {
         }
     }
 
+    /// The position after the last that some query of the block sees.
+    fn visible_end(&self, block: &QueryBlock) -> usize {
+        if self.spec.causal {
+            return block.pos + block.len;
+        }
+        self.batch.segments.get(block.segment).map_or(0, |s| s.pos + s.len)
+    }
+
     /// First position that a query at `pos` sees.
     #[inline(always)]
     fn first_visible(&self, pos: usize) -> usize {
@@ -188,7 +158,7 @@ impl Attention<'_> {
 
     /// Key rows from position `first` to the end of the block, in order of position.
     fn ranges(&self, block: &QueryBlock, first: usize) -> Vec<Range> {
-        let end = block.pos + block.len;
+        let end = self.visible_end(block);
         let mut ranges: Vec<Range> = self
             .batch
             .chain(block.segment)
@@ -211,12 +181,14 @@ impl Attention<'_> {
         for (t, token) in q.chunks_exact_mut(group * hd).enumerate() {
             let at = (block.row + t) * self.q_stride + g * group * hd;
             token.copy_from_slice(&self.q[at..at + group * hd]);
-            let (cos, sin) = self.rope.at(block.pos + t);
+            let angles = self.rope.map(|r| r.at(block.pos + t));
             for head in token.chunks_exact_mut(hd) {
                 if let Some(weight) = self.q_norm {
                     rms_norm_in_place(head, weight, self.spec.norm_eps);
                 }
-                rotate(head, cos, sin);
+                if let Some((cos, sin)) = angles {
+                    rotate(head, cos, sin);
+                }
                 for x in head {
                     *x *= self.spec.attn_scale;
                 }
@@ -230,7 +202,8 @@ impl Attention<'_> {
         let group = self.spec.heads / self.spec.kv_heads;
         for (r, row) in scores.chunks_exact_mut(n_keys).enumerate() {
             let pos = block.pos + r / group;
-            let (from, to) = (self.first_visible(pos) - first, pos + 1 - first);
+            let to = if self.spec.causal { pos + 1 - first } else { n_keys };
+            let from = self.first_visible(pos) - first;
             row[..from].fill(0.0);
             row[to..].fill(0.0);
             let seen = &mut row[from..to];

@@ -8,10 +8,12 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use candle_core::quantized::GgmlDType;
 use memmap2::Mmap;
 
+use super::Raw;
 use crate::error::{EncoderError, Result};
 
 /// More metadata entries than any real model has; bounds what a hostile header can allocate.
@@ -65,7 +67,7 @@ pub(crate) struct TensorInfo {
 #[derive(Debug)]
 pub(crate) struct GgufFile {
     path: PathBuf,
-    map: Mmap,
+    map: Arc<Mmap>,
     metadata: HashMap<String, Value>,
     tensors: HashMap<String, TensorInfo>,
 }
@@ -80,7 +82,7 @@ impl GgufFile {
         }
         // SAFETY: the map is only read. A model file that another process shortens while it is in
         // use would fault, as it does in every program that maps model files.
-        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
+        let map = Arc::new(unsafe { Mmap::map(&file) }.map_err(io)?);
         let (metadata, tensors) = Walker { path, bytes: &map, at: 0 }.header()?;
         Ok(Self { path: path.to_owned(), map, metadata, tensors })
     }
@@ -196,24 +198,17 @@ impl GgufFile {
         })
     }
 
-    /// A tensor that must have the given shape.
-    pub fn tensor_of(&self, name: &str, shape: &[usize]) -> Result<&TensorInfo> {
-        let info = self.tensor(name)?;
-        if info.shape != shape {
-            return Err(EncoderError::TensorShape {
-                path: self.path.clone(),
-                name: name.to_owned(),
-                expected: shape.to_vec(),
-                found: info.shape.clone(),
-            });
-        }
-        Ok(info)
+    /// Whether there is such a tensor.
+    pub fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
     }
 
-    /// The stored bytes of a tensor of this file.
-    pub fn data(&self, info: &TensorInfo) -> &[u8] {
-        &self.map[info.start..info.start + info.len]
+    /// A tensor as it is stored.
+    pub fn raw(&self, name: &str) -> Result<Raw> {
+        let TensorInfo { dtype, shape, start, len } = self.tensor(name)?.clone();
+        Ok(Raw { map: Arc::clone(&self.map), start, len, dtype, shape })
     }
+
 }
 
 fn corrupt(path: &Path, detail: impl Into<String>) -> EncoderError {
@@ -413,7 +408,7 @@ impl<'a> Walker<'a> {
         let dtype = dtype(type_id).ok_or_else(|| EncoderError::TensorType {
             path: self.path.to_owned(),
             name: name.to_owned(),
-            type_id,
+            found: format!("ggml type {type_id}"),
         })?;
         let oversize = || self.err(format!("tensor '{name}' of shape {shape:?} does not fit"));
         let elements =

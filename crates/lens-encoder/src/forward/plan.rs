@@ -28,8 +28,11 @@ pub(crate) struct Batch {
     pub tokens: Vec<u32>,
     /// Runs of rows, in row order; parents come before their children.
     pub segments: Vec<Segment>,
-    /// Which text (index into the planned lists) ends in which segment.
+    /// Which text (index into the planned lists) ends with the last token of which segment.
     pub ends: Vec<(usize, usize)>,
+    /// Whether the texts are longer than the context before stretching (see
+    /// [`crate::ModelSpec::long_from`]).
+    pub long: bool,
 }
 
 impl Batch {
@@ -40,22 +43,55 @@ impl Batch {
         })
     }
 
+    /// The segment and row of the token at a position of the text that ends in `segment`.
+    pub fn token_at(&self, segment: usize, position: usize) -> Option<(usize, usize)> {
+        let mut at = Some(segment);
+        while let Some(i) = at {
+            let s = self.segments.get(i)?;
+            if position >= s.pos {
+                return (position < s.pos + s.len).then(|| (i, s.row + position - s.pos));
+            }
+            at = s.parent;
+        }
+        None
+    }
+
     /// Tokens of all texts, shared ones counted for each.
     pub fn tokens_of_texts(&self) -> usize {
         self.ends.iter().flat_map(|(_, s)| self.chain(*s)).map(|s| s.len).sum()
     }
 }
 
-/// Groups the lists into batches of about `budget` tokens. Lists must be distinct and not empty.
+/// How texts may be put together.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rules {
+    /// Tokens in a batch, about.
+    pub budget: usize,
+    /// Whether what texts have in common at their beginning is computed once.
+    pub sharing: bool,
+    /// Texts longer than this never share with shorter ones.
+    pub long_from: Option<usize>,
+}
+
+/// Groups the lists into batches of about `budget` tokens. Lists must not be empty; equal ones
+/// become one.
 ///
-/// With `sharing` off every text stands alone, for comparison.
-pub(crate) fn plan(lists: &[Vec<u32>], budget: usize, sharing: bool) -> Vec<Batch> {
-    let mut order: Vec<usize> = (0..lists.len()).collect();
+/// With `sharing` off every text stands alone: for comparison, and for models in which a token
+/// sees what comes after it.
+pub(crate) fn plan(lists: &[Vec<u32>], rules: Rules) -> Vec<Batch> {
+    let is_long = |i: &usize| rules.long_from.is_some_and(|from| lists[*i].len() > from);
+    let (long, short): (Vec<usize>, Vec<usize>) = (0..lists.len()).partition(is_long);
+    let mut batches = some(lists, short, rules);
+    batches.extend(some(lists, long, rules).into_iter().map(|b| Batch { long: true, ..b }));
+    batches
+}
+
+fn some(lists: &[Vec<u32>], mut order: Vec<usize>, rules: Rules) -> Vec<Batch> {
     // In lexicographic order, texts with a common beginning are neighbours.
-    order.sort_unstable_by(|a, b| lists[*a].cmp(&lists[*b]));
+    order.sort_unstable_by(|a, b| lists[*a].cmp(&lists[*b]).then(a.cmp(b)));
     // shared[i]: how many first tokens the i-th has in common with the one before it.
     let mut shared = vec![0; order.len()];
-    if sharing {
+    if rules.sharing {
         for i in 1..order.len() {
             shared[i] = common(&lists[order[i - 1]], &lists[order[i]]);
         }
@@ -63,7 +99,7 @@ pub(crate) fn plan(lists: &[Vec<u32>], budget: usize, sharing: bool) -> Vec<Batc
     let mut batches = Vec::new();
     let mut start = 0;
     while start < order.len() {
-        let end = cut(lists, &order, &shared, start, budget);
+        let end = cut(lists, &order, &shared, start, rules.budget);
         let mut batch = Batch::default();
         Builder { lists, order: &order, shared: &shared, batch: &mut batch }
             .grow(start, end, 0, None);
@@ -73,11 +109,9 @@ pub(crate) fn plan(lists: &[Vec<u32>], budget: usize, sharing: bool) -> Vec<Batc
     batches
 }
 
-/// Common first tokens; each list keeps at least its last token for itself, so that every text
-/// ends in a segment of its own.
+/// Common first tokens, where they are worth a segment of their own.
 fn common(a: &[u32], b: &[u32]) -> usize {
-    let limit = a.len().min(b.len()).saturating_sub(1);
-    let n = a.iter().zip(b).take(limit).take_while(|(x, y)| x == y).count();
+    let n = a.iter().zip(b).take_while(|(x, y)| x == y).count();
     if n < MIN_SHARED { 0 } else { n }
 }
 
@@ -127,7 +161,11 @@ impl Builder<'_> {
                 self.batch.ends.push((text, segment));
             } else {
                 let segment = self.push(text, depth, least, parent);
-                self.grow(start, end, least, Some(segment));
+                // In this order, texts that end with the segment come first.
+                let rest = (start..end).find(|i| self.lists[self.order[*i]].len() > least);
+                let rest = rest.unwrap_or(end);
+                self.batch.ends.extend((start..rest).map(|i| (self.order[i], segment)));
+                self.grow(rest, end, least, Some(segment));
             }
             start = end;
         }
@@ -157,16 +195,20 @@ mod tests {
         out
     }
 
+    fn rules(budget: usize, sharing: bool) -> Rules {
+        Rules { budget, sharing, long_from: None }
+    }
+
     #[test]
     fn two_answers_share_their_prompt() {
         let prompt: Vec<u32> = (0..100).collect();
         let lists: Vec<Vec<u32>> =
             [vec![1, 2], vec![3]].iter().map(|r| [prompt.clone(), r.clone()].concat()).collect();
-        let batches = plan(&lists, 2048, true);
+        let batches = plan(&lists, rules(2048, true));
         assert_eq!(batches.len(), 1);
         assert_eq!(batches[0].tokens.len(), 103);
         assert_eq!(batches[0].tokens_of_texts(), 203);
-        assert_eq!(plan(&lists, 2048, false)[0].tokens.len(), 203);
+        assert_eq!(plan(&lists, rules(2048, false))[0].tokens.len(), 203);
     }
 
     #[test]
@@ -174,18 +216,33 @@ mod tests {
         let lists: Vec<Vec<u32>> = (0..40u32)
             .map(|i| (0..50u32).map(|t| t + 1000 * (i / 2)).chain([i; 5]).collect())
             .collect();
-        for batch in plan(&lists, 256, true) {
+        for batch in plan(&lists, rules(256, true)) {
             assert!(batch.tokens.len() <= 256);
             assert_eq!(batch.ends.len() % 2, 0);
         }
     }
 
     #[test]
-    fn a_text_that_begins_another_keeps_its_last_token() {
+    fn a_text_that_begins_another_costs_nothing() {
         let long: Vec<u32> = (0..60).collect();
-        let lists = vec![long[..30].to_vec(), long.clone()];
-        let batches = plan(&lists, 100, true);
-        assert_eq!(batches[0].tokens.len(), 29 + 1 + 31);
+        let lists = vec![long.clone(), long[..30].to_vec(), long[..30].to_vec()];
+        let batches = plan(&lists, rules(100, true));
+        assert_eq!(batches[0].tokens.len(), 60);
+        let mut ends = batches[0].ends.clone();
+        ends.sort_unstable();
+        assert_eq!(ends, [(0, 1), (1, 0), (2, 0)]);
+        assert_eq!(batches[0].token_at(1, 29), Some((0, 29)));
+        assert_eq!(batches[0].token_at(1, 30), Some((1, 30)));
+        assert_eq!(batches[0].token_at(1, 60), None);
+    }
+
+    #[test]
+    fn long_texts_share_nothing_with_short_ones() {
+        let long: Vec<u32> = (0..60).collect();
+        let lists = vec![long.clone(), long[..40].to_vec()];
+        let batches = plan(&lists, Rules { long_from: Some(50), ..rules(100, true) });
+        let sizes: Vec<_> = batches.iter().map(|b| (b.tokens.len(), b.long)).collect();
+        assert_eq!(sizes, [(40, false), (60, true)]);
     }
 
     proptest! {
@@ -194,6 +251,7 @@ mod tests {
             seeds in prop::collection::hash_set((0u32..4, 0u32..4, 1usize..60, 1usize..40), 1..40),
             budget in 10usize..500,
             sharing: bool,
+            distinct: bool,
         ) {
             let mut lists: Vec<Vec<u32>> = seeds
                 .into_iter()
@@ -201,11 +259,13 @@ mod tests {
                     std::iter::repeat_n(a, n).chain(std::iter::repeat_n(b + 4, m)).collect()
                 })
                 .collect();
-            lists.sort();
-            lists.dedup();
+            if distinct {
+                lists.sort();
+                lists.dedup();
+            }
             let mut seen = vec![0; lists.len()];
             let longest = lists.iter().map(Vec::len).max().unwrap_or(0);
-            for batch in plan(&lists, budget, sharing) {
+            for batch in plan(&lists, rules(budget, sharing)) {
                 // The estimate while cutting misses shared runs too short to be split off.
                 let slack = MIN_SHARED * batch.ends.len();
                 prop_assert!(batch.tokens.len() <= budget.max(longest) + slack);

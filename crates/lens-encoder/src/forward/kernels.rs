@@ -4,6 +4,7 @@
 //! [`vectorised`], which picks the widest instruction set the processor has. Sums run over a fixed
 //! number of lanes, so a row's result depends on nothing but the row.
 
+use super::weights::Norm;
 use crate::family::Activation;
 
 /// Partial sums per row: two AVX-512 registers, enough to hide the latency of additions.
@@ -34,16 +35,16 @@ fn inverse_rms(row: &[f32], eps: f32) -> f32 {
     1.0 / (sum_by(row, |x| x * x) / row.len() as f32 + eps).sqrt()
 }
 
-/// `dst = x / rms(x) * weight`.
+/// Mean, and `1 / sqrt(variance + eps)`.
 #[inline(always)]
-pub(crate) fn rms_norm(src: &[f32], weight: &[f32], eps: f32, dst: &mut [f32]) {
-    let scale = inverse_rms(src, eps);
-    for ((d, s), w) in dst.iter_mut().zip(src).zip(weight) {
-        *d = s * scale * w;
-    }
+fn moments(row: &[f32], eps: f32) -> (f32, f32) {
+    let n = row.len() as f32;
+    let mean = sum_by(row, |x| x) / n;
+    let variance = sum_by(row, |x| (x - mean) * (x - mean)) / n;
+    (mean, 1.0 / (variance + eps).sqrt())
 }
 
-/// `row = row / rms(row) * weight`.
+/// `row = row / rms(row) * weight`, for one head.
 #[inline(always)]
 pub(crate) fn rms_norm_in_place(row: &mut [f32], weight: &[f32], eps: f32) {
     let scale = inverse_rms(row, eps);
@@ -52,13 +53,46 @@ pub(crate) fn rms_norm_in_place(row: &mut [f32], weight: &[f32], eps: f32) {
     }
 }
 
-/// `x += y`, or `x += norm(y)` with a weight.
+/// `dst = norm(src)`: an RMS norm, or a layer norm where there is a bias.
 #[inline(always)]
-pub(crate) fn add_branch(x: &mut [f32], y: &[f32], norm: Option<&[f32]>, eps: f32) {
+pub(crate) fn norm(src: &[f32], norm: &Norm, eps: f32, dst: &mut [f32]) {
+    match &norm.bias {
+        None => {
+            let scale = inverse_rms(src, eps);
+            for ((d, s), w) in dst.iter_mut().zip(src).zip(&norm.weight) {
+                *d = s * scale * w;
+            }
+        }
+        Some(bias) => {
+            let (mean, scale) = moments(src, eps);
+            for (((d, s), w), b) in dst.iter_mut().zip(src).zip(&norm.weight).zip(bias) {
+                *d = (s - mean) * scale * w + b;
+            }
+        }
+    }
+}
+
+/// `row = norm(row)`.
+#[inline(always)]
+pub(crate) fn norm_in_place(row: &mut [f32], norm: &Norm, eps: f32) {
+    match &norm.bias {
+        None => rms_norm_in_place(row, &norm.weight, eps),
+        Some(bias) => {
+            let (mean, scale) = moments(row, eps);
+            for ((x, w), b) in row.iter_mut().zip(&norm.weight).zip(bias) {
+                *x = (*x - mean) * scale * w + b;
+            }
+        }
+    }
+}
+
+/// `x += y`, or `x += rms_norm(y)` with a norm.
+#[inline(always)]
+pub(crate) fn add_branch(x: &mut [f32], y: &[f32], norm: Option<&Norm>, eps: f32) {
     match norm {
-        Some(weight) => {
+        Some(norm) => {
             let scale = inverse_rms(y, eps);
-            for ((x, y), w) in x.iter_mut().zip(y).zip(weight) {
+            for ((x, y), w) in x.iter_mut().zip(y).zip(&norm.weight) {
                 *x += y * scale * w;
             }
         }
@@ -70,11 +104,11 @@ pub(crate) fn add_branch(x: &mut [f32], y: &[f32], norm: Option<&[f32]>, eps: f3
     }
 }
 
-/// Rotates the pairs `(i, i + half)` of a head by the angles of one position.
+/// Rotates the pairs `(i, i + half)` of the first `2 half` values of a head by the angles of one
+/// position.
 #[inline(always)]
 pub(crate) fn rotate(head: &mut [f32], cos: &[f32], sin: &[f32]) {
-    let half = head.len() / 2;
-    let (low, high) = head.split_at_mut(half);
+    let (low, high) = head[..2 * cos.len()].split_at_mut(cos.len());
     for (((a, b), c), s) in low.iter_mut().zip(high).zip(cos).zip(sin) {
         (*a, *b) = (*a * c - *b * s, *b * c + *a * s);
     }
@@ -91,10 +125,58 @@ pub(crate) fn gate(activation: Activation, gate: &mut [f32], up: &[f32]) {
         }
         Activation::Silu => {
             for (g, u) in gate.iter_mut().zip(up) {
-                *g = *g / (1.0 + exp(-*g)) * u;
+                *g = silu(*g) * u;
+            }
+        }
+        Activation::Gelu => {
+            for (g, u) in gate.iter_mut().zip(up) {
+                *g = gelu(*g) * u;
             }
         }
     }
+}
+
+/// `x = activation(x)`, where the MLP is not gated.
+#[inline(always)]
+pub(crate) fn activate(activation: Activation, row: &mut [f32]) {
+    match activation {
+        Activation::GeluTanh => row.iter_mut().for_each(|x| *x = gelu_tanh(*x)),
+        Activation::Silu => row.iter_mut().for_each(|x| *x = silu(*x)),
+        Activation::Gelu => row.iter_mut().for_each(|x| *x = gelu(*x)),
+    }
+}
+
+#[inline(always)]
+fn silu(x: f32) -> f32 {
+    x / (1.0 + exp(-x))
+}
+
+/// `x Phi(x)`.
+#[inline(always)]
+fn gelu(x: f32) -> f32 {
+    0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2))
+}
+
+/// The error function to within 3e-7: a rational function of the kind that Eigen uses, which is
+/// free of branches, so that loops over it vectorise.
+#[inline(always)]
+fn erf(x: f32) -> f32 {
+    let x = if x < -4.0 { -4.0 } else { x };
+    let x = if x > 4.0 { 4.0 } else { x };
+    let s = x * x;
+    let mut p = -2.726_142_3e-10;
+    p = p * s + 2.770_681_4e-8;
+    p = p * s - 2.101_024e-6;
+    p = p * s - 5.692_506_4e-5;
+    p = p * s - 7.349_906e-4;
+    p = p * s - 2.954_6e-3;
+    p = p * s - 1.609_603_3e-2;
+    let mut q = -1.456_607_2e-5;
+    q = q * s - 2.133_740_6e-4;
+    q = q * s - 1.682_827e-3;
+    q = q * s - 7.373_329e-3;
+    q = q * s - 1.426_473_9e-2;
+    x * p / q
 }
 
 /// `0.5 x (1 + tanh(u))` with `u = sqrt(2/π) (x + 0.044715 x³)`, written as `x / (1 + e^(-2u))`,
@@ -188,6 +270,40 @@ mod tests {
             let got = f64::from(gelu_tanh(x as f32));
             assert!((got - want).abs() < 1e-6 * want.abs().max(0.1), "{x}: {got} {want}");
         }
+    }
+
+    #[test]
+    fn erf_is_accurate() {
+        // The series of the error function, summed in f64.
+        let exact = |x: f64| {
+            let mut term = x;
+            let mut sum = x;
+            for n in 1..200 {
+                term *= -x * x / f64::from(n);
+                sum += term / f64::from(2 * n + 1);
+            }
+            sum * 2.0 / std::f64::consts::PI.sqrt()
+        };
+        for i in -400..=400 {
+            let x = f64::from(i) / 100.0;
+            let got = f64::from(erf(x as f32));
+            assert!((got - exact(x)).abs() < 3e-7, "{x}: {got} {}", exact(x));
+        }
+        assert!((erf(50.0) - 1.0).abs() < 3e-7 && erf(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn layer_norm_has_mean_bias_and_spread_weight() {
+        let row: Vec<f32> = (0..70).map(|i| (i as f32 * 0.3).sin() * 5.0 + 2.0).collect();
+        let n = Norm { weight: vec![2.0; 70], bias: Some(vec![0.5; 70]) };
+        let mut out = vec![0.0; 70];
+        norm(&row, &n, 1e-12, &mut out);
+        let mean = out.iter().map(|x| f64::from(*x)).sum::<f64>() / 70.0;
+        let variance = out.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / 70.0;
+        assert!((mean - 0.5).abs() < 1e-5 && (variance - 4.0).abs() < 1e-4, "{mean} {variance}");
+        let mut again = row;
+        norm_in_place(&mut again, &n, 1e-12);
+        assert_eq!(again, out);
     }
 
     #[test]

@@ -1,0 +1,363 @@
+//! One call of the encoder: what the cache does not have is computed, batch by batch.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use lens_core::Progress;
+use rayon::prelude::*;
+
+use super::{EncodeStats, Encoded, Encoder, Loaded, hash_ids, lock};
+use crate::cache::{Key, Record, key};
+use crate::error::{EncoderError, Result};
+use crate::forward::Request;
+use crate::forward::plan::{Batch, Rules, plan};
+use crate::input::{Item, Prepared, prepare};
+use crate::tokenizer::TextTokenizer;
+use crate::view::Pooling;
+
+/// Texts tokenised between two looks at whether the user wants to stop.
+const TOKENIZE_CHUNK: usize = 512;
+
+/// A distinct text of a call: the first item that asked for it, and its result.
+struct Slot {
+    item: usize,
+    key: Key,
+    /// One for each view.
+    records: Vec<Option<Record>>,
+}
+
+/// The views with one suffix, which need the same tokens.
+struct Group {
+    suffix: Option<String>,
+    views: Vec<usize>,
+}
+
+/// A list of tokens to compute.
+struct List {
+    /// Which views are taken of it.
+    views: Vec<usize>,
+    /// Which slots it answers, and whether their text was shortened.
+    answers: Vec<(usize, bool)>,
+}
+
+impl Encoder {
+    pub(super) fn encode(&self, items: &[Item], progress: &dyn Progress) -> Result<Vec<Encoded>> {
+        let start = Instant::now();
+        let mut stats = EncodeStats { texts: items.len(), ..EncodeStats::default() };
+        let groups = self.groups();
+        let (mut slots, slot_of) = self.distinct(items);
+        self.recall(&mut slots, progress)?;
+        // Which groups of a slot the cache has.
+        let known: Vec<Vec<bool>> = slots
+            .iter()
+            .map(|slot| {
+                let whole = |g: &Group| g.views.iter().all(|v| slot.records[*v].is_some());
+                groups.iter().map(whole).collect()
+            })
+            .collect();
+        let mut done = Ok(());
+        if known.iter().flatten().any(|k| !k) {
+            done = self.compute(items, &mut slots, &groups, &known, progress, &mut stats);
+        }
+        // Also after a cancelled run the time was spent and the tokens were computed.
+        let encoded = done.and_then(|()| collect(&slots, &slot_of));
+        if encoded.is_ok() {
+            for slot in &slot_of {
+                for (group, cached) in groups.iter().zip(&known[*slot]) {
+                    let record = group.views.first().and_then(|v| slots[*slot].records[*v].as_ref());
+                    let tokens = record.map_or(0, |r| u64::from(r.tokens));
+                    stats.tokens += tokens;
+                    stats.cached += if *cached { tokens } else { 0 };
+                }
+            }
+            stats.repeated = stats.tokens - stats.cached - stats.computed - stats.shared;
+        }
+        stats.seconds = start.elapsed().as_secs_f64();
+        lock(&self.stats).add(&stats);
+        encoded
+    }
+
+    /// The views by their suffix.
+    fn groups(&self) -> Vec<Group> {
+        let mut groups: Vec<Group> = Vec::new();
+        for (v, view) in self.identity.views.iter().enumerate() {
+            match groups.iter_mut().find(|g| g.suffix == view.suffix) {
+                Some(group) => group.views.push(v),
+                None => groups.push(Group { suffix: view.suffix.clone(), views: vec![v] }),
+            }
+        }
+        groups
+    }
+
+    /// Equal items become one slot.
+    fn distinct(&self, items: &[Item]) -> (Vec<Slot>, Vec<usize>) {
+        let keys: Vec<Key> = items.par_iter().map(|item| key(*item)).collect();
+        let mut slots: Vec<Slot> = Vec::new();
+        let mut known: HashMap<Key, usize> = HashMap::new();
+        let slot_of = keys
+            .into_iter()
+            .enumerate()
+            .map(|(item, key)| {
+                *known.entry(key).or_insert_with(|| {
+                    let records = vec![None; self.identity.views.len()];
+                    slots.push(Slot { item, key, records });
+                    slots.len() - 1
+                })
+            })
+            .collect();
+        (slots, slot_of)
+    }
+
+    fn recall(&self, slots: &mut [Slot], progress: &dyn Progress) -> Result<()> {
+        let Some(caches) = &self.caches else { return Ok(()) };
+        for (v, cache) in lock(caches).iter_mut().enumerate() {
+            cache.refresh(progress)?;
+            for slot in slots.iter_mut() {
+                slot.records[v] = cache.get(&slot.key, progress);
+            }
+        }
+        Ok(())
+    }
+
+    /// Computes what is missing, storing each batch.
+    fn compute(
+        &self,
+        items: &[Item],
+        slots: &mut [Slot],
+        groups: &[Group],
+        known: &[Vec<bool>],
+        progress: &dyn Progress,
+        stats: &mut EncodeStats,
+    ) -> Result<()> {
+        if progress.cancelled() {
+            return Err(EncoderError::Cancelled);
+        }
+        let only_ids = items.iter().all(|item| matches!(item, Item::Ids(_)));
+        let needs_tokenizer = !only_ids || groups.iter().any(|g| g.suffix.is_some());
+        let (tokenizer, loaded) = rayon::join(
+            || needs_tokenizer.then(|| self.tokenizer()).transpose(),
+            || self.loaded(progress),
+        );
+        let (tokenizer, loaded) = (tokenizer?, loaded?);
+        let mut lists = Lists::default();
+        for (g, group) in groups.iter().enumerate() {
+            let suffix = match (&group.suffix, &tokenizer) {
+                (Some(text), Some(tokenizer)) => self.suffix_ids(text, tokenizer)?,
+                _ => Vec::new(),
+            };
+            let missing: Vec<usize> = (0..slots.len()).filter(|s| !known[*s][g]).collect();
+            for chunk in missing.chunks(TOKENIZE_CHUNK) {
+                if progress.cancelled() {
+                    return Err(EncoderError::Cancelled);
+                }
+                let prepared: Vec<(Vec<usize>, Prepared)> = chunk
+                    .par_iter()
+                    .map(|s| {
+                        let slot = &slots[*s];
+                        let absent = |v: &&usize| slot.records[**v].is_none();
+                        let views: Vec<usize> = group.views.iter().filter(absent).copied().collect();
+                        let p = self.prepared_for(
+                            items[slot.item],
+                            slot.item,
+                            &views,
+                            &suffix,
+                            tokenizer.as_deref(),
+                        )?;
+                        Ok((views, p))
+                    })
+                    .collect::<Result<_>>()?;
+                for (s, (views, prepared)) in chunk.iter().zip(prepared) {
+                    lists.add(*s, views, prepared);
+                }
+            }
+        }
+        let requests: Vec<Vec<Request>> = lists
+            .all
+            .iter()
+            .zip(&lists.prompts)
+            .map(|(list, prompt)| {
+                let request = |v: &usize| {
+                    let view = &self.identity.views[*v];
+                    Request { layer: view.layer, pooling: view.pooling, prompt: *prompt }
+                };
+                list.views.iter().map(request).collect()
+            })
+            .collect();
+        let rules = Rules {
+            budget: self.options.batch_tokens,
+            sharing: self.options.share_prefixes && self.spec.causal,
+            long_from: self.spec.long_from(),
+        };
+        let batches = plan(&lists.ids, rules);
+        let total: usize = batches.iter().map(|b| b.tokens.len()).sum();
+        progress.begin("embed", total as u64, "tokens");
+        let mut work = Work { encoder: self, loaded: &loaded, lists, requests, slots, stats };
+        let result = batches.iter().try_for_each(|batch| work.batch(batch, progress));
+        progress.end();
+        result
+    }
+
+    /// Token ids of a suffix: control tokens in it are parsed, nothing is added.
+    fn suffix_ids(&self, text: &str, tokenizer: &TextTokenizer) -> Result<Vec<u32>> {
+        let ids = tokenizer.fragment(text)?;
+        if ids.is_empty() || ids.len() * 2 > self.identity.max_length {
+            return Err(EncoderError::InvalidOption {
+                option: "view",
+                detail: format!(
+                    "the suffix has {} tokens, of texts of up to {}",
+                    ids.len(),
+                    self.identity.max_length
+                ),
+            });
+        }
+        Ok(ids)
+    }
+
+    /// The ids of an item for some views with the same suffix.
+    fn prepared_for(
+        &self,
+        item: Item,
+        index: usize,
+        views: &[usize],
+        suffix: &[u32],
+        tokenizer: Option<&TextTokenizer>,
+    ) -> Result<Prepared> {
+        let at_prompt =
+            |v: &usize| self.identity.views[*v].pooling == Pooling::PromptLast;
+        let find_prompt = views.iter().any(at_prompt);
+        let max = self.identity.max_length;
+        let prepare = |max| match (item, tokenizer) {
+            (Item::Ids(ids), _) => Ok(Prepared {
+                ids: ids[..ids.len().min(max)].to_vec(),
+                truncated: ids.len() > max,
+                prompt: None,
+            }),
+            (item, Some(tokenizer)) => prepare(item, &self.template, tokenizer, max, find_prompt),
+            // The caller loads a tokenizer for whatever is no list of ids.
+            (_, None) => Err(EncoderError::EmptyText { index }),
+        };
+        let mut p = prepare(max)?;
+        if p.ids.len() + suffix.len() > max {
+            p = prepare(max - suffix.len())?;
+        }
+        if p.ids.is_empty() {
+            return Err(EncoderError::EmptyText { index });
+        }
+        if find_prompt && p.prompt.unwrap_or(0) == 0 {
+            return Err(EncoderError::NoPrompt { index });
+        }
+        p.ids.extend_from_slice(suffix);
+        Ok(p)
+    }
+}
+
+/// The distinct lists of tokens to compute.
+#[derive(Default)]
+struct Lists {
+    ids: Vec<Vec<u32>>,
+    /// Tokens of each list's prompt, where a view needs to know; else 0.
+    prompts: Vec<usize>,
+    all: Vec<List>,
+    known: HashMap<(Vec<u32>, usize, Vec<usize>), usize>,
+}
+
+impl Lists {
+    fn add(&mut self, slot: usize, views: Vec<usize>, prepared: Prepared) {
+        let Prepared { ids, truncated, prompt } = prepared;
+        let prompt = prompt.unwrap_or(0);
+        let list = *self.known.entry((ids, prompt, views)).or_insert_with_key(|(ids, _, views)| {
+            self.ids.push(ids.clone());
+            self.prompts.push(prompt);
+            self.all.push(List { views: views.clone(), answers: Vec::new() });
+            self.all.len() - 1
+        });
+        self.all[list].answers.push((slot, truncated));
+    }
+}
+
+/// What all batches of a call have in common.
+struct Work<'a> {
+    encoder: &'a Encoder,
+    loaded: &'a Loaded,
+    lists: Lists,
+    requests: Vec<Vec<Request>>,
+    slots: &'a mut [Slot],
+    stats: &'a mut EncodeStats,
+}
+
+impl Work<'_> {
+    fn batch(&mut self, batch: &Batch, progress: &dyn Progress) -> Result<()> {
+        if progress.cancelled() {
+            return Err(EncoderError::Cancelled);
+        }
+        let start = Instant::now();
+        let mut workspace = lock(&self.loaded.workspace);
+        let states = self.loaded.model.run(batch, &self.requests, &mut workspace)?;
+        drop(workspace);
+        self.stats.forward_seconds += start.elapsed().as_secs_f64();
+        self.stats.computed += batch.tokens.len() as u64;
+        self.stats.shared += (batch.tokens_of_texts() - batch.tokens.len()) as u64;
+        let mut records: Vec<Vec<(Key, Record)>> =
+            vec![Vec::new(); self.encoder.identity.views.len()];
+        for ((list, _), states) in batch.ends.iter().zip(states) {
+            let ids = &self.lists.ids[*list];
+            let ids_hash = hash_ids(ids);
+            let List { views, answers } = &self.lists.all[*list];
+            for (v, state) in views.iter().zip(states) {
+                let finite = state.iter().all(|v| v.is_finite());
+                let vector: Arc<[f32]> = state.into();
+                for (slot, truncated) in answers {
+                    let slot = &mut self.slots[*slot];
+                    if !finite {
+                        return Err(EncoderError::NonFinite { index: slot.item });
+                    }
+                    let record = Record {
+                        vector: Arc::clone(&vector),
+                        tokens: ids.len() as u32,
+                        truncated: *truncated,
+                        ids_hash,
+                    };
+                    records[*v].push((slot.key, record.clone()));
+                    slot.records[*v] = Some(record);
+                }
+            }
+        }
+        if let Some(caches) = &self.encoder.caches {
+            for (cache, records) in lock(caches).iter_mut().zip(&records) {
+                if !records.is_empty() {
+                    cache.append(records, progress)?;
+                }
+            }
+        }
+        progress.advance(batch.tokens.len() as u64);
+        Ok(())
+    }
+}
+
+fn collect(slots: &[Slot], slot_of: &[usize]) -> Result<Vec<Encoded>> {
+    slot_of
+        .iter()
+        .map(|slot| {
+            // Every slot is filled once the batches are through: each list ends in one of them.
+            let slot = &slots[*slot];
+            let missing = || EncoderError::EmptyText { index: slot.item };
+            let records: Vec<&Record> =
+                slot.records.iter().flatten().collect();
+            let first = *records.first().ok_or_else(missing)?;
+            if records.len() != slot.records.len() {
+                return Err(missing());
+            }
+            let vector = match records.as_slice() {
+                [one] => Arc::clone(&one.vector),
+                all => all.iter().flat_map(|r| r.vector.iter().copied()).collect(),
+            };
+            Ok(Encoded {
+                vector,
+                tokens: first.tokens as usize,
+                truncated: records.iter().any(|r| r.truncated),
+                ids_hash: first.ids_hash,
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,390 @@
+//! The encoder itself: model, tokenizer, template, forward pass and cache put together.
+
+mod job;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lens_core::{Exchange, Progress};
+
+use crate::cache::DiskCache;
+use crate::error::{EncoderError, Result};
+use crate::family::{Layout, ModelSpec};
+use crate::forward::{Model, Weights, Workspace, workspace_bytes};
+use crate::identity::EncoderIdentity;
+use crate::input::{Item, Prepared, prepare};
+use crate::model::ModelFiles;
+use crate::model::memory::{self, Needs, Precision};
+use crate::options::EncoderOptions;
+use crate::template::{Template, TemplateChoice};
+use crate::text_encoder::TextEncoder;
+use crate::tokenizer::{TextTokenizer, adds_bos};
+use crate::view::{self, View};
+
+/// One text's vector, and what became of the text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Encoded {
+    /// The hidden states of all views side by side, as the model has them: not normalised.
+    pub vector: Arc<[f32]>,
+    /// Tokens the vector was computed from; of several views, those of the first.
+    pub tokens: usize,
+    /// Whether the text was longer than the limit and lost a part.
+    pub truncated: bool,
+    /// A hash of the token ids: two sides of a pair with equal hashes are the same to the model.
+    pub ids_hash: u128,
+}
+
+/// What encoding took since the encoder was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct EncodeStats {
+    /// Texts asked for.
+    pub texts: usize,
+    /// Tokens of all texts asked for; a text with a suffix counts as a text of its own.
+    pub tokens: u64,
+    /// Tokens that went through the model.
+    pub computed: u64,
+    /// Tokens saved because texts begin alike.
+    pub shared: u64,
+    /// Tokens saved because texts are equal.
+    pub repeated: u64,
+    /// Tokens saved because their vectors were in the cache.
+    pub cached: u64,
+    /// Seconds spent, loading included.
+    pub seconds: f64,
+    /// Seconds of these in the forward pass.
+    pub forward_seconds: f64,
+}
+
+/// Bytes an encoder will need, known before anything is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryEstimate {
+    /// Weights, in the form they are held in.
+    pub weights: u64,
+    /// Buffers of the forward pass, for one batch.
+    pub workspace: u64,
+    /// The mapped model file: pages the system can take back at any time.
+    pub mapped: u64,
+}
+
+/// Turns texts into hidden states of one model. Loads weights and tokenizer when it first needs
+/// them: if the cache has everything, never.
+pub struct Encoder {
+    files: ModelFiles,
+    spec: ModelSpec,
+    layout: Layout,
+    template: Template,
+    options: EncoderOptions,
+    identity: EncoderIdentity,
+    /// One for each view.
+    caches: Option<Mutex<Vec<DiskCache>>>,
+    tokenizer: Mutex<Option<Arc<TextTokenizer>>>,
+    loaded: Mutex<Option<Arc<Loaded>>>,
+    stats: Mutex<EncodeStats>,
+}
+
+/// What the forward pass needs.
+struct Loaded {
+    model: Model,
+    workspace: Mutex<Workspace>,
+}
+
+impl Encoder {
+    /// Opens a GGUF file or a Hugging Face folder: checks that everything needed is in it, hashes
+    /// it (once, if there is a cache folder), compiles the template. Weights are not loaded yet.
+    ///
+    /// # Errors
+    /// What is wrong with the model or the options, each by its own [`EncoderError`].
+    pub fn open(path: &Path, options: &EncoderOptions) -> Result<Self> {
+        let files = ModelFiles::open(path)?;
+        let (spec, layout) = ModelSpec::of(&files)?;
+        let views = view::resolve(&options.views, &spec)?;
+        if options.max_length < 2 {
+            return Err(EncoderError::InvalidOption {
+                option: "max_length",
+                detail: format!("{} leaves no room for BOS and a token", options.max_length),
+            });
+        }
+        let own = own_template(&files)?;
+        let template = Template::resolve(&options.template, own.as_deref(), path)?;
+        let add_bos = match options.add_bos {
+            Some(choice) => choice,
+            None => own_bos(&files)?,
+        };
+        let cache_dir = options.cache_dir.as_deref();
+        if let Some(dir) = cache_dir {
+            std::fs::create_dir_all(dir)
+                .map_err(|source| EncoderError::Cache { path: dir.to_owned(), source })?;
+        }
+        let model_file = path.file_name().unwrap_or(path.as_os_str());
+        let identity = EncoderIdentity {
+            model_file: model_file.to_string_lossy().into_owned(),
+            model_sha256: files.sha256(cache_dir)?,
+            architecture: spec.architecture.clone(),
+            dim: spec.dim,
+            layers: spec.layers.len(),
+            template: template.name.to_owned(),
+            template_sha256: template.sha256.clone(),
+            add_bos,
+            views,
+            // Only rounding makes other numbers; how exact weights are held does not.
+            dtype: if options.weights == Precision::Bf16 { "bf16" } else { "f32" }.to_owned(),
+            max_length: options.max_length.min(spec.context),
+        };
+        let caches = match cache_dir {
+            Some(dir) => {
+                let open = |digest| DiskCache::open(dir, digest, spec.dim);
+                let all = identity.digests().iter().map(open).collect::<Result<Vec<_>>>()?;
+                Some(Mutex::new(all))
+            }
+            None => None,
+        };
+        Ok(Self {
+            files,
+            spec,
+            layout,
+            template,
+            options: options.clone(),
+            identity,
+            caches,
+            tokenizer: Mutex::new(None),
+            loaded: Mutex::new(None),
+            stats: Mutex::new(EncodeStats::default()),
+        })
+    }
+
+    /// Everything that decides the numbers this encoder returns.
+    pub fn identity(&self) -> &EncoderIdentity {
+        &self.identity
+    }
+
+    /// The template choice that the encoder was opened with.
+    pub fn template(&self) -> &TemplateChoice {
+        &self.options.template
+    }
+
+    /// The model, described.
+    pub fn spec(&self) -> &ModelSpec {
+        &self.spec
+    }
+
+    /// The views that lie side by side in a vector.
+    pub fn views(&self) -> &[View] {
+        &self.identity.views
+    }
+
+    /// Width of the vectors: of all views together.
+    pub fn dim(&self) -> usize {
+        self.identity.width()
+    }
+
+    /// Blocks that the deepest view needs.
+    fn deepest(&self) -> usize {
+        self.identity.views.iter().map(|v| v.layer).max().unwrap_or(0)
+    }
+
+    fn needs(&self) -> Needs {
+        let tokens = self.options.batch_tokens.max(self.identity.max_length);
+        Needs {
+            elements: self.spec.elements(self.deepest()),
+            mapped: self.files.mapped_bytes(),
+            workspace: workspace_bytes(&self.spec, tokens),
+        }
+    }
+
+    /// In which form weights will be held: as asked, or by what fits into memory now.
+    ///
+    /// # Errors
+    /// [`EncoderError::TooLarge`].
+    pub fn precision(&self) -> Result<Precision> {
+        self.needs().choose(self.options.weights, memory::available())
+    }
+
+    /// Bytes the encoder will need once it computes something.
+    pub fn memory_estimate(&self) -> MemoryEstimate {
+        let needs = self.needs();
+        let precision = self.precision().unwrap_or(self.options.weights);
+        MemoryEstimate {
+            weights: needs.weights(precision),
+            workspace: needs.workspace,
+            mapped: needs.mapped,
+        }
+    }
+
+    /// What all calls took together since the encoder was opened.
+    pub fn stats(&self) -> EncodeStats {
+        *lock(&self.stats)
+    }
+
+    /// Vectors of exchanges, in their order. Each is rendered with the template first.
+    ///
+    /// # Errors
+    /// By text: [`EncoderError::EmptyText`], [`EncoderError::NoPrompt`],
+    /// [`EncoderError::NonFinite`]; or the model's, the cache's, [`EncoderError::Cancelled`].
+    pub fn encode_exchanges(
+        &self,
+        exchanges: &[Exchange],
+        progress: &dyn Progress,
+    ) -> Result<Vec<Encoded>> {
+        let items: Vec<Item> = exchanges.iter().map(Item::Exchange).collect();
+        self.encode(&items, progress)
+    }
+
+    /// Vectors of texts as they are, in their order; no template is applied.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode_exchanges`].
+    pub fn encode_texts(&self, texts: &[String], progress: &dyn Progress) -> Result<Vec<Encoded>> {
+        let items: Vec<Item> = texts.iter().map(|t| Item::Text(t)).collect();
+        self.encode(&items, progress)
+    }
+
+    /// Vectors of lists of token ids as they are, in their order; nothing is added.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode_exchanges`]; [`EncoderError::Tokenizer`] for an id that the model has
+    /// no embedding of.
+    pub fn encode_ids(
+        &self,
+        lists: &[Vec<u32>],
+        progress: &dyn Progress,
+    ) -> Result<Vec<Encoded>> {
+        let vocab = self.spec.vocab as u32;
+        if let Some(id) = lists.iter().flatten().find(|id| **id >= vocab) {
+            return Err(EncoderError::Tokenizer {
+                detail: format!("token id {id} is not below the {vocab} embedded tokens"),
+            });
+        }
+        let items: Vec<Item> = lists.iter().map(|ids| Item::Ids(ids)).collect();
+        self.encode(&items, progress)
+    }
+
+    /// Token ids of a text as it is, as [`Encoder::encode_texts`] computes it.
+    ///
+    /// # Errors
+    /// What is wrong with the tokenizer.
+    pub fn token_ids(&self, text: &str) -> Result<Vec<u32>> {
+        self.prepared(Item::Text(text)).map(|p| p.ids)
+    }
+
+    /// Token ids of an exchange, as [`Encoder::encode_exchanges`] computes it.
+    ///
+    /// # Errors
+    /// What is wrong with the tokenizer or the template.
+    pub fn exchange_ids(&self, exchange: &Exchange) -> Result<Vec<u32>> {
+        self.prepared(Item::Exchange(exchange)).map(|p| p.ids)
+    }
+
+    fn prepared(&self, item: Item) -> Result<Prepared> {
+        let tokenizer = self.tokenizer()?;
+        prepare(item, &self.template, &tokenizer, self.identity.max_length, false)
+    }
+
+    fn tokenizer(&self) -> Result<Arc<TextTokenizer>> {
+        let mut slot = lock(&self.tokenizer);
+        if let Some(tokenizer) = slot.as_ref() {
+            return Ok(Arc::clone(tokenizer));
+        }
+        let fresh = Arc::new(own_tokenizer(&self.files, &self.spec, self.identity.add_bos)?);
+        *slot = Some(Arc::clone(&fresh));
+        Ok(fresh)
+    }
+
+    fn loaded(&self, progress: &dyn Progress) -> Result<Arc<Loaded>> {
+        let mut slot = lock(&self.loaded);
+        if let Some(loaded) = slot.as_ref() {
+            return Ok(Arc::clone(loaded));
+        }
+        let precision = self.precision()?;
+        let bytes = self.needs().weights(precision) as f64 / 1e9;
+        let held = match precision {
+            Precision::Stored => "kept as stored, decoded when used",
+            Precision::Bf16 => "in bf16, decoded when used",
+            _ => "in f32",
+        };
+        progress.note(&format!("weights: {bytes:.2} GB, {held}"));
+        let Self { files, spec, layout, .. } = self;
+        let weights = Weights::load(files, spec, layout, self.deepest(), precision)?;
+        let model = Model::new(spec.clone(), weights, self.identity.max_length);
+        let fresh = Arc::new(Loaded { model, workspace: Mutex::default() });
+        *slot = Some(Arc::clone(&fresh));
+        Ok(fresh)
+    }
+}
+
+/// The model's own chat template.
+fn own_template(files: &ModelFiles) -> Result<Option<String>> {
+    match files {
+        ModelFiles::Gguf(file) => Ok(file.text("tokenizer.chat_template")?.map(str::to_owned)),
+        ModelFiles::Folder(_) => Ok(None),
+    }
+}
+
+/// Whether the model asks for a BOS token.
+fn own_bos(files: &ModelFiles) -> Result<bool> {
+    match files {
+        ModelFiles::Gguf(file) => adds_bos(file),
+        ModelFiles::Folder(_) => Ok(false),
+    }
+}
+
+fn own_tokenizer(files: &ModelFiles, spec: &ModelSpec, add_bos: bool) -> Result<TextTokenizer> {
+    match files {
+        ModelFiles::Gguf(file) => TextTokenizer::from_gguf(file, spec.vocab, add_bos),
+        ModelFiles::Folder(_) => Err(EncoderError::Tokenizer { detail: "not yet".into() }),
+    }
+}
+
+impl TextEncoder for Encoder {
+    fn identity(&self) -> &EncoderIdentity {
+        Encoder::identity(self)
+    }
+
+    fn template(&self) -> &TemplateChoice {
+        Encoder::template(self)
+    }
+
+    fn stats(&self) -> EncodeStats {
+        Encoder::stats(self)
+    }
+
+    fn encode_exchanges(
+        &self,
+        exchanges: &[Exchange],
+        progress: &dyn Progress,
+    ) -> Result<Vec<Encoded>> {
+        Encoder::encode_exchanges(self, exchanges, progress)
+    }
+
+    fn encode_texts(&self, texts: &[String], progress: &dyn Progress) -> Result<Vec<Encoded>> {
+        Encoder::encode_texts(self, texts, progress)
+    }
+}
+
+
+fn hash_ids(ids: &[u32]) -> u128 {
+    let mut hasher = blake3::Hasher::new();
+    for id in ids {
+        hasher.update(&id.to_le_bytes());
+    }
+    let mut first = [0; 16];
+    first.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    u128::from_le_bytes(first)
+}
+
+impl EncodeStats {
+    fn add(&mut self, other: &Self) {
+        self.texts += other.texts;
+        self.tokens += other.tokens;
+        self.computed += other.computed;
+        self.shared += other.shared;
+        self.repeated += other.repeated;
+        self.cached += other.cached;
+        self.seconds += other.seconds;
+        self.forward_seconds += other.forward_seconds;
+    }
+}
+
+/// A panic elsewhere leaves nothing half done in what these locks guard.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

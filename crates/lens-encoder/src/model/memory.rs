@@ -1,0 +1,151 @@
+//! How much memory there is, and in which form weights fit into it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{EncoderError, Result};
+
+/// In which form weights are held. None of them changes what is computed but [`Precision::Bf16`],
+/// which rounds weights that are stored finer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Precision {
+    /// [`Precision::F32`] if there is room, else [`Precision::Stored`].
+    #[default]
+    Auto,
+    /// Decoded once, 4 bytes a weight: the fastest.
+    F32,
+    /// 2 bytes a weight, rounded to bfloat16 where they are stored finer; decoded when used.
+    Bf16,
+    /// As in the file, however it is quantised, mapped into memory; decoded when used.
+    Stored,
+}
+
+impl std::fmt::Display for Precision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::Stored => "stored",
+        })
+    }
+}
+
+impl std::str::FromStr for Precision {
+    type Err = EncoderError;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "f32" => Ok(Self::F32),
+            "bf16" => Ok(Self::Bf16),
+            "stored" => Ok(Self::Stored),
+            other => Err(EncoderError::InvalidOption {
+                option: "weights",
+                detail: format!("'{other}' is none of auto, f32, bf16, stored"),
+            }),
+        }
+    }
+}
+
+/// What a model would take in each form, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Needs {
+    /// Number of weights in the blocks to run.
+    pub elements: u64,
+    /// Bytes of all mapped files.
+    pub mapped: u64,
+    /// Buffers of one batch.
+    pub workspace: u64,
+}
+
+impl Needs {
+    /// Bytes of the weights in a form that is not `Auto`.
+    pub fn weights(&self, precision: Precision) -> u64 {
+        match precision {
+            Precision::Auto | Precision::F32 => self.elements * 4,
+            Precision::Bf16 => self.elements * 2,
+            Precision::Stored => self.mapped,
+        }
+    }
+
+    /// The form to use with so many bytes available (`None`: nobody knows).
+    ///
+    /// # Errors
+    /// [`EncoderError::TooLarge`] where the asked form does not fit, or none does.
+    pub fn choose(&self, asked: Precision, available: Option<u64>) -> Result<Precision> {
+        let Some(available) = available else {
+            return Ok(if asked == Precision::Auto { Precision::F32 } else { asked });
+        };
+        let fits = |precision| self.weights(precision) + self.workspace <= available;
+        let chosen = match asked {
+            // Room is left for the rest of the machine where there is a choice.
+            Precision::Auto if self.weights(Precision::F32) + self.workspace <= available / 5 * 4 => {
+                Precision::F32
+            }
+            Precision::Auto => Precision::Stored,
+            other => other,
+        };
+        if fits(chosen) {
+            return Ok(chosen);
+        }
+        let advice = if chosen != Precision::Stored && fits(Precision::Stored) {
+            "set weights = \"stored\" (or auto), which keeps them as they are in the file".to_owned()
+        } else {
+            "use a smaller or a more strongly quantised model, or smaller batch_tokens".to_owned()
+        };
+        Err(EncoderError::TooLarge {
+            weights: self.weights(chosen),
+            workspace: self.workspace,
+            available,
+            advice,
+        })
+    }
+}
+
+/// Bytes that a process can still take: what the system calls available, and what the limit of its
+/// control group leaves. `None` where the system does not tell.
+pub(crate) fn available() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find(|l| l.starts_with("MemAvailable:"))?;
+    let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    let number = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    let group = number("/sys/fs/cgroup/memory.max")
+        .zip(number("/sys/fs/cgroup/memory.current"))
+        .map(|(max, current)| max.saturating_sub(current));
+    let system = kilobytes * 1024;
+    Some(group.map_or(system, |group| group.min(system)))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn weights_take_the_fastest_form_that_fits() {
+        let needs = Needs { elements: 1000, mapped: 600, workspace: 100 };
+        let choose = |asked, available| needs.choose(asked, Some(available));
+        assert_eq!(choose(Precision::Auto, 10_000).unwrap(), Precision::F32);
+        assert_eq!(choose(Precision::Auto, 5_000).unwrap(), Precision::Stored);
+        assert_eq!(choose(Precision::F32, 5_000).unwrap(), Precision::F32);
+        assert_eq!(choose(Precision::Bf16, 2_100).unwrap(), Precision::Bf16);
+        assert_eq!(needs.choose(Precision::Auto, None).unwrap(), Precision::F32);
+        let error = choose(Precision::F32, 2_000).unwrap_err().to_string();
+        assert!(error.contains("stored"), "{error}");
+        let error = choose(Precision::Auto, 650).unwrap_err();
+        let EncoderError::TooLarge { weights, workspace, available, advice } = error else {
+            panic!("{error}")
+        };
+        assert_eq!((weights, workspace, available), (600, 100, 650));
+        assert!(advice.contains("smaller"), "{advice}");
+    }
+
+    #[test]
+    fn this_machine_has_memory() {
+        if cfg!(target_os = "linux") {
+            assert!(available().unwrap() > 1 << 20);
+        }
+    }
+}

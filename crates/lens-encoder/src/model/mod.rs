@@ -1,0 +1,153 @@
+//! A model on disk: one GGUF file, or a Hugging Face folder. Both answer the same questions.
+
+pub(crate) mod decode;
+pub(crate) mod folder;
+pub(crate) mod gguf;
+pub(crate) mod memory;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use candle_core::quantized::GgmlDType;
+use memmap2::Mmap;
+
+use crate::error::{EncoderError, Result};
+use crate::identity::{file_sha256, sha256_hex};
+use folder::Folder;
+use gguf::GgufFile;
+
+/// A tensor as it is stored: a range of a mapped file.
+#[derive(Debug, Clone)]
+pub(crate) struct Raw {
+    pub map: Arc<Mmap>,
+    pub start: usize,
+    pub len: usize,
+    /// Storage format.
+    pub dtype: GgmlDType,
+    /// Slowest dimension first, as in `[out, in]`.
+    pub shape: Vec<usize>,
+}
+
+impl Raw {
+    /// The stored bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.map[self.start..self.start + self.len]
+    }
+}
+
+/// An opened model.
+#[derive(Debug)]
+pub(crate) enum ModelFiles {
+    /// One GGUF file with everything in it.
+    Gguf(GgufFile),
+    /// `config.json`, safetensors, `tokenizer.json`.
+    Folder(Folder),
+}
+
+impl ModelFiles {
+    /// Maps the model's files and checks their headers.
+    pub fn open(path: &Path) -> Result<Self> {
+        if path.is_dir() {
+            return Folder::open(path).map(Self::Folder);
+        }
+        GgufFile::open(path).map(Self::Gguf)
+    }
+
+    /// The file or folder.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Gguf(file) => file.path(),
+            Self::Folder(folder) => folder.path(),
+        }
+    }
+
+    /// Bytes of the mapped files.
+    pub fn mapped_bytes(&self) -> u64 {
+        match self {
+            Self::Gguf(file) => file.bytes().len() as u64,
+            Self::Folder(folder) => folder.bytes(),
+        }
+    }
+
+    /// How many tensors there are.
+    pub fn tensor_count(&self) -> usize {
+        match self {
+            Self::Gguf(file) => file.tensor_count(),
+            Self::Folder(folder) => folder.tensor_count(),
+        }
+    }
+
+    /// Whether there is such a tensor.
+    pub fn has(&self, name: &str) -> bool {
+        match self {
+            Self::Gguf(file) => file.has(name),
+            Self::Folder(folder) => folder.has(name),
+        }
+    }
+
+    /// A tensor as it is stored, whatever its shape.
+    pub fn raw(&self, name: &str) -> Result<Raw> {
+        match self {
+            Self::Gguf(file) => file.raw(name),
+            Self::Folder(folder) => folder.raw(name),
+        }
+    }
+
+    /// A tensor that must have the given shape.
+    pub fn raw_of(&self, name: &str, shape: &[usize]) -> Result<Raw> {
+        let raw = self.raw(name)?;
+        if raw.shape != shape {
+            return Err(EncoderError::TensorShape {
+                path: self.path().to_owned(),
+                name: name.to_owned(),
+                expected: shape.to_vec(),
+                found: raw.shape,
+            });
+        }
+        Ok(raw)
+    }
+
+    /// Rows of a matrix whose rows have `width` values.
+    pub fn rows_of(&self, name: &str, width: usize) -> Result<usize> {
+        match self.raw(name)?.shape.as_slice() {
+            [rows, columns] if *columns == width && *rows <= i32::MAX as usize => Ok(*rows),
+            found => Err(EncoderError::TensorShape {
+                path: self.path().to_owned(),
+                name: name.to_owned(),
+                expected: vec![0, width],
+                found: found.to_vec(),
+            }),
+        }
+    }
+
+    /// A whole tensor as `f32`.
+    pub fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let raw = self.raw_of(name, shape)?;
+        decode::whole(name, &raw)
+    }
+
+    /// SHA-256 of everything that decides the numbers, in hex; remembered in `cache_dir` as long as
+    /// the files stay the same. For a folder: over the names and hashes of its files.
+    pub fn sha256(&self, cache_dir: Option<&Path>) -> Result<String> {
+        match self {
+            Self::Gguf(file) => file_sha256(file.path(), cache_dir),
+            Self::Folder(folder) => {
+                let mut text = String::new();
+                for name in folder.files() {
+                    let hash = file_sha256(&folder.path().join(name), cache_dir)?;
+                    text.push_str(&format!("{hash}  {name}\n"));
+                }
+                Ok(sha256_hex(text.as_bytes()))
+            }
+        }
+    }
+
+    /// An error about something this model says of itself.
+    pub fn bad(&self, key: &str, detail: impl Into<String>) -> EncoderError {
+        EncoderError::Metadata {
+            path: self.path().to_owned(),
+            key: key.to_owned(),
+            detail: detail.into(),
+        }
+    }
+}
