@@ -11,8 +11,8 @@ For each model `crates/lens-encoder/tests/data/models/<name>/` gets:
 
 * `config.json`: as published models of that family have it (`rope_theta`, `rope_scaling`); `qwen3` has the newer
   `rope_parameters` instead. transformers loads this very file before anything is computed.
-* `model.safetensors`, random float32 weights (`gemma3`: bfloat16, `qwen3`: float16; `qwen2`: two shards with an
-  index). Norm weights and biases are random too, so that a forgotten one shows.
+* `model.safetensors`, random weights in float32 (`llama2`, `llama3`, `qwen2`, `phi3`, `bert`), float16 (`qwen3`,
+  `gemma2`, `xlm-roberta`) or bfloat16 (the others); `qwen2` in two shards with an index. Norm weights and biases are random too, so that a forgotten one shows.
 * `model.gguf` where llama.cpp has the architecture: the names, metadata and layout (permuted q and k, norms + 1,
   fused tensors) that llama.cpp's converter writes, in float32, or in the type of the safetensors.
 * `reference.json`: what transformers computes in float32, one sequence at a time, without padding,
@@ -42,6 +42,7 @@ import math
 import sys
 from pathlib import Path
 
+import gguf
 import numpy as np
 import torch
 from safetensors.torch import save_file
@@ -56,7 +57,7 @@ GREEDY = 12
 def decoder(**over):
     """The keys that every decoder's config.json has, with `over` replacing or (None) removing some."""
     base = dict(
-        vocab_size=96, hidden_size=32, intermediate_size=56, num_hidden_layers=3, num_attention_heads=4,
+        vocab_size=96, hidden_size=32, intermediate_size=40, num_hidden_layers=3, num_attention_heads=4,
         num_key_value_heads=2, hidden_act="silu", max_position_embeddings=256, rms_norm_eps=1e-6,
         rope_theta=10000.0, attention_dropout=0.0, initializer_range=0.02, tie_word_embeddings=False,
         use_cache=True, bos_token_id=1, eos_token_id=2, torch_dtype="float32",
@@ -75,7 +76,7 @@ def gemma(**over):
 GEMMA3_TEXT = dict(
     model_type="gemma3_text", architectures=["Gemma3ForCausalLM"], hidden_act=None, hidden_size=32,
     num_attention_heads=4, num_key_value_heads=1, head_dim=12, num_hidden_layers=7, intermediate_size=40,
-    query_pre_attn_scalar=16, sliding_window=16, sliding_window_pattern=6, rope_theta=1000000.0,
+    query_pre_attn_scalar=48, sliding_window=16, sliding_window_pattern=6, rope_theta=1000000.0,
     rope_local_base_freq=10000.0, attn_logit_softcapping=None, final_logit_softcapping=None,
 )
 
@@ -98,7 +99,8 @@ MODELS = {
     ),
     "mistral": decoder(
         model_type="mistral", architectures=["MistralForCausalLM"], head_dim=12, sliding_window=32, rms_norm_eps=1e-5,
-        _=dict(off=[{"sliding_window": None}], gguf_max_tokens=32),
+        torch_dtype="bfloat16",
+        _=dict(dtype=torch.bfloat16, off=[{"sliding_window": None}], gguf_max_tokens=32),
     ),
     "qwen2": decoder(
         model_type="qwen2", architectures=["Qwen2ForCausalLM"], rope_theta=1000000.0, sliding_window=256,
@@ -113,9 +115,10 @@ MODELS = {
     ),
     "gemma2": gemma(
         model_type="gemma2", architectures=["Gemma2ForCausalLM"], attn_logit_softcapping=50.0,
-        final_logit_softcapping=30.0, query_pre_attn_scalar=20, sliding_window=16, num_hidden_layers=4,
+        final_logit_softcapping=30.0, query_pre_attn_scalar=48, sliding_window=16, num_hidden_layers=4,
+        torch_dtype="float16",
         _=dict(
-            qk=4.0,
+            dtype=torch.float16, qk=5.5,
             off=[{"attn_logit_softcapping": None}, {"sliding_window": 512}, {"query_pre_attn_scalar": 12}],
         ),
     ),
@@ -135,10 +138,11 @@ MODELS = {
         model_type="phi3", architectures=["Phi3ForCausalLM"], rms_norm_eps=1e-5, max_position_embeddings=512,
         original_max_position_embeddings=32, sliding_window=512, resid_pdrop=0.0, embd_pdrop=0.0, pad_token_id=0,
         rope_scaling=dict(type="longrope", short_factor=[1.05, 1.1, 1.3, 1.7], long_factor=[1.2, 1.9, 4.5, 14.0]),
-        _=dict(off=[{"rope_scaling": None}]),
+        torch_dtype="bfloat16",
+        _=dict(dtype=torch.bfloat16, off=[{"rope_scaling": None}]),
     ),
     "bert": dict(
-        model_type="bert", architectures=["BertModel"], vocab_size=96, hidden_size=32, intermediate_size=64,
+        model_type="bert", architectures=["BertModel"], vocab_size=96, hidden_size=32, intermediate_size=48,
         num_hidden_layers=3, num_attention_heads=4, hidden_act="gelu", max_position_embeddings=128,
         type_vocab_size=2, layer_norm_eps=1e-12, pad_token_id=0, attention_probs_dropout_prob=0.1,
         hidden_dropout_prob=0.1, initializer_range=0.02, position_embedding_type="absolute",
@@ -146,11 +150,12 @@ MODELS = {
     ),
     "xlm-roberta": dict(
         model_type="xlm-roberta", architectures=["XLMRobertaForMaskedLM"], vocab_size=96, hidden_size=32,
-        intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, hidden_act="gelu",
+        intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, hidden_act="gelu",
         max_position_embeddings=130, type_vocab_size=1, layer_norm_eps=1e-5, bos_token_id=0, pad_token_id=1,
         eos_token_id=2, attention_probs_dropout_prob=0.1, hidden_dropout_prob=0.1, initializer_range=0.02,
         position_embedding_type="absolute",
-        _=dict(prefix="roberta."),
+        torch_dtype="float16",
+        _=dict(dtype=torch.float16, prefix="roberta."),
     ),
     "gemma3-multimodal": dict(
         model_type="gemma3", architectures=["Gemma3ForConditionalGeneration"], boi_token_index=90,
@@ -168,6 +173,12 @@ MODELS = {
         ),
         _=dict(dtype=torch.bfloat16),
     ),
+}
+# llama.cpp's architecture of each
+GGUF = {
+    "llama2": "llama", "llama3": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "gemma2": "gemma2",
+    "gemma3": "gemma3", "gemma3-linear": "gemma3", "phi3": "phi3", "phi3-longrope": "phi3", "bert": "bert",
+    "xlm-roberta": "bert",
 }
 ENCODERS = ("bert", "xlm-roberta")
 
@@ -238,7 +249,142 @@ def build(name, config):
             save_file({k: tensors[k] for k in part}, folder / file, metadata={"format": "pt"})
             index["weight_map"] |= {k: file for k in part}
         (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=1) + "\n")
+    if name in GGUF:
+        write_gguf(name, written, tensors, folder / "model.gguf")
     return folder
+
+
+def write_gguf(name, config, tensors, path, **metadata):
+    """`model.gguf` as llama.cpp's converter writes it; `metadata` overrides keys (`rope.scaling.factor=8.0`).
+
+    llama.cpp has no key for `query_pre_attn_scalar`: it divides by the square root of the head's width. Where the two
+    differ, the ratio (a power of two, so without rounding) goes into the weights of q.
+    """
+    arch = GGUF[name]
+    text = config.get("text_config", config)
+    width, heads, layers = text["hidden_size"], text["num_attention_heads"], text["num_hidden_layers"]
+    kv_heads = text.get("num_key_value_heads", heads)
+    head_dim = text.get("head_dim", width // heads)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[arch.upper()], layers)
+    writer = gguf.GGUFWriter(path, arch)
+
+    keys = {
+        "context_length": text.get("max_position_embeddings", 131072), "embedding_length": width,
+        "block_count": layers, "feed_forward_length": text["intermediate_size"], "attention.head_count": heads,
+    }
+    if arch == "bert":
+        keys |= {"attention.layer_norm_epsilon": text["layer_norm_eps"], "attention.causal": False,
+                 "token_type_count": text["type_vocab_size"]}
+    else:
+        rope = text.get("rope_parameters") or {}
+        scaling = text.get("rope_scaling") or {}
+        theta = text.get("rope_theta", rope.get("rope_theta", 1000000.0 if arch == "gemma3" else 10000.0))
+        keys |= {"attention.head_count_kv": kv_heads,
+                 "attention.layer_norm_rms_epsilon": text.get("rms_norm_eps", 1e-6)}
+        if arch != "gemma2":
+            keys["rope.freq_base"] = float(theta)
+        if "head_dim" in text:
+            keys |= {"attention.key_length": head_dim, "attention.value_length": head_dim}
+        if arch in ("llama", "phi3"):
+            keys["rope.dimension_count"] = head_dim
+        if arch == "llama":
+            keys["vocab_size"] = text["vocab_size"]
+        if arch in ("gemma2", "gemma3", "phi3"):
+            keys["attention.sliding_window"] = text["sliding_window"]
+        if arch == "gemma2":
+            keys |= {"attn_logit_softcapping": text["attn_logit_softcapping"],
+                     "final_logit_softcapping": text["final_logit_softcapping"]}
+        if "rope_local_base_freq" in text and not scaling:  # older converters leave it out, newer write it
+            keys["rope.freq_base_swa"] = text["rope_local_base_freq"]
+        if scaling.get("rope_type") == "linear":
+            keys |= {"rope.scaling.type": "linear", "rope.scaling.factor": scaling["factor"]}
+        if arch == "phi3":
+            original = text["original_max_position_embeddings"]
+            keys["rope.scaling.original_context_length"] = original
+            if scaling:
+                ratio = text["max_position_embeddings"] / original
+                keys |= {"rope.scaling.type": "longrope",
+                         "rope.scaling.attn_factor": math.sqrt(1 + math.log(ratio) / math.log(original))}
+    keys |= metadata
+    writer.add_type("model")
+    writer.add_name(f"lens test {name}")
+    for key, value in keys.items():
+        add = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}
+        add[type(value)](f"{arch}.{key}", value)
+    trivial_vocabulary(writer, arch, text)
+
+    wide = {torch.float32: None, torch.float16: gguf.GGMLQuantizationType.F16, torch.bfloat16: gguf.GGMLQuantizationType.BF16}
+    stored = {}
+    for key, tensor in tensors.items():
+        key = key.replace("language_model.model.", "model.").removeprefix("roberta.")
+        if key.startswith("pooler."):
+            continue
+        value = tensor.float()
+        if arch == "llama" and key.endswith(("q_proj.weight", "k_proj.weight")):
+            # rows of each head: rotated pairs next to each other, as llama's own weights have them
+            n = heads if "q_proj" in key else kv_heads
+            value = value.reshape(n, 2, head_dim // 2, -1).swapaxes(1, 2).reshape(value.shape)
+        if arch.startswith("gemma") and key.endswith("norm.weight"):
+            value = value + 1
+        scalar = text.get("query_pre_attn_scalar", head_dim)
+        if key.endswith("q_proj.weight" if arch == "gemma2" else "q_norm.weight") and scalar != head_dim and "gemma" in arch:
+            value = value * math.sqrt(head_dim / scalar)
+        if name == "xlm-roberta" and "position_embeddings" in key:
+            value = value[1 + text["pad_token_id"]:]
+        stem, suffix = key.rsplit(".", 1)
+        kind = wide[tensor.dtype] if value.dim() == 2 else None
+        stored[f"{names.get_name(stem)}.{suffix}"] = (value.contiguous().numpy(), kind)
+    if (text.get("rope_scaling") or {}).get("rope_type") == "llama3":
+        stored["rope_freqs.weight"] = (llama3_factors(text, head_dim), None)
+    if arch == "phi3" and text.get("rope_scaling"):
+        for k in ("long", "short"):
+            stored[f"rope_factors_{k}.weight"] = (np.array(text["rope_scaling"][f"{k}_factor"], np.float32), None)
+    for key, (value, kind) in sorted(stored.items()):
+        if kind is not None:
+            value = gguf.quants.quantize(value, kind)
+        writer.add_tensor(key, value, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def llama3_factors(text, head_dim):
+    """By what each rotation's frequency is divided under rope_scaling `llama3`."""
+    scaling = text["rope_scaling"]
+    low, high, factor = scaling["low_freq_factor"], scaling["high_freq_factor"], scaling["factor"]
+    original = scaling["original_max_position_embeddings"]
+    factors = []
+    for i in range(0, head_dim, 2):
+        wavelength = 2 * math.pi * text["rope_theta"] ** (i / head_dim)
+        smooth = min(max((original / wavelength - low) / (high - low), 0.0), 1.0)
+        factors.append(1 / ((1 - smooth) / factor + smooth))
+    return np.array(factors, np.float32)
+
+
+def trivial_vocabulary(writer, arch, text):
+    """Enough of a tokenizer that llama.cpp opens the file: ids have names, nothing more is meant by them."""
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] if arch == "bert" else ["<unk>", "<s>", "</s>", "<0x0A>"]
+    size = text["vocab_size"]
+    words = [f"\u2581{chr(97 + i % 26)}{i // 26 or ''}" for i in range(size - len(special))]
+    writer.add_tokenizer_model("bert" if arch == "bert" else "llama")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(special + words)
+    writer.add_token_scores([0.0] * len(special) + [-float(i + 1) for i in range(len(words))])
+    kind = gguf.TokenType
+    kinds = [kind.CONTROL] * 5 if arch == "bert" else [kind.UNKNOWN, kind.CONTROL, kind.CONTROL, kind.BYTE]
+    writer.add_token_types([int(k) for k in kinds] + [int(kind.NORMAL)] * len(words))
+    if arch == "bert":
+        writer.add_unk_token_id(1)
+        writer.add_uint32("tokenizer.ggml.cls_token_id", 2)
+        writer.add_sep_token_id(3)
+        writer.add_pad_token_id(0)
+        writer.add_mask_token_id(4)
+    else:
+        writer.add_unk_token_id(0)
+        writer.add_bos_token_id(1)
+        writer.add_eos_token_id(2)
+        writer.add_add_bos_token(True)
 
 
 def load(name, folder, config=None):
