@@ -12,7 +12,8 @@ For each model `crates/lens-encoder/tests/data/models/<name>/` gets:
 * `config.json`: as published models of that family have it (`rope_theta`, `rope_scaling`); `qwen3` has the newer
   `rope_parameters` instead. transformers loads this very file before anything is computed.
 * `model.safetensors`, random weights in float32 (`llama2`, `llama3`, `qwen2`, `phi3`, `bert`), float16 (`qwen3`,
-  `gemma2`, `xlm-roberta`) or bfloat16 (the others); `qwen2` in two shards with an index. Norm weights and biases are random too, so that a forgotten one shows.
+  `gemma2`, `xlm-roberta`) or bfloat16 (the others); `qwen2` in two shards with an index. Norm weights and biases are
+  random too, so that a forgotten one shows.
 * `model.gguf` where llama.cpp has the architecture: the names, metadata and layout (permuted q and k, norms + 1,
   fused tensors) that llama.cpp's converter writes, in float32, or in the type of the safetensors.
 * `reference.json`: what transformers computes in float32, one sequence at a time, without padding,
@@ -45,7 +46,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 import transformers
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, Gemma3ForConditionalGeneration
 
@@ -273,8 +274,7 @@ def write_gguf(name, config, tensors, path, **metadata):
         "block_count": layers, "feed_forward_length": text["intermediate_size"], "attention.head_count": heads,
     }
     if arch == "bert":
-        keys |= {"attention.layer_norm_epsilon": text["layer_norm_eps"], "attention.causal": False,
-                 "token_type_count": text["type_vocab_size"]}
+        keys |= {"attention.layer_norm_epsilon": text["layer_norm_eps"], "attention.causal": False}
     else:
         rope = text.get("rope_parameters") or {}
         scaling = text.get("rope_scaling") or {}
@@ -307,11 +307,11 @@ def write_gguf(name, config, tensors, path, **metadata):
                          "rope.scaling.attn_factor": math.sqrt(1 + math.log(ratio) / math.log(original))}
     keys |= metadata
     writer.add_type("model")
-    writer.add_name(f"lens test {name}")
+    writer.add_name("Tiny")  # llama.cpp expects more of the vocabulary where the name says phi3
     for key, value in keys.items():
         add = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}
         add[type(value)](f"{arch}.{key}", value)
-    trivial_vocabulary(writer, arch, text)
+    trivial_vocabulary(writer, name, text)
 
     wide = {torch.float32: None, torch.float16: gguf.GGMLQuantizationType.F16, torch.bfloat16: gguf.GGMLQuantizationType.BF16}
     stored = {}
@@ -362,29 +362,28 @@ def llama3_factors(text, head_dim):
     return np.array(factors, np.float32)
 
 
-def trivial_vocabulary(writer, arch, text):
+def trivial_vocabulary(writer, name, text):
     """Enough of a tokenizer that llama.cpp opens the file: ids have names, nothing more is meant by them."""
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] if arch == "bert" else ["<unk>", "<s>", "</s>", "<0x0A>"]
-    size = text["vocab_size"]
-    words = [f"\u2581{chr(97 + i % 26)}{i // 26 or ''}" for i in range(size - len(special))]
-    writer.add_tokenizer_model("bert" if arch == "bert" else "llama")
-    writer.add_tokenizer_pre("default")
-    writer.add_token_list(special + words)
-    writer.add_token_scores([0.0] * len(special) + [-float(i + 1) for i in range(len(words))])
     kind = gguf.TokenType
-    kinds = [kind.CONTROL] * 5 if arch == "bert" else [kind.UNKNOWN, kind.CONTROL, kind.CONTROL, kind.BYTE]
+    model, special = {
+        "bert": ("bert", {"[PAD]": "padding", "[UNK]": "unknown", "[CLS]": "cls", "[SEP]": "seperator", "[MASK]": "mask"}),
+        "xlm-roberta": ("t5", {"<s>": "bos", "<pad>": "padding", "</s>": "eos", "<unk>": "unknown"}),
+    }.get(name, ("llama", {"<unk>": "unknown", "<s>": "bos", "</s>": "eos", "<0x0A>": None}))
+    words = [f"\u2581{chr(97 + i % 26)}{i // 26 or ''}" for i in range(text["vocab_size"] - len(special))]
+    kinds = [kind.BYTE if role is None else kind.UNKNOWN if role == "unknown" else kind.CONTROL for role in special.values()]
+    writer.add_tokenizer_model(model)
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(list(special) + words)
+    if model != "bert":
+        writer.add_token_scores([0.0] * len(special) + [-float(i + 1) for i in range(len(words))])
     writer.add_token_types([int(k) for k in kinds] + [int(kind.NORMAL)] * len(words))
-    if arch == "bert":
-        writer.add_unk_token_id(1)
-        writer.add_uint32("tokenizer.ggml.cls_token_id", 2)
-        writer.add_sep_token_id(3)
-        writer.add_pad_token_id(0)
-        writer.add_mask_token_id(4)
-    else:
-        writer.add_unk_token_id(0)
-        writer.add_bos_token_id(1)
-        writer.add_eos_token_id(2)
+    for i, role in enumerate(special.values()):
+        if role is not None:  # the format's own spelling is "seperator"
+            writer.add_uint32(f"tokenizer.ggml.{role}_token_id", i)
+    if model == "llama":
         writer.add_add_bos_token(True)
+    else:
+        writer.add_token_type_count(text["type_vocab_size"])
 
 
 def load(name, folder, config=None):
@@ -491,10 +490,32 @@ def must_matter(name, folder, out):
         assert difference > (5e-5 if "gelu" in kind else 1e-3), f"{name}: {kind} does not matter"
 
 
+def float32_gguf(into):
+    """GGUF files of the stored models with every tensor in float32, for a comparison without llama.cpp's rounding.
+
+    llama.cpp takes the long factors of `phi3-longrope` when the context (256 at least) is longer than the original:
+    `phi3-longrope-short` says that the original is longer, so that the short ones can be compared too.
+    """
+    into.mkdir(parents=True, exist_ok=True)
+    for name in GGUF:
+        folder = ROOT / name
+        tensors = {}
+        for file in sorted(folder.glob("*.safetensors")):
+            tensors |= {k: v.float() for k, v in load_file(file).items()}
+        config = json.loads((folder / "config.json").read_text())
+        write_gguf(name, config, tensors, into / f"{name}.gguf")
+        if name == "phi3-longrope":
+            longer = {"rope.scaling.original_context_length": 4096}
+            write_gguf(name, config, tensors, into / f"{name}-short.gguf", **longer)
+
+
 def main():
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
-    names = sys.argv[1:] or list(MODELS)
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["--float32-gguf"]:
+        return float32_gguf(Path(arguments[1]))
+    names = arguments or list(MODELS)
     for name in names:
         folder = build(name, MODELS[name])
         model = load(name, folder)
