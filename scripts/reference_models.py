@@ -273,6 +273,8 @@ def write_gguf(name, config, tensors, path, **metadata):
         "context_length": text.get("max_position_embeddings", 131072), "embedding_length": width,
         "block_count": layers, "feed_forward_length": text["intermediate_size"], "attention.head_count": heads,
     }
+    if name == "xlm-roberta":
+        keys["context_length"] -= 1 + text["pad_token_id"]
     if arch == "bert":
         keys |= {"attention.layer_norm_epsilon": text["layer_norm_eps"], "attention.causal": False}
     else:
@@ -332,7 +334,8 @@ def write_gguf(name, config, tensors, path, **metadata):
         if name == "xlm-roberta" and "position_embeddings" in key:
             value = value[1 + text["pad_token_id"]:]
         stem, suffix = key.rsplit(".", 1)
-        kind = wide[tensor.dtype] if value.dim() == 2 else None
+        small = value.dim() == 1 or "position_embeddings" in key or "token_type" in key
+        kind = None if small else wide[tensor.dtype]
         stored[f"{names.get_name(stem)}.{suffix}"] = (value.contiguous().numpy(), kind)
     if (text.get("rope_scaling") or {}).get("rope_type") == "llama3":
         stored["rope_freqs.weight"] = (llama3_factors(text, head_dim), None)
