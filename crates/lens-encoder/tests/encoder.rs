@@ -110,10 +110,9 @@ fn a_text_has_one_vector_in_any_company() {
     let all = exchanges();
     for pooling in [Pooling::Last, Pooling::Mean] {
         let options = |batch_tokens, share_prefixes| EncoderOptions {
-            pooling,
             batch_tokens,
             share_prefixes,
-            ..Default::default()
+            ..EncoderOptions::of(-1, pooling)
         };
         let alone = home.open(options(1, false));
         let want: Vec<Encoded> = all
@@ -155,15 +154,15 @@ fn equal_texts_are_computed_once() {
 fn layers_are_counted_as_transformers_counts() {
     let home = home(&TinyModel::default());
     let at = |layer| {
-        let encoder = home.open(EncoderOptions { layer, ..Default::default() });
+        let encoder = home.open(EncoderOptions::of(layer, Pooling::Last));
         let text = ["the Human is you".to_owned()];
-        (encoder.identity().layer, encoder.encode_texts(&text, &Quiet).unwrap().remove(0).vector)
+        (encoder.identity().views[0].layer, encoder.encode_texts(&text, &Quiet).unwrap().remove(0).vector)
     };
     assert_eq!(at(-1), at(6));
     assert_eq!(at(-7), at(0));
     assert_ne!(at(5).1, at(6).1);
     for layer in [7, -8] {
-        let options = EncoderOptions { layer, ..Default::default() };
+        let options = EncoderOptions::of(layer, Pooling::Last);
         let error = Encoder::open(&home.model, &options).err().unwrap();
         assert!(matches!(error, EncoderError::LayerOutOfRange { last: 6, .. }), "{error}");
     }
@@ -422,7 +421,7 @@ fn memory_is_known_before_loading() {
     let estimate = encoder.memory_estimate();
     let file = std::fs::metadata(Path::new(&home.model)).unwrap().len();
     assert_eq!(estimate.mapped, file);
-    let half = home.open(EncoderOptions { layer: 3, ..Default::default() }).memory_estimate();
+    let half = home.open(EncoderOptions::of(3, Pooling::Last)).memory_estimate();
     assert!(half.weights < estimate.weights);
     assert!(estimate.workspace > 0);
 }

@@ -6,6 +6,7 @@
 
 mod common;
 
+use common::vectors::{cosine, relative};
 use common::{model, shared};
 use lens_core::{Content, Exchange, Quiet};
 use lens_encoder::{Encoder, EncoderOptions, Pooling, TemplateChoice};
@@ -13,20 +14,6 @@ use serde_json::Value;
 
 fn numbers(value: &Value) -> Vec<f32> {
     value.as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect()
-}
-
-fn cosine(a: &[f32], b: &[f32]) -> f64 {
-    assert_eq!(a.len(), b.len());
-    let dot = |x: &[f32], y: &[f32]| -> f64 {
-        x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum()
-    };
-    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
-}
-
-fn relative(a: &[f32], b: &[f32]) -> f64 {
-    let square = |x: f32| f64::from(x).powi(2);
-    let off: f64 = a.iter().zip(b).map(|(a, b)| square(a - b)).sum();
-    (off / b.iter().map(|b| square(*b)).sum::<f64>()).sqrt()
 }
 
 #[test]
@@ -44,7 +31,7 @@ fn gemma_agrees_with_transformers() {
         (-1, Pooling::Last),
         (-1, Pooling::Mean),
     ] {
-        let options = EncoderOptions { layer, pooling, ..Default::default() };
+        let options = EncoderOptions::of(layer, pooling);
         let encoder = Encoder::open(&model, &options).unwrap();
         for (i, (case, text)) in cases.iter().zip(&texts).enumerate() {
             let want: Vec<u32> =

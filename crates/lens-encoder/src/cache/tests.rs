@@ -11,7 +11,7 @@ fn record(n: u32) -> (Key, Record) {
         truncated: n % 2 == 1,
         ids_hash: u128::from(n) << 70,
     };
-    (key(&blake3::hash(b"id"), Item::Text(&n.to_string())), record)
+    (key(Item::Text(&n.to_string())), record)
 }
 
 fn open(dir: &Path) -> DiskCache {
@@ -115,10 +115,10 @@ fn no_two_items_share_a_key() {
         (Content::Messages(vec![]), turns("ab")),
     ]
     .map(|(prompt, response)| Exchange { prompt, response });
-    let id = blake3::hash(b"id");
-    let mut keys: Vec<Key> = exchanges.iter().map(|e| key(&id, Item::Exchange(e))).collect();
-    keys.push(key(&id, Item::Text("ab")));
-    keys.push(key(&blake3::hash(b"other"), Item::Text("ab")));
+    let mut keys: Vec<Key> = exchanges.iter().map(|e| key(Item::Exchange(e))).collect();
+    keys.push(key(Item::Text("ab")));
+    keys.push(key(Item::Ids(&[1, 2])));
+    keys.push(key(Item::Ids(&[1, 2, 0])));
     keys.sort_unstable();
     let n = keys.len();
     keys.dedup();

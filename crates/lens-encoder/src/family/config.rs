@@ -15,12 +15,23 @@ use crate::model::folder::Folder;
 const PREFIXES: [&str; 5] =
     ["model.", "", "language_model.model.", "model.language_model.", "language_model."];
 
+/// What published configurations of Gemma 3 leave out, because it is transformers' default.
+const GEMMA3: [(&str, usize); 5] = [
+    ("num_attention_heads", 8),
+    ("num_key_value_heads", 4),
+    ("head_dim", 256),
+    ("max_position_embeddings", 131_072),
+    ("vocab_size", 262_208),
+];
+
 /// Describes the model in the folder.
 pub(super) fn describe(folder: &Folder, files: &ModelFiles) -> Result<(ModelSpec, Layout)> {
     let whole = folder.config();
     // Models with vision keep the language model's part apart.
     let text = whole.get("text_config").filter(|t| t.is_object());
-    let c = Config { values: text.unwrap_or(whole), files };
+    let values = text.unwrap_or(whole);
+    let gemma3 = matches!(values["model_type"].as_str(), Some("gemma3" | "gemma3_text"));
+    let c = Config { values, files, defaults: if gemma3 { &GEMMA3 } else { &[] } };
     if whole.get("quantization_config").is_some_and(|q| !q.is_null()) {
         let how = whole["quantization_config"]["quant_method"].as_str().unwrap_or("unknown");
         return Err(files.bad(
@@ -79,6 +90,8 @@ pub(super) fn describe(folder: &Folder, files: &ModelFiles) -> Result<(ModelSpec
 struct Config<'a> {
     values: &'a Value,
     files: &'a ModelFiles,
+    /// Values of entries that are not there.
+    defaults: &'a [(&'a str, usize)],
 }
 
 impl Config<'_> {
@@ -88,7 +101,7 @@ impl Config<'_> {
 
     fn optional(&self, key: &str) -> Result<Option<usize>> {
         match self.get(key) {
-            None => Ok(None),
+            None => Ok(self.defaults.iter().find(|(k, _)| *k == key).map(|(_, n)| *n)),
             Some(value) => match value.as_u64() {
                 // Products of two such numbers cannot overflow.
                 Some(n) if n <= i32::MAX as u64 => Ok(Some(n as usize)),
@@ -138,6 +151,13 @@ impl Config<'_> {
             }
         }
         Err(self.files.bad(keys[1], "is missing"))
+    }
+
+    fn gemma_activation(&self) -> Result<Activation> {
+        match self.get("hidden_activation").or_else(|| self.get("hidden_act")) {
+            None => Ok(Activation::GeluTanh),
+            Some(_) => self.activation(["hidden_activation", "hidden_act"]),
+        }
     }
 
     /// The tensors' names: whichever prefix the token table is found behind.
@@ -228,8 +248,8 @@ impl Config<'_> {
         let cap = |key: &str| Ok::<_, EncoderError>(self.float(key)?.map(|c| c as f32));
         Ok(ModelSpec {
             placement: NormPlacement::Sandwich,
-            activation: self.activation(["hidden_activation", "hidden_act"])?,
-            attn_scale: self.query_scale(spec.head_dim)?,
+            activation: self.gemma_activation()?,
+            attn_scale: self.query_scale()?,
             attn_soft_cap: cap("attn_logit_softcapping")?,
             final_soft_cap: cap("final_logit_softcapping")?,
             embed_scale: (spec.dim as f32).sqrt(),
@@ -264,8 +284,8 @@ impl Config<'_> {
         Ok(ModelSpec {
             placement: NormPlacement::Sandwich,
             qk_norm: true,
-            activation: self.activation(["hidden_activation", "hidden_act"])?,
-            attn_scale: self.query_scale(spec.head_dim)?,
+            activation: self.gemma_activation()?,
+            attn_scale: self.query_scale()?,
             attn_soft_cap: cap("attn_logit_softcapping")?,
             final_soft_cap: cap("final_logit_softcapping")?,
             embed_scale: (spec.dim as f32).sqrt(),
@@ -302,8 +322,8 @@ impl Config<'_> {
         })
     }
 
-    fn query_scale(&self, head_dim: usize) -> Result<f32> {
-        let dim = self.float("query_pre_attn_scalar")?.unwrap_or(head_dim as f64);
+    fn query_scale(&self) -> Result<f32> {
+        let dim = self.float("query_pre_attn_scalar")?.unwrap_or(256.0);
         if dim <= 0.0 {
             return Err(self.files.bad("query_pre_attn_scalar", format!("is {dim}")));
         }

@@ -3,26 +3,26 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use std::path::Path;
-use std::sync::Arc;
 
+use super::plan::{Rules, plan};
 use super::*;
-use crate::family::Activation;
-use crate::model::gguf::GgufFile;
-use crate::plan::plan;
+use crate::family::{Activation, Layout, RopeScaling};
+use crate::model::memory::Precision;
+use crate::model::{ModelFiles, decode};
 use crate::testing::TinyModel;
-use crate::weights::decode;
 
 /// Keys and values of one layer: per token, per head.
 type Heads = Vec<Vec<Vec<f64>>>;
 
 struct Reference {
-    file: Arc<GgufFile>,
-    spec: DecoderSpec,
+    files: ModelFiles,
+    layout: Layout,
+    spec: ModelSpec,
 }
 
 impl Reference {
     fn tensor(&self, name: &str) -> Vec<f64> {
-        decode(&self.file, name).unwrap().into_iter().map(f64::from).collect()
+        decode::whole(name, &self.files.raw(name).unwrap()).unwrap().into_iter().map(f64::from).collect()
     }
 
     fn project(&self, name: &str, x: &[f64]) -> Vec<f64> {
@@ -37,7 +37,8 @@ impl Reference {
     }
 
     fn heads(&self, i: usize, which: &str, pos: usize, x: &[f64]) -> Vec<Vec<f64>> {
-        let rope = self.spec.ropes[self.spec.layers[i].rope];
+        let rope = &self.spec.ropes[self.spec.layers[i].rope.unwrap()];
+        assert_eq!(rope.scaling, RopeScaling::None);
         let hd = self.spec.head_dim;
         let all = self.project(&format!("blk.{i}.attn_{which}.weight"), x);
         let head = |h: &[f64]| {
@@ -47,7 +48,7 @@ impl Reference {
             let h = self.norm(&format!("blk.{i}.attn_{which}_norm.weight"), h);
             let mut out = h.clone();
             for j in 0..hd / 2 {
-                let angle = pos as f64 / rope.factor / rope.base.powf(2.0 * j as f64 / hd as f64);
+                let angle = pos as f64 / rope.base.powf(2.0 * j as f64 / hd as f64);
                 out[j] = h[j] * angle.cos() - h[j + hd / 2] * angle.sin();
                 out[j + hd / 2] = h[j + hd / 2] * angle.cos() + h[j] * angle.sin();
             }
@@ -130,12 +131,24 @@ impl Reference {
     }
 }
 
-fn open(dir: &Path, tiny: &TinyModel) -> (Arc<GgufFile>, DecoderSpec) {
+fn open(dir: &Path, tiny: &TinyModel) -> Reference {
     let path = dir.join("tiny.gguf");
     tiny.write(&path).unwrap();
-    let file = Arc::new(GgufFile::open(&path).unwrap());
-    let spec = DecoderSpec::from_gguf(&file).unwrap();
-    (file, spec)
+    let files = ModelFiles::open(&path).unwrap();
+    let (spec, layout) = ModelSpec::of(&files).unwrap();
+    Reference { files, layout, spec }
+}
+
+impl Reference {
+    fn model(&self, layers: usize, max_length: usize) -> Model {
+        let Self { files, layout, spec } = self;
+        let weights = Weights::load(files, spec, layout, layers, Precision::F32).unwrap();
+        Model::new(spec.clone(), weights, max_length)
+    }
+}
+
+fn rules(budget: usize, sharing: bool) -> Rules {
+    Rules { budget, sharing, long_from: None }
 }
 
 /// Largest difference relative to the vector's largest value.
@@ -168,31 +181,38 @@ fn agrees_with_the_naive_forward_pass() {
     let dir = tempfile::tempdir().unwrap();
     for (heads, kv_heads, layers) in [(4, 2, 6), (6, 1, 2), (2, 2, 1)] {
         let tiny = TinyModel { heads, kv_heads, layers, ..Default::default() };
-        let (file, spec) = open(dir.path(), &tiny);
+        let reference = open(dir.path(), &tiny);
+        let spec = reference.spec.clone();
         assert_eq!(spec.activation, Activation::GeluTanh);
-        let reference = Reference { file: Arc::clone(&file), spec: spec.clone() };
         let lists = lists();
         let want: Vec<_> = lists.iter().map(|ids| reference.run(ids)).collect();
-        for layer in 0..=layers {
-            for pooling in [Pooling::Last, Pooling::Mean] {
-                let weights = Weights::load(&file, &spec, layer).unwrap();
-                let model = Model::new(spec.clone(), weights, pooling, 256);
+        let model = reference.model(layers, 256);
+        // Every layer alone, and all at once.
+        let mut asked: Vec<Vec<usize>> = (0..=layers).map(|layer| vec![layer]).collect();
+        asked.push((0..=layers).collect());
+        for asked in asked {
+            for poolings in [vec![Pooling::Last], vec![Pooling::Mean, Pooling::PromptLast]] {
+                let requests: Vec<Vec<Request>> = lists
+                    .iter()
+                    .map(|ids| {
+                        let of = |layer: &usize| {
+                            let (layer, prompt) = (*layer, ids.len().div_ceil(2));
+                            poolings.iter().map(move |p| Request { layer, pooling: *p, prompt })
+                        };
+                        asked.iter().flat_map(of).collect()
+                    })
+                    .collect();
                 for (budget, sharing) in [(10_000, true), (200, true), (10_000, false), (1, false)]
                 {
                     let mut ws = Workspace::default();
-                    for batch in plan(&lists, budget, sharing) {
-                        let got = model.run(&batch, &mut ws).unwrap();
-                        for ((list, _), got) in batch.ends.iter().zip(got.chunks(spec.dim)) {
-                            let states = &want[*list][layer];
-                            let want: Vec<f64> = match pooling {
-                                Pooling::Last => states.last().unwrap().clone(),
-                                Pooling::Mean => (0..spec.dim)
-                                    .map(|j| states.iter().map(|s| s[j]).sum::<f64>())
-                                    .map(|sum| sum / states.len() as f64)
-                                    .collect(),
-                            };
-                            let off = distance(got, &want);
-                            assert!(off < 2e-5, "{layer} {pooling} {budget} {list}: {off}");
+                    for batch in plan(&lists, rules(budget, sharing)) {
+                        let got = model.run(&batch, &requests, &mut ws).unwrap();
+                        for ((list, _), got) in batch.ends.iter().zip(got) {
+                            for (got, request) in got.iter().zip(&requests[*list]) {
+                                let want = pooled(&want[*list], request);
+                                let off = distance(got, &want);
+                                assert!(off < 2e-5, "{request:?} {budget} {list}: {off}");
+                            }
                         }
                     }
                 }
@@ -201,14 +221,27 @@ fn agrees_with_the_naive_forward_pass() {
     }
 }
 
+fn pooled(states: &[Vec<Vec<f64>>], request: &Request) -> Vec<f64> {
+    let states = &states[request.layer];
+    match request.pooling {
+        Pooling::Last => states.last().unwrap().clone(),
+        Pooling::PromptLast => states[request.prompt - 1].clone(),
+        Pooling::First => states[0].clone(),
+        Pooling::Mean => (0..states[0].len())
+            .map(|j| states.iter().map(|s| s[j]).sum::<f64>() / states.len() as f64)
+            .collect(),
+    }
+}
+
 #[test]
 fn every_position_counts() {
     let dir = tempfile::tempdir().unwrap();
-    let (file, spec) = open(dir.path(), &TinyModel::default());
-    let weights = Weights::load(&file, &spec, 6).unwrap();
-    let model = Model::new(spec, weights, Pooling::Last, 64);
-    let run =
-        |ids: Vec<u32>| model.run(&plan(&[ids], 100, true)[0], &mut Workspace::default()).unwrap();
+    let model = open(dir.path(), &TinyModel::default()).model(6, 64);
+    let requests = [vec![Request { layer: 6, pooling: Pooling::Last, prompt: 0 }]];
+    let run = |ids: Vec<u32>| {
+        let batch = &plan(&[ids], rules(100, true))[0];
+        model.run(batch, &requests, &mut Workspace::default()).unwrap()
+    };
     let ids: Vec<u32> = (300..350).collect();
     let first = run(ids.clone());
     for at in [0, 20, 49] {

@@ -2,6 +2,8 @@
 
 #![allow(dead_code)]
 
+pub mod vectors;
+
 use std::path::PathBuf;
 
 pub fn shared() -> PathBuf {
