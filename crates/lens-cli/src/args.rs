@@ -86,15 +86,27 @@ fn not_given(switch: &bool) -> bool {
 /// How texts become embeddings.
 #[derive(Debug, Args, Serialize)]
 pub struct EncoderArgs {
-    /// Language model: a name that `lens pull` knows, or a GGUF file [default: gemma-3-270m]
+    /// Language model: a name that `lens pull` knows, a GGUF file, or a Hugging Face
+    /// folder [default: gemma-3-270m]
     #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,
     /// Hidden state by transformers' index: 0 the embedding, -1 the last [default: -1]
     #[arg(long, allow_negative_numbers = true, value_name = "L")]
     pub layer: Option<i32>,
-    /// Which tokens: last or mean [default: last]
+    /// Several hidden states side by side: all, or a list such as 0,9,-1
+    #[arg(long, allow_hyphen_values = true, value_name = "LIST")]
+    pub layers: Option<String>,
+    /// Which tokens: last, mean, prompt-last, or first (for encoders such as BERT) [default: last]
     #[arg(long, value_name = "POOLING")]
     pub pooling: Option<String>,
+    /// A view: layer=..,pooling=..,suffix=.., where a suffix is a text after the response, such as
+    /// a question about it; several views lie side by side
+    #[arg(long, value_name = "VIEW")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub view: Vec<String>,
+    /// How weights are held: f32, bf16, stored (as in the file), auto (what fits) [default: auto]
+    #[arg(long, value_name = "FORM")]
+    pub weights: Option<String>,
     /// How prompt and response become one text: auto, chat, plain, or a Jinja file [default: auto]
     #[arg(long, value_name = "TEMPLATE")]
     pub template: Option<String>,

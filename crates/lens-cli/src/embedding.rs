@@ -9,7 +9,8 @@ use lens_data::bundle::{Bundle, EncoderRecord};
 use lens_data::vet::LeftOut;
 use lens_data::{ArrayFile, Reason, Row, Vetted};
 use lens_encoder::{
-    Difference, Encoded, Encoder, EncoderIdentity, EncoderOptions, TextEncoder, models,
+    Difference, Encoded, Encoder, EncoderIdentity, EncoderOptions, LayerChoice, TextEncoder, View,
+    ViewChoice, models,
 };
 use serde::Serialize;
 use std::collections::HashMap;
@@ -49,17 +50,34 @@ pub fn open_encoder(
     let encoder = Encoder::open(&path, &settings.encoder()?)?;
     let id = encoder.identity();
     reporter.note(&format!(
-        "encoder: {} ({}, {} layers, width {}), layer {}, {} token, {} template{}",
+        "encoder: {} ({}, {} layers, width {}), {}, {} template{}",
         id.model_file,
         id.architecture,
         id.layers,
         id.dim,
-        id.layer,
-        id.pooling,
+        shown_views(&id.views),
         id.template,
         if id.add_bos { ", BOS" } else { "" },
     ));
     Ok(Box::new(encoder))
+}
+
+/// `layer 18, last token`, or how many views there are.
+fn shown_views(views: &[View]) -> String {
+    match views {
+        [View { layer, pooling, suffix: None }] => format!("layer {layer}, {pooling} token"),
+        [one] => one.to_string(),
+        many => format!("{} views", many.len()),
+    }
+}
+
+/// A view as its user could ask for it.
+fn as_asked(view: &View) -> ViewChoice {
+    ViewChoice {
+        layer: LayerChoice::Index(i32::try_from(view.layer).unwrap_or(i32::MAX)),
+        pooling: view.pooling,
+        suffix: view.suffix.clone(),
+    }
 }
 
 /// What a bundle remembers of the encoder.
@@ -140,8 +158,7 @@ pub fn encoder_of_bundle(
         serde_json::from_value(record.identity.clone()).map_err(damaged)?;
     let options = EncoderOptions {
         template: serde_json::from_value(record.template.clone()).map_err(damaged)?,
-        layer: i32::try_from(theirs.layer).unwrap_or(i32::MAX),
-        pooling: theirs.pooling,
+        views: theirs.views.iter().map(as_asked).collect(),
         max_length: theirs.max_length,
         add_bos: Some(theirs.add_bos),
         ..settings.encoder()?

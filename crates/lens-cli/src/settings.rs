@@ -8,7 +8,9 @@ use lens_core::pairing::Pairing;
 use lens_core::synthesis::SynthesisSettings;
 use lens_core::vae::VaeSettings;
 use lens_data::ReadOptions;
-use lens_encoder::{EncoderOptions, Pooling, TemplateChoice};
+use lens_encoder::{
+    EncoderOptions, LayerChoice, Pooling, Precision, TemplateChoice, ViewChoice,
+};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -44,8 +46,15 @@ pub struct Settings {
     pub model: String,
     /// Hidden state by transformers' index: 0 the embedding, -1 the last.
     pub layer: i32,
-    /// `last` or `mean`.
+    /// Several layers side by side: `all`, or numbers such as `0,9,-1`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layers: Option<String>,
+    /// `last`, `mean`, `prompt-last` or (for encoders such as BERT) `first`.
     pub pooling: String,
+    /// Several views side by side, each `layer=..,pooling=..,suffix=..`.
+    pub view: Vec<String>,
+    /// In which form weights are held: `auto`, `f32`, `bf16`, `stored`.
+    pub weights: String,
     /// `auto`, `chat`, `plain`, or the path of a Jinja file.
     pub template: String,
     /// Longer texts lose the beginning of the prompt.
@@ -112,8 +121,11 @@ impl Default for Settings {
         let encoder = EncoderOptions::default();
         Settings {
             model: lens_encoder::models::DEFAULT.to_owned(),
-            layer: encoder.layer,
-            pooling: encoder.pooling.to_string(),
+            layer: -1,
+            layers: None,
+            pooling: Pooling::default().to_string(),
+            view: Vec::new(),
+            weights: encoder.weights.to_string(),
             template: "auto".to_owned(),
             max_length: encoder.max_length,
             bos: Bos::Auto,
@@ -178,7 +190,8 @@ impl Settings {
         if !(0.0..1.0).contains(&self.holdout) {
             return Err(bad("holdout", "must be at least 0 and below 1"));
         }
-        self.pooling.parse::<Pooling>()?;
+        self.views()?;
+        self.weights.parse::<Precision>()?;
         if self.max_length < 2 {
             return Err(bad("max_length", "must be at least 2"));
         }
@@ -219,8 +232,8 @@ impl Settings {
     pub fn encoder(&self) -> Result<EncoderOptions, CliError> {
         Ok(EncoderOptions {
             template: template(&self.template)?,
-            layer: self.layer,
-            pooling: self.pooling.parse()?,
+            views: self.views()?,
+            weights: self.weights.parse()?,
             max_length: self.max_length,
             add_bos: match self.bos {
                 Bos::Auto => None,
@@ -231,6 +244,25 @@ impl Settings {
             batch_tokens: self.batch_tokens,
             ..EncoderOptions::default()
         })
+    }
+
+    /// The views of a text: those listed, or one for each layer.
+    pub fn views(&self) -> Result<Vec<ViewChoice>, CliError> {
+        if !self.view.is_empty() {
+            if self.layers.is_some() {
+                return Err(bad("view", "and `layers` exclude each other: name layers in the views"));
+            }
+            return Ok(self.view.iter().map(|v| v.parse()).collect::<Result<_, _>>()?);
+        }
+        let pooling: Pooling = self.pooling.parse()?;
+        let view = |layer| ViewChoice { layer, pooling, suffix: None };
+        match &self.layers {
+            None => Ok(vec![view(LayerChoice::Index(self.layer))]),
+            Some(list) => {
+                let layers = list.split(',').map(|l| l.trim().parse::<LayerChoice>());
+                Ok(layers.map(|l| l.map(view)).collect::<Result<_, _>>()?)
+            }
+        }
     }
 
     /// Where models and embeddings are kept: the setting, $LENS_CACHE, the user's cache folder.
@@ -395,6 +427,7 @@ mod tests {
             seed_pairs: Some(1),
             threads: Some(1),
             cache: Some("x".into()),
+            layers: Some("x".into()),
             ..Settings::default()
         })
         .unwrap();

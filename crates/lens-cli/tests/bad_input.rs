@@ -471,7 +471,7 @@ fn settings_that_do_not_fit_are_refused_by_name_with_exit_code_2() {
         ("--augment 0", "augment"),
         ("--holdout 1", "holdout"),
         ("--keep both", "both"),
-        ("--pooling first", "first"),
+        ("--pooling cls", "cls"),
         ("--bos maybe", "maybe"),
         ("--template gone.jinja", "gone.jinja"),
         ("--layer 99", "layer 99 is out of range: the model has hidden states 0 to 6"),

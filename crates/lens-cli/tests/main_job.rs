@@ -132,7 +132,7 @@ fn texts_and_pairs_become_arrays_with_their_lines() {
     assert_eq!(text.data[..32], text.data[64..]);
     assert_ne!(text.data[..32], text.data[32..64]);
     let encoder: Value = serde_json::from_str(&file.metadata()["encoder"]).unwrap();
-    assert_eq!(encoder["identity"]["pooling"], "mean");
+    assert_eq!(encoder["identity"]["views"][0]["pooling"], "mean");
     assert_eq!(encoder["identity"]["dim"], 32);
 
     lens.rows("pairs.jsonl", &pairs(0..5));
@@ -266,7 +266,7 @@ fn another_encoder_is_refused_by_the_field_that_differs() {
     lens.ok("embed new.jsonl --model tiny.gguf --layer 2 --pooling mean -o new.safetensors");
     for command in ["eval rm new.safetensors", "score rm new.safetensors --key chosen"] {
         let error = lens.fails(1, command);
-        assert!(error.contains("layer is 6 in") && error.contains("pooling is last in"), "{error}");
+        assert!(error.contains("layer=6,pooling=last in"), "{error}");
         assert!(!error.contains("model_sha256"), "{error}");
     }
     // The same model by another name is the same model.
@@ -336,7 +336,7 @@ hidden = [8]
     assert_eq!((&method["vae"]["epochs"], &method["vae"]["beta"]), (&json!(7), &json!(0.5)));
     assert_eq!(method["head"]["hidden"], json!([8]));
     let identity = &manifest["encoder"]["identity"];
-    assert_eq!((&identity["layer"], &identity["pooling"]), (&json!(4), &json!("mean")));
+    assert_eq!(identity["views"], json!([{"layer": 4, "pooling": "mean"}]));
     assert_eq!(identity["max_length"], 300);
     assert!(lens.path("kept/embeddings").is_dir());
 

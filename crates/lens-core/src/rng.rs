@@ -31,6 +31,8 @@ pub enum Purpose {
     Splits = 9,
     /// Prompts to hold out of a run.
     Holdout = 10,
+    /// Tokens of a language model; the index is the sample's.
+    Generation = 11,
 }
 
 /// A reproducible stream of random numbers.

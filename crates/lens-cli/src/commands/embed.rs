@@ -17,6 +17,8 @@ use std::path::Path;
 pub const ROW_KEY: &str = "row";
 /// Key of the prompt numbers of pairs: equal prompts have equal numbers.
 pub const PROMPT_KEY: &str = "prompt";
+/// Metadata key of what lies in which columns.
+pub const VIEWS_KEY: &str = "views";
 /// Metadata key of what made the embeddings.
 pub const ENCODER_KEY: &str = "encoder";
 
@@ -43,6 +45,7 @@ pub fn run(args: &EmbedArgs, settings: &Settings, reporter: &Reporter) -> Result
         (ENCODER_KEY.to_owned(), record),
         ("lens_version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
     ]);
+    let metadata = with_views(metadata, encoder.as_ref())?;
     reporter.go_on()?;
     write_safetensors(&args.output, &tensors, &integers, &metadata)?;
 
@@ -72,6 +75,21 @@ pub fn run(args: &EmbedArgs, settings: &Settings, reporter: &Reporter) -> Result
         ),
         ("file".into(), args.output.display().to_string()),
     ]))
+}
+
+/// Adds what lies in which columns: a list of `{"columns": [from, to], "view": ..}`.
+fn with_views(
+    mut metadata: BTreeMap<String, String>,
+    encoder: &dyn TextEncoder,
+) -> Result<BTreeMap<String, String>, CliError> {
+    let id = encoder.identity();
+    let one = |(i, view)| json!({"columns": [i * id.dim, (i + 1) * id.dim], "view": view});
+    let views: Vec<_> = id.views.iter().enumerate().map(one).collect();
+    if !views.is_empty() {
+        let text = serde_json::to_string(&views).map_err(std::io::Error::from)?;
+        metadata.insert(VIEWS_KEY.to_owned(), text);
+    }
+    Ok(metadata)
 }
 
 /// Whether the output can be written: asked before hours of embedding. A store is replaced without

@@ -5,6 +5,7 @@
 //! tokens that somebody pools.
 
 mod attention;
+pub(crate) mod cached;
 mod kernels;
 mod matmul;
 pub(crate) mod plan;
@@ -23,6 +24,7 @@ use kernels::{
 use plan::Batch;
 use rope::RopeTable;
 pub(crate) use weights::Weights;
+pub(crate) use weights::Linear;
 use weights::{Block, Norm};
 
 /// Rows a thread takes at a time in element-wise passes.
@@ -137,6 +139,14 @@ struct Pass<'a> {
     ropes: &'a [RopeTable],
 }
 
+/// Keys and values of one block that outlive the pass.
+struct Kept<'a> {
+    /// Keys, then values: `[capacity, 2 kv_dim]`.
+    values: &'a mut [f32],
+    /// Where those of the pass's tokens go.
+    rows: &'a [usize],
+}
+
 impl Model {
     /// Prepares the rotations for texts of up to `max_length` tokens.
     pub fn new(spec: ModelSpec, weights: Weights, max_length: usize) -> Self {
@@ -177,10 +187,10 @@ impl Model {
                         let after = batch.segments.partition_point(|s| s.row <= *row);
                         (after - 1, positions[*row])
                     }));
-                    self.attend(i, block, &pass, &x, &queries, Some(rows), ws)?;
+                    self.attend(i, block, &pass, &x, &queries, Some(rows), None, ws)?;
                     x = gather(&x, rows, d);
                 }
-                None => self.attend(i, block, &pass, &x, &everything, None, ws)?,
+                None => self.attend(i, block, &pass, &x, &everything, None, None, ws)?,
             }
             self.finish(block, &mut x, ws)?;
             if i + 1 == self.spec.layers.len() {
@@ -252,7 +262,8 @@ impl Model {
     }
 
     /// Attention's weighted values of the queries, into `ws.mixed`. With `only`, queries are
-    /// computed for these rows alone, in this order.
+    /// computed for these rows alone, in this order. With `kept`, the segments' rows are rows of
+    /// what is kept, to which those of this pass are added.
     #[allow(clippy::too_many_arguments)]
     fn attend(
         &self,
@@ -262,6 +273,7 @@ impl Model {
         x: &[f32],
         queries: &[QueryBlock],
         only: Option<&[usize]>,
+        kept: Option<Kept>,
         ws: &mut Workspace,
     ) -> Result<()> {
         let spec = &self.spec;
@@ -298,6 +310,15 @@ impl Model {
             }
             None => (&*qkv, width, n),
         };
+        let (kv, kv_stride, at) = match kept {
+            None => (&*qkv, width, q_dim),
+            Some(Kept { values, rows }) => {
+                for (row, from) in rows.iter().zip(qkv.chunks_exact(width)) {
+                    values[row * 2 * kv_dim..(row + 1) * 2 * kv_dim].copy_from_slice(&from[q_dim..]);
+                }
+                (&*values, 2 * kv_dim, 0)
+            }
+        };
         let attention = Attention {
             spec,
             kind,
@@ -306,9 +327,9 @@ impl Model {
             batch: pass.batch,
             q,
             q_stride,
-            keys: &qkv[q_dim..],
-            values: &qkv[q_dim + kv_dim..],
-            kv_stride: width,
+            keys: &kv[at..],
+            values: &kv[at + kv_dim..],
+            kv_stride,
         };
         attention.run(queries, sized(&mut ws.mixed, n_queries * q_dim));
         Ok(())

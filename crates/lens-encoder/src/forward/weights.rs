@@ -5,7 +5,7 @@ use half::bf16;
 use rayon::prelude::*;
 
 use super::matmul::{MatMut, MatRef, Threads, matmul};
-use crate::error::{EncoderError, Result};
+use crate::error::Result;
 use crate::family::{Layout, ModelSpec, NormKind, NormPlacement};
 use crate::family::{Global, Part};
 use crate::model::memory::Precision;
@@ -226,7 +226,7 @@ impl Loader<'_> {
                     biases.extend((0..*rows).map(|r| values[order.stored(r)]));
                 }
             }
-            self.linear(kept, input, biases)
+            store(kept, input, biases, self.precision)
         };
         let first = norm(Part::QNorm)?.map(|n| n.weight);
         Ok(Block {
@@ -242,18 +242,20 @@ impl Loader<'_> {
         })
     }
 
-    fn linear(&self, kept: Vec<Kept>, input: usize, bias: Vec<f32>) -> Result<Linear> {
-        let output = kept.iter().map(|k| k.rows).sum();
-        let bias = (!bias.is_empty()).then_some(bias);
-        let store = match self.precision {
-            Precision::Auto | Precision::F32 => Store::Dense(dense(&kept, input, output)?),
-            Precision::Stored => Store::Kept(kept),
-            Precision::Bf16 => {
-                Store::Kept(kept.into_iter().map(|k| k.rounded(input)).collect::<Result<_>>()?)
-            }
-        };
-        Ok(Linear { store, bias, input, output })
-    }
+}
+
+/// Puts matrices of one input into the form they are to be held in.
+fn store(kept: Vec<Kept>, input: usize, bias: Vec<f32>, precision: Precision) -> Result<Linear> {
+    let output = kept.iter().map(|k| k.rows).sum();
+    let bias = (!bias.is_empty()).then_some(bias);
+    let store = match precision {
+        Precision::Auto | Precision::F32 => Store::Dense(dense(&kept, input, output)?),
+        Precision::Stored => Store::Kept(kept),
+        Precision::Bf16 => {
+            Store::Kept(kept.into_iter().map(|k| k.rounded(input)).collect::<Result<_>>()?)
+        }
+    };
+    Ok(Linear { store, bias, input, output })
 }
 
 /// Matrices `[outputs, input]`, transposed and put side by side: `[input, all outputs]`.
@@ -310,17 +312,17 @@ impl Kept {
 }
 
 impl Linear {
-    /// A layer without bias whose matrix `[output, input]` is decoded now.
-    pub fn decoded(name: &str, raw: Raw) -> Result<Self> {
-        let &[output, input] = raw.shape.as_slice() else {
-            let detail = format!("{} dimensions", raw.shape.len());
-            return Err(EncoderError::Decode { name: name.to_owned(), detail });
-        };
-        let name = name.to_owned();
-        let source = Source::Mapped(raw);
-        let kept = Kept { name, rows: output, source, order: Order::AsIs };
-        let store = Store::Dense(dense(&[kept], input, output)?);
-        Ok(Self { store, bias: None, input, output })
+    /// A layer without bias, of a matrix `[output, input]`.
+    pub fn load(
+        files: &ModelFiles,
+        name: &str,
+        output: usize,
+        input: usize,
+        precision: Precision,
+    ) -> Result<Self> {
+        let source = Source::Mapped(files.raw_of(name, &[output, input])?);
+        let kept = Kept { name: name.to_owned(), rows: output, source, order: Order::AsIs };
+        store(vec![kept], input, Vec::new(), precision)
     }
 
     /// Some outputs for `n` rows (`stride` values apart) of `input`.

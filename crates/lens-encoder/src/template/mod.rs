@@ -82,6 +82,24 @@ impl Template {
         }
     }
 
+    /// Renders a prompt up to where the response goes.
+    pub fn render_prompt(&self, prompt: &Content, tokenizer: &TextTokenizer) -> Result<Rendered> {
+        let response = Content::Messages(Vec::new());
+        let (messages, _) = to_messages(&Exchange { prompt: prompt.clone(), response });
+        let Some(jinja) = &self.jinja else {
+            let text = match prompt {
+                Content::Text(text) => text.clone(),
+                Content::Messages(_) => format!("{}\n\nAssistant:", transcript::write(&messages)),
+            };
+            return Ok(Rendered { text, marker: None });
+        };
+        let marker = tokenizer.marker(messages.iter().map(|m| m.content.as_str()))?;
+        let messages = shielded(&messages, tokenizer, marker);
+        let (bos, eos) = (&tokenizer.bos_text, &tokenizer.eos_text);
+        let text = jinja.render(&messages, true, bos, eos)?;
+        Ok(Rendered { text, marker: Some(marker) })
+    }
+
     /// Byte in the rendered text where the response begins.
     pub fn response_start(
         &self,
