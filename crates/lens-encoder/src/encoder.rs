@@ -19,7 +19,7 @@ use crate::options::EncoderOptions;
 use crate::plan::{Batch, plan};
 use crate::template::{Template, TemplateChoice};
 use crate::text_encoder::TextEncoder;
-use crate::tokenizer::{TextTokenizer, adds_bos};
+use crate::tokenizer::{SpecialTokens, TextTokenizer, adds_bos};
 use crate::weights::{self, Weights};
 
 /// Texts tokenised between two looks at whether the user wants to stop.
@@ -306,7 +306,7 @@ impl Encoder {
         }
         let EncoderIdentity { layer, max_length, pooling, add_bos, .. } = self.identity;
         let (tokenizer, weights) = rayon::join(
-            || TextTokenizer::from_gguf(&self.file, self.spec.vocab, add_bos),
+            || TextTokenizer::from_gguf(&self.file, self.spec.vocab, add_bos, SpecialTokens::Text),
             || Weights::load(&self.file, &self.spec, layer),
         );
         let model = Model::new(self.spec.clone(), weights?, pooling, max_length);

@@ -43,25 +43,35 @@ pub(crate) fn prepare(
     if ids.len() <= max_length {
         return Ok(Prepared { ids, truncated: false });
     }
-    let bos = usize::from(tokenizer.has_bos());
+    let frame = (tokenizer.prefix_len(), tokenizer.suffix_len());
     let prompt = match item {
-        Item::Text(_) => bos,
+        Item::Text(_) => frame.0,
         Item::Exchange(exchange) => {
             let rendered = crate::template::Rendered { text: text.into_owned(), marker };
             let at = template.response_start(exchange, &rendered, tokenizer)?;
-            tokenizer.ids_before(&rendered.text, marker, at)?.clamp(bos, ids.len())
+            let last = ids.len() - frame.1;
+            tokenizer.ids_before(&rendered.text, marker, at)?.clamp(frame.0, last)
         }
     };
-    Ok(Prepared { ids: shorten(ids, bos, prompt, max_length), truncated: true })
+    Ok(Prepared { ids: shorten(ids, frame, prompt, max_length), truncated: true })
 }
 
-/// Keeps BOS, the end of the prompt and the whole response; of a response that does not fit, its
-/// beginning. The first `prompt` ids are BOS and prompt.
-fn shorten(mut ids: Vec<u32>, bos: usize, prompt: usize, max_length: usize) -> Vec<u32> {
+/// Keeps what stands around the text (the first and the last ids, `frame` of them: BOS, `[SEP]`),
+/// the end of the prompt and the whole response; of a response that does not fit, its beginning.
+/// The first `prompt` ids are BOS and prompt.
+fn shorten(
+    mut ids: Vec<u32>,
+    (prefix, suffix): (usize, usize),
+    prompt: usize,
+    max_length: usize,
+) -> Vec<u32> {
+    let last = ids.split_off(ids.len() - suffix);
+    let max_length = max_length.saturating_sub(suffix);
     let response = ids.len() - prompt;
-    let room = max_length.saturating_sub(bos + response);
-    ids.drain(bos..prompt - room.min(prompt - bos));
+    let room = max_length.saturating_sub(prefix + response);
+    ids.drain(prefix..prompt - room.min(prompt - prefix));
     ids.truncate(max_length);
+    ids.extend(last);
     ids
 }
 
@@ -72,11 +82,24 @@ mod tests {
     #[test]
     fn the_response_survives() {
         let ids: Vec<u32> = (0..20).collect();
-        assert_eq!(shorten(ids.clone(), 1, 15, 10), [0, 11, 12, 13, 14, 15, 16, 17, 18, 19]);
-        assert_eq!(shorten(ids.clone(), 1, 11, 10), [0, 11, 12, 13, 14, 15, 16, 17, 18, 19]);
+        let bos = (1, 0);
+        assert_eq!(shorten(ids.clone(), bos, 15, 10), [0, 11, 12, 13, 14, 15, 16, 17, 18, 19]);
+        assert_eq!(shorten(ids.clone(), bos, 11, 10), [0, 11, 12, 13, 14, 15, 16, 17, 18, 19]);
         // The response alone is too long: its beginning stays.
-        assert_eq!(shorten(ids.clone(), 1, 5, 10), [0, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
-        assert_eq!(shorten(ids.clone(), 0, 0, 3), [0, 1, 2]);
-        assert_eq!(shorten(ids, 1, 1, 3), [0, 1, 2]);
+        assert_eq!(shorten(ids.clone(), bos, 5, 10), [0, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
+        assert_eq!(shorten(ids.clone(), (0, 0), 0, 3), [0, 1, 2]);
+        assert_eq!(shorten(ids, bos, 1, 3), [0, 1, 2]);
+    }
+
+    #[test]
+    fn the_separator_survives_too() {
+        let ids: Vec<u32> = (0..20).collect();
+        let both = (1, 1);
+        assert_eq!(shorten(ids.clone(), both, 15, 10), [0, 11, 12, 13, 14, 15, 16, 17, 18, 19]);
+        assert_eq!(shorten(ids.clone(), both, 17, 5), [0, 16, 17, 18, 19]);
+        assert_eq!(shorten(ids.clone(), both, 5, 10), [0, 5, 6, 7, 8, 9, 10, 11, 12, 19]);
+        assert_eq!(shorten(ids.clone(), both, 19, 4), [0, 17, 18, 19]);
+        assert_eq!(shorten(ids.clone(), both, 1, 2), [0, 19]);
+        assert_eq!(shorten(vec![0, 19], both, 1, 2), [0, 19]);
     }
 }

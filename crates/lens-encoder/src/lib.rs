@@ -63,3 +63,4 @@ pub use identity::{Difference, EncoderIdentity};
 pub use options::{EncoderOptions, Pooling};
 pub use template::TemplateChoice;
 pub use text_encoder::TextEncoder;
+pub use tokenizer::SpecialTokens;
