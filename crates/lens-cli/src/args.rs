@@ -116,6 +116,10 @@ pub struct EncoderArgs {
     /// Whether a BOS token begins each text: auto (as the model says), always, never
     #[arg(long, value_name = "WHEN")]
     pub bos: Option<String>,
+    /// What names of special tokens in texts are: text (letters, as typed), or parse (for texts
+    /// that went through a chat template already) [default: text]
+    #[arg(long, value_name = "WHAT")]
+    pub special_tokens: Option<String>,
     /// Stop at the first malformed row instead of counting it
     #[arg(long)]
     #[serde(skip_serializing_if = "not_given")]

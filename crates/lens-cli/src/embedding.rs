@@ -161,6 +161,7 @@ pub fn encoder_of_bundle(
         views: theirs.views.iter().map(as_asked).collect(),
         max_length: theirs.max_length,
         add_bos: Some(theirs.add_bos),
+        special_tokens: theirs.special_tokens,
         ..settings.encoder()?
     };
     let file = find_model(model.unwrap_or(&record.model), settings, reporter)?;

@@ -9,7 +9,7 @@ use lens_core::synthesis::SynthesisSettings;
 use lens_core::vae::VaeSettings;
 use lens_data::ReadOptions;
 use lens_encoder::{
-    EncoderOptions, LayerChoice, Pooling, Precision, TemplateChoice, ViewChoice,
+    EncoderOptions, LayerChoice, Pooling, Precision, SpecialTokens, TemplateChoice, ViewChoice,
 };
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -61,6 +61,8 @@ pub struct Settings {
     pub max_length: usize,
     /// When a BOS token begins a text.
     pub bos: Bos,
+    /// What names of special tokens in texts are: `text`, or parsed (`parse`).
+    pub special_tokens: String,
     /// Tokens computed in one pass.
     pub batch_tokens: usize,
     /// Stop at the first malformed row.
@@ -129,6 +131,7 @@ impl Default for Settings {
             template: "auto".to_owned(),
             max_length: encoder.max_length,
             bos: Bos::Auto,
+            special_tokens: encoder.special_tokens.to_string(),
             batch_tokens: encoder.batch_tokens,
             strict: false,
             eval: None,
@@ -192,6 +195,7 @@ impl Settings {
         }
         self.views()?;
         self.weights.parse::<Precision>()?;
+        self.special_tokens.parse::<SpecialTokens>()?;
         if self.max_length < 2 {
             return Err(bad("max_length", "must be at least 2"));
         }
@@ -240,6 +244,7 @@ impl Settings {
                 Bos::Always => Some(true),
                 Bos::Never => Some(false),
             },
+            special_tokens: self.special_tokens.parse()?,
             cache_dir: Some(self.cache_dir()?.join("embeddings")),
             batch_tokens: self.batch_tokens,
             ..EncoderOptions::default()

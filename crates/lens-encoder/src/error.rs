@@ -104,6 +104,27 @@ pub enum EncoderError {
         /// What failed.
         detail: String,
     },
+    /// A file of the tokenizer in a model folder is missing or cannot be used.
+    #[error("tokenizer file {path} {detail}")]
+    TokenizerFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The tokenizer has tokens for which the model has no embedding.
+    #[error(
+        "{path} is the tokenizer of another model: it has token ids up to {highest}, the model \
+         embeds only {rows} tokens"
+    )]
+    ForeignTokenizer {
+        /// The file of the tokenizer.
+        path: PathBuf,
+        /// Its highest token id.
+        highest: u32,
+        /// Rows of the model's embedding table.
+        rows: usize,
+    },
     /// A chat template was asked for, but the model brings none.
     #[error("{path} has no chat template; use the plain template or pass one")]
     NoChatTemplate {
@@ -139,6 +160,14 @@ pub enum EncoderError {
     EmptyText {
         /// Position in the caller's slice.
         index: usize,
+    },
+    /// Text was asked of a model that only reads.
+    #[error("{path} holds a model of architecture '{architecture}', which generates no text")]
+    NotGenerative {
+        /// The model.
+        path: PathBuf,
+        /// Its architecture.
+        architecture: String,
     },
     /// A view at the prompt's end, of a text whose prompt has no tokens.
     #[error("the prompt of text {index} yields no tokens, so that there is no state at its end")]

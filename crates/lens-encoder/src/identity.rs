@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{EncoderError, Result};
+use crate::tokenizer::SpecialTokens;
 use crate::view::View;
 
 /// Everything that decides the numbers an encoder returns for a text.
@@ -34,6 +35,9 @@ pub struct EncoderIdentity {
     pub template_sha256: String,
     /// Whether a BOS token begins each text.
     pub add_bos: bool,
+    /// What names of special tokens in texts are.
+    #[serde(default)]
+    pub special_tokens: SpecialTokens,
     /// The hidden states that lie side by side in a vector; none where a server decides.
     pub views: Vec<View>,
     /// Precision of the computation.
@@ -92,7 +96,7 @@ impl EncoderIdentity {
         hasher.finalize()
     }
 
-    fn fields(&self) -> [(&'static str, String); 10] {
+    fn fields(&self) -> [(&'static str, String); 11] {
         [
             ("model_sha256", self.model_sha256.clone()),
             ("architecture", self.architecture.clone()),
@@ -101,6 +105,7 @@ impl EncoderIdentity {
             ("template", self.template.clone()),
             ("template_sha256", self.template_sha256.clone()),
             ("add_bos", self.add_bos.to_string()),
+            ("special_tokens", self.special_tokens.to_string()),
             ("views", self.views.iter().map(View::to_string).collect::<Vec<_>>().join("; ")),
             ("dtype", self.dtype.clone()),
             ("max_length", self.max_length.to_string()),
@@ -198,6 +203,7 @@ mod tests {
             template: "plain".into(),
             template_sha256: "11".into(),
             add_bos: true,
+            special_tokens: SpecialTokens::Text,
             views: vec![View { layer: 2, pooling: Pooling::Last, suffix: None }],
             dtype: "f32".into(),
             max_length: 2048,

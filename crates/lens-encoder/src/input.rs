@@ -55,35 +55,40 @@ pub(crate) fn prepare(
     if !truncated && !find_prompt {
         return Ok(Prepared { ids, truncated, prompt: None });
     }
-    let bos = usize::from(tokenizer.has_bos());
+    let frame = (tokenizer.prefix_len(), tokenizer.suffix_len());
     let prompt = match item {
         Item::Exchange(exchange) => {
             let rendered = Rendered { text: text.into_owned(), marker };
             let at = template.response_start(exchange, &rendered, tokenizer)?;
-            Some(tokenizer.ids_before(&rendered.text, marker, at)?.clamp(bos, ids.len()))
+            let last = ids.len() - frame.1;
+            Some(tokenizer.ids_before(&rendered.text, marker, at)?.clamp(frame.0, last))
         }
         Item::Text(_) | Item::Ids(_) => None,
     };
     if !truncated {
         return Ok(Prepared { ids, truncated, prompt });
     }
-    let (ids, kept) = shorten(ids, bos, prompt.unwrap_or(bos), max_length);
+    let (ids, kept) = shorten(ids, frame, prompt.unwrap_or(frame.0), max_length);
     Ok(Prepared { ids, truncated, prompt: prompt.map(|_| kept) })
 }
 
-/// Keeps BOS, the end of the prompt and the whole response; of a response that does not fit, its
-/// beginning. The first `prompt` ids are BOS and prompt; how many of them were kept is returned.
+/// Keeps what stands around the text (the first and the last ids, `frame` of them: BOS, `[SEP]`),
+/// the end of the prompt and the whole response; of a response that does not fit, its beginning.
+/// The first `prompt` ids are BOS and prompt; how many of them were kept is returned.
 fn shorten(
     mut ids: Vec<u32>,
-    bos: usize,
+    (prefix, suffix): (usize, usize),
     prompt: usize,
     max_length: usize,
 ) -> (Vec<u32>, usize) {
+    let last = ids.split_off(ids.len() - suffix);
+    let max_length = max_length.saturating_sub(suffix);
     let response = ids.len() - prompt;
-    let room = max_length.saturating_sub(bos + response);
-    let gone = prompt - bos - room.min(prompt - bos);
-    ids.drain(bos..bos + gone);
+    let room = max_length.saturating_sub(prefix + response);
+    let gone = prompt - prefix - room.min(prompt - prefix);
+    ids.drain(prefix..prefix + gone);
     ids.truncate(max_length);
+    ids.extend(last);
     (ids, prompt - gone)
 }
 
@@ -94,12 +99,25 @@ mod tests {
     #[test]
     fn the_response_survives() {
         let ids: Vec<u32> = (0..20).collect();
-        let short = |bos, prompt, max| shorten(ids.clone(), bos, prompt, max);
-        assert_eq!(short(1, 15, 10), (vec![0, 11, 12, 13, 14, 15, 16, 17, 18, 19], 5));
-        assert_eq!(short(1, 11, 10), (vec![0, 11, 12, 13, 14, 15, 16, 17, 18, 19], 1));
+        let short = |frame, prompt, max| shorten(ids.clone(), frame, prompt, max);
+        let bos = (1, 0);
+        assert_eq!(short(bos, 15, 10), (vec![0, 11, 12, 13, 14, 15, 16, 17, 18, 19], 5));
+        assert_eq!(short(bos, 11, 10), (vec![0, 11, 12, 13, 14, 15, 16, 17, 18, 19], 1));
         // The response alone is too long: its beginning stays.
-        assert_eq!(short(1, 5, 10), (vec![0, 5, 6, 7, 8, 9, 10, 11, 12, 13], 1));
-        assert_eq!(short(0, 0, 3), (vec![0, 1, 2], 0));
-        assert_eq!(short(1, 1, 3), (vec![0, 1, 2], 1));
+        assert_eq!(short(bos, 5, 10), (vec![0, 5, 6, 7, 8, 9, 10, 11, 12, 13], 1));
+        assert_eq!(short((0, 0), 0, 3), (vec![0, 1, 2], 0));
+        assert_eq!(short(bos, 1, 3), (vec![0, 1, 2], 1));
+    }
+
+    #[test]
+    fn the_separator_survives_too() {
+        let ids: Vec<u32> = (0..20).collect();
+        let short = |prompt, max| shorten(ids.clone(), (1, 1), prompt, max);
+        assert_eq!(short(15, 10), (vec![0, 11, 12, 13, 14, 15, 16, 17, 18, 19], 5));
+        assert_eq!(short(17, 5), (vec![0, 16, 17, 18, 19], 2));
+        assert_eq!(short(5, 10), (vec![0, 5, 6, 7, 8, 9, 10, 11, 12, 19], 1));
+        assert_eq!(short(19, 4), (vec![0, 17, 18, 19], 3));
+        assert_eq!(short(1, 2), (vec![0, 19], 1));
+        assert_eq!(shorten(vec![0, 19], (1, 1), 1, 2), (vec![0, 19], 1));
     }
 }

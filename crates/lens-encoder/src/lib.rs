@@ -40,6 +40,7 @@ mod encoder;
 mod error;
 mod family;
 mod forward;
+mod generate;
 mod identity;
 mod input;
 mod model;
@@ -57,9 +58,11 @@ pub use error::{EncoderError, Result};
 pub use family::{
     Activation, Biases, LayerKind, ModelSpec, NormKind, NormPlacement, Rope, RopeScaling, SUPPORTED,
 };
+pub use generate::{Finish, GenerateOptions, Generated, Generator, LogLikelihood, Sampling};
 pub use identity::{Difference, EncoderIdentity};
 pub use model::memory::Precision;
 pub use options::EncoderOptions;
 pub use template::TemplateChoice;
 pub use text_encoder::TextEncoder;
+pub use tokenizer::SpecialTokens;
 pub use view::{LayerChoice, Pooling, View, ViewChoice};

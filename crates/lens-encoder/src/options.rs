@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::model::memory::Precision;
 use crate::template::TemplateChoice;
+use crate::tokenizer::SpecialTokens;
 use crate::view::{LayerChoice, Pooling, ViewChoice};
 
 /// How to turn texts into vectors.
@@ -21,6 +22,8 @@ pub struct EncoderOptions {
     pub max_length: usize,
     /// Whether a BOS token begins each text. Defaults to what the model file says.
     pub add_bos: Option<bool>,
+    /// What names of special tokens in texts are. Defaults to [`SpecialTokens::Text`].
+    pub special_tokens: SpecialTokens,
     /// Where finished vectors are kept; `None` keeps none. Defaults to `None`.
     pub cache_dir: Option<PathBuf>,
     /// Tokens computed in one pass; more take more memory. Defaults to 2048.
@@ -38,6 +41,7 @@ impl Default for EncoderOptions {
             weights: Precision::Auto,
             max_length: 2048,
             add_bos: None,
+            special_tokens: SpecialTokens::Text,
             cache_dir: None,
             batch_tokens: 2048,
             share_prefixes: true,

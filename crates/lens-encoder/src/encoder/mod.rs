@@ -18,7 +18,9 @@ use crate::model::memory::{self, Needs, Precision};
 use crate::options::EncoderOptions;
 use crate::template::{Template, TemplateChoice};
 use crate::text_encoder::TextEncoder;
-use crate::tokenizer::{TextTokenizer, adds_bos};
+use crate::tokenizer::{
+    SpecialTokens, TextTokenizer, adds_bos, adds_bos_of_folder, chat_template_of_folder,
+};
 use crate::view::{self, View};
 
 /// One text's vector, and what became of the text.
@@ -125,6 +127,7 @@ impl Encoder {
             template: template.name.to_owned(),
             template_sha256: template.sha256.clone(),
             add_bos,
+            special_tokens: options.special_tokens,
             views,
             // Only rounding makes other numbers; how exact weights are held does not.
             dtype: if options.weights == Precision::Bf16 { "bf16" } else { "f32" }.to_owned(),
@@ -284,7 +287,12 @@ impl Encoder {
         if let Some(tokenizer) = slot.as_ref() {
             return Ok(Arc::clone(tokenizer));
         }
-        let fresh = Arc::new(own_tokenizer(&self.files, &self.spec, self.identity.add_bos)?);
+        let fresh = Arc::new(own_tokenizer(
+            &self.files,
+            &self.spec,
+            self.identity.add_bos,
+            self.identity.special_tokens,
+        )?);
         *slot = Some(Arc::clone(&fresh));
         Ok(fresh)
     }
@@ -312,25 +320,32 @@ impl Encoder {
 }
 
 /// The model's own chat template.
-fn own_template(files: &ModelFiles) -> Result<Option<String>> {
+pub(crate) fn own_template(files: &ModelFiles) -> Result<Option<String>> {
     match files {
         ModelFiles::Gguf(file) => Ok(file.text("tokenizer.chat_template")?.map(str::to_owned)),
-        ModelFiles::Folder(_) => Ok(None),
+        ModelFiles::Folder(folder) => chat_template_of_folder(folder.path()),
     }
 }
 
 /// Whether the model asks for a BOS token.
-fn own_bos(files: &ModelFiles) -> Result<bool> {
+pub(crate) fn own_bos(files: &ModelFiles) -> Result<bool> {
     match files {
         ModelFiles::Gguf(file) => adds_bos(file),
-        ModelFiles::Folder(_) => Ok(false),
+        ModelFiles::Folder(folder) => adds_bos_of_folder(folder.path()),
     }
 }
 
-fn own_tokenizer(files: &ModelFiles, spec: &ModelSpec, add_bos: bool) -> Result<TextTokenizer> {
+pub(crate) fn own_tokenizer(
+    files: &ModelFiles,
+    spec: &ModelSpec,
+    add_bos: bool,
+    special: SpecialTokens,
+) -> Result<TextTokenizer> {
     match files {
-        ModelFiles::Gguf(file) => TextTokenizer::from_gguf(file, spec.vocab, add_bos),
-        ModelFiles::Folder(_) => Err(EncoderError::Tokenizer { detail: "not yet".into() }),
+        ModelFiles::Gguf(file) => TextTokenizer::from_gguf(file, spec.vocab, add_bos, special),
+        ModelFiles::Folder(folder) => {
+            TextTokenizer::from_folder(folder.path(), spec.vocab, add_bos, special)
+        }
     }
 }
 
@@ -385,6 +400,6 @@ impl EncodeStats {
 }
 
 /// A panic elsewhere leaves nothing half done in what these locks guard.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

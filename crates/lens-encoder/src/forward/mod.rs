@@ -62,6 +62,18 @@ pub(crate) struct Workspace {
     panel: Vec<f32>,
 }
 
+impl Workspace {
+    /// Where weights that are kept as stored are decoded to.
+    pub fn panel(&mut self) -> &mut Vec<f32> {
+        &mut self.panel
+    }
+}
+
+/// `cap * tanh(x / cap)` for each value.
+pub(crate) fn soft_cap_row(row: &mut [f32], cap: f32) {
+    vectorised(|| kernels::soft_cap(row, cap));
+}
+
 /// The first `len` values of a buffer that only ever grows.
 fn sized(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
     if buffer.len() < len {

@@ -1,213 +1,172 @@
-//! The model file's own tokenizer.
+//! The model's own tokenizer, from its GGUF file or from a folder of transformers: the same ids as
+//! transformers gives.
 //!
-//! Text of users is only ever text here: a `<end_of_turn>` that somebody typed becomes the letters
-//! it consists of, not the control token. Control tokens come from chat templates alone, and only
-//! where the template itself wrote them (see [`TextTokenizer::shield`]).
+//! Unless asked otherwise ([`SpecialTokens`]), text of users is only ever text here: a
+//! `<end_of_turn>` that somebody typed becomes the letters it consists of, not the control token.
+//! Control tokens come from chat templates alone, and only where the template itself wrote them
+//! (see [`TextTokenizer::shield`]).
 
+// Folders, `Parse` and decoding are used from here on by those who load folders and generate.
+#![cfg_attr(not(test), allow(dead_code, unused_imports))]
+
+mod byte_level;
+mod files;
+mod folder;
+mod gguf;
+mod pipeline;
+mod special;
 mod spm;
+mod stream;
+mod wordpiece;
 
 use std::borrow::Cow;
 
-use aho_corasick::{AhoCorasick, MatchKind};
-use tokenizers::Tokenizer;
+use aho_corasick::{AhoCorasick, Input, MatchKind};
+
+pub(crate) use files::{adds_bos_of_folder, chat_template_of_folder};
+pub(crate) use gguf::adds_bos;
+use gguf::{Kind, Vocabulary};
+use pipeline::{Parse, Parts, Pipeline, failed};
+pub use special::SpecialTokens;
+pub(crate) use stream::TextStream;
 
 use crate::error::{EncoderError, Result};
-use crate::model::gguf::GgufFile;
-
-/// What a token is for, by the model file's `token_type`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Normal,
-    /// `<bos>`, `<start_of_turn>`: never from a user's text.
-    Control,
-    /// Strings that are one token wherever they occur in a text.
-    UserDefined,
-    /// Bytes, the unknown token, unused ones.
-    Other,
-}
-
-/// The vocabulary as the model file lists it.
-pub(crate) struct Vocabulary<'a> {
-    tokens: Vec<Cow<'a, str>>,
-    kinds: Vec<Kind>,
-    unknown: Option<u32>,
-}
 
 /// Characters that no text contains for a reason: one of them marks what a template must not turn
 /// into control tokens.
 const MARKERS: std::ops::RangeInclusive<char> = '\u{FDD0}'..='\u{FDEF}';
 
-/// Turns text into token ids.
+/// Special tokens that end a turn, whatever the files say: models that write them go on with
+/// nonsense otherwise.
+const END_OF_TURN: [&str; 6] =
+    ["<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<end_of_turn>", "<|endoftext|>"];
+
+/// Turns text into token ids, and ids into text.
 pub(crate) struct TextTokenizer {
-    inner: Tokenizer,
-    control: Option<AhoCorasick>,
-    control_ids: Vec<u32>,
-    /// BOS, if it is to be added.
-    bos: Option<u32>,
-    /// EOS, if it is to be added.
-    eos: Option<u32>,
+    pipeline: Pipeline,
+    special: SpecialTokens,
+    /// Names of special tokens, to find them in texts of users.
+    names: Option<AhoCorasick>,
+    /// What begins every list of ids: BOS, or BERT's `[CLS]`.
+    prefix: Vec<u32>,
+    /// What ends every list of ids: BERT's `[SEP]`, rarely EOS.
+    suffix: Vec<u32>,
+    end_ids: Vec<u32>,
     /// BOS as templates write it.
     pub bos_text: String,
     /// EOS as templates write it.
     pub eos_text: String,
 }
 
-/// Tokens, and where each begins in the text.
-type WithOffsets = Vec<(u32, usize)>;
-
-/// Whether the model file asks for a BOS token.
-pub(crate) fn adds_bos(file: &GgufFile) -> Result<bool> {
-    if let Some(flag) = file.flag("tokenizer.ggml.add_bos_token")? {
-        return Ok(flag);
-    }
-    // The format's convention where the file is silent.
-    Ok(file.text("tokenizer.ggml.model")? == Some("llama"))
+/// What stands around texts, and the names of its tokens.
+#[derive(Debug, Default)]
+struct Frame {
+    prefix: Vec<u32>,
+    suffix: Vec<u32>,
+    /// EOS and others that end a text or a turn.
+    end_ids: Vec<u32>,
+    bos_text: String,
+    eos_text: String,
 }
 
 impl TextTokenizer {
-    /// Builds the tokenizer of a model with `vocab` embeddings.
-    pub fn from_gguf(file: &GgufFile, vocab: usize, add_bos: bool) -> Result<Self> {
-        let key = "tokenizer.ggml.tokens";
-        let tokens = file.texts(key)?;
-        if tokens.len() > vocab {
-            return Err(file.bad(key, format!("has more than the {vocab} embedded tokens")));
-        }
-        let types = file.numbers("tokenizer.ggml.token_type")?;
-        if types.as_ref().is_some_and(|t| t.len() != tokens.len()) {
-            return Err(file.bad("tokenizer.ggml.token_type", "has another length than tokens"));
-        }
-        let kinds = match types {
-            None => vec![Kind::Normal; tokens.len()],
-            Some(types) => types.iter().map(|t| kind(*t as i64)).collect(),
+    fn new(parts: Parts, frame: Frame, special: SpecialTokens) -> Result<Self> {
+        let pipeline = Pipeline::new(parts)?;
+        let mut names: Vec<&str> = pipeline.special_names().collect();
+        names.sort_unstable();
+        let search = match names.is_empty() {
+            true => None,
+            false => Some(
+                AhoCorasick::builder()
+                    .match_kind(MatchKind::LeftmostLongest)
+                    .build(&names)
+                    .map_err(failed)?,
+            ),
         };
-        let special = |name: &str| -> Result<Option<u32>> {
-            let key = format!("tokenizer.ggml.{name}_token_id");
-            match file.int(&key)? {
-                Some(id) if id >= tokens.len() => Err(file.bad(&key, "is not in the vocabulary")),
-                id => Ok(id.map(|id| id as u32)),
-            }
-        };
-        let (bos, eos) = (special("bos")?, special("eos")?);
-        if add_bos && bos.is_none() {
-            return Err(file.bad("tokenizer.ggml.bos_token_id", "is missing, but BOS is wanted"));
-        }
-        let text = |id: Option<u32>| {
-            id.and_then(|id| tokens.get(id as usize)).map(|t| t.to_string()).unwrap_or_default()
-        };
-        let (bos_text, eos_text) = (text(bos), text(eos));
-        let (control_ids, names): (Vec<u32>, Vec<&str>) = tokens
-            .iter()
-            .zip(&kinds)
-            .enumerate()
-            .filter(|(_, (token, kind))| **kind == Kind::Control && !token.is_empty())
-            .map(|(id, (token, _))| (id as u32, token.as_ref()))
-            .unzip();
-        let control = AhoCorasick::builder()
-            .match_kind(MatchKind::LeftmostLongest)
-            .build(&names)
-            .map_err(|e| EncoderError::Tokenizer { detail: e.to_string() })?;
-        let control = (!names.is_empty()).then_some(control);
-        let vocabulary = Vocabulary { kinds, unknown: special("unknown")?, tokens };
-        let inner = match file.text("tokenizer.ggml.model")? {
-            Some("llama") => {
-                let key = "tokenizer.ggml.scores";
-                let scores = file.numbers(key)?.ok_or_else(|| file.bad(key, "is missing"))?;
-                if scores.len() != vocabulary.tokens.len() {
-                    return Err(file.bad(key, "has another length than tokens"));
-                }
-                let prefix = file.flag("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
-                spm::build(&vocabulary, &scores, prefix)?
-            }
-            other => {
-                let found = other.unwrap_or("none");
-                let detail = format!("'{found}' is not supported (supported: llama)");
-                return Err(file.bad("tokenizer.ggml.model", detail));
-            }
-        };
-        let add_eos = file.flag("tokenizer.ggml.add_eos_token")?.unwrap_or(false);
-        Ok(Self {
-            inner,
-            control,
-            control_ids,
-            bos: bos.filter(|_| add_bos),
-            eos: eos.filter(|_| add_eos),
-            bos_text,
-            eos_text,
-        })
+        let Frame { prefix, suffix, mut end_ids, bos_text, eos_text } = frame;
+        let turns = END_OF_TURN.iter().filter_map(|name| pipeline.id_of(name));
+        end_ids.extend(turns.filter(|id| pipeline.is_special(*id)));
+        end_ids.sort_unstable();
+        end_ids.dedup();
+        Ok(Self { pipeline, special, names: search, prefix, suffix, end_ids, bos_text, eos_text })
     }
 
-    /// Ids of a text in which nothing is a control token.
+    /// Ids of a text as it is.
     pub fn text(&self, text: &str) -> Result<Vec<u32>> {
-        let mut ids: Vec<u32> = self.bos.into_iter().collect();
-        self.piece(text, &mut ids)?;
-        ids.extend(self.eos);
-        Ok(ids)
+        let ids = self.pipeline.ids(text, self.parse(None))?;
+        Ok(match self.special {
+            SpecialTokens::Text => [self.prefix.as_slice(), &ids, &self.suffix].concat(),
+            SpecialTokens::Parse => self.framed(ids),
+        })
     }
 
     /// Ids of a rendered chat template: control tokens that the template wrote are parsed, the
     /// `marker` disappears, and BOS is added if the template did not write it.
     pub fn rendered(&self, text: &str, marker: char) -> Result<Vec<u32>> {
-        let mut ids: Vec<u32> = Vec::new();
-        self.pieces(text, marker, |piece, control| match control {
-            Some(id) => {
-                ids.push(id);
-                Ok(())
-            }
-            None => self.piece(&piece.0, &mut ids),
-        })?;
-        if let Some(bos) = self.bos
-            && ids.first() != Some(&bos)
-        {
-            ids.insert(0, bos);
-        }
-        if let Some(eos) = self.eos
-            && ids.last() != Some(&eos)
-        {
-            ids.push(eos);
-        }
-        Ok(ids)
+        let (text, marks) = unmarked(text, marker);
+        self.pipeline.ids(&text, self.parse(Some(&marks))).map(|ids| self.framed(ids))
     }
 
     /// Ids of a text by the model's user rather than the texts' (a view's suffix): control tokens in
     /// it are parsed, and nothing is added around it.
     pub fn fragment(&self, text: &str) -> Result<Vec<u32>> {
-        let marker = self.marker(std::iter::once(text))?;
-        let mut ids: Vec<u32> = Vec::new();
-        self.pieces(text, marker, |piece, control| match control {
-            Some(id) => {
-                ids.push(id);
-                Ok(())
-            }
-            None => self.piece(&piece.0, &mut ids),
-        })?;
-        Ok(ids)
+        self.pipeline.ids(text, self.parse(Some(&[])))
     }
 
     /// How many of the ids that [`Self::text`] or [`Self::rendered`] (with a marker) returned
     /// begin before byte `at` of the text.
     pub fn ids_before(&self, text: &str, marker: Option<char>, at: usize) -> Result<usize> {
-        let mut all: WithOffsets = Vec::new();
-        let marker = match marker {
-            Some(marker) => marker,
-            None => {
-                self.piece_offsets(text, 0, &mut all)?;
-                return Ok(usize::from(self.bos.is_some()) + before(&all, at));
+        let (clean, marks) = match marker {
+            None => (Cow::Borrowed(text), None),
+            Some(marker) => {
+                let (clean, marks) = unmarked(text, marker);
+                (clean, Some((marks, marker)))
             }
         };
-        self.pieces(text, marker, |piece, control| match control {
-            Some(id) => {
-                all.push((id, piece.1));
-                Ok(())
+        let at = match &marks {
+            None => at,
+            Some((_, marker)) => {
+                let before = text.match_indices(*marker).take_while(|(m, _)| *m < at).count();
+                at.saturating_sub(before * marker.len_utf8())
             }
-            None => self.piece_offsets(&piece.0, piece.1, &mut all),
-        })?;
-        let added = self.bos.is_some() && all.first().map(|(id, _)| *id) != self.bos;
-        Ok(usize::from(added) + before(&all, at))
+        };
+        let parse = self.parse(marks.as_ref().map(|(marks, _)| marks.as_slice()));
+        let starts = self.pipeline.starts(&clean, parse)?;
+        let before = starts.iter().take_while(|start| **start < at).count();
+        let framed = marker.is_some() || self.special == SpecialTokens::Parse;
+        let there = framed && self.pipeline.ids(&clean, parse)?.starts_with(&self.prefix);
+        Ok(if there { before } else { self.prefix.len() + before })
     }
 
-    /// Whether BOS begins every list of ids.
-    pub fn has_bos(&self) -> bool {
-        self.bos.is_some()
+    /// Which special tokens of a text are parsed; `marks` are those of a rendered one.
+    fn parse<'a>(&self, marks: Option<&'a [usize]>) -> Parse<'a> {
+        match (self.special, marks) {
+            (SpecialTokens::Parse, _) => Parse::All,
+            (SpecialTokens::Text, Some(marks)) => Parse::Unmarked(marks),
+            (SpecialTokens::Text, None) => Parse::Nothing,
+        }
+    }
+
+    /// Adds what stands around a text where the text does not bring it itself.
+    fn framed(&self, mut ids: Vec<u32>) -> Vec<u32> {
+        if !ids.starts_with(&self.prefix) {
+            ids.splice(..0, self.prefix.iter().copied());
+        }
+        // What begins the text cannot end it as well.
+        if !ids[self.prefix.len()..].ends_with(&self.suffix) {
+            ids.extend_from_slice(&self.suffix);
+        }
+        ids
+    }
+
+    /// How many ids begin every list: BOS or `[CLS]`.
+    pub fn prefix_len(&self) -> usize {
+        self.prefix.len()
+    }
+
+    /// How many ids end every list: `[SEP]`, rarely EOS.
+    pub fn suffix_len(&self) -> usize {
+        self.suffix.len()
     }
 
     /// A character that occurs in none of the texts, to be passed to [`Self::shield`].
@@ -221,84 +180,71 @@ impl TextTokenizer {
             })
     }
 
-    /// Breaks names of control tokens in a user's text with the marker, so that they are not
-    /// taken for control tokens after the text went through a template.
+    /// Breaks names of special tokens in a user's text with the marker, so that they are not taken
+    /// for special tokens after the text went through a template. Where special tokens are to be
+    /// parsed, nothing is done.
     pub fn shield<'a>(&self, text: &'a str, marker: char) -> Cow<'a, str> {
-        let Some(control) = &self.control else { return Cow::Borrowed(text) };
-        let mut text = Cow::Borrowed(text);
-        // Again until nothing is left: a broken name can uncover another that overlapped it.
-        while let Some(found) = control.find(text.as_ref()) {
-            let first = text[found.start()..].chars().next().map_or(1, char::len_utf8);
-            let (head, tail) = text.split_at(found.start() + first);
-            if tail.is_empty() || first == found.len() {
-                // A name of one character cannot be broken; no vocabulary has one.
-                break;
-            }
-            text = Cow::Owned(format!("{head}{marker}{tail}"));
-        }
-        text
-    }
-
-    /// Cuts a rendered text into control tokens and the text between, which arrives without the
-    /// marker and with its position.
-    fn pieces(
-        &self,
-        text: &str,
-        marker: char,
-        mut each: impl FnMut((Cow<'_, str>, usize), Option<u32>) -> Result<()>,
-    ) -> Result<()> {
-        let clean = |from: usize, to: usize| {
-            let piece = &text[from..to];
-            if piece.contains(marker) {
-                Cow::Owned(piece.replace(marker, ""))
-            } else {
-                Cow::Borrowed(piece)
-            }
+        let names = match (&self.names, self.special) {
+            (Some(names), SpecialTokens::Text) => names,
+            _ => return Cow::Borrowed(text),
         };
+        let mut shielded = String::new();
         let mut done = 0;
-        for found in self.control.iter().flat_map(|c| c.find_iter(text)) {
-            if found.start() > done {
-                each((clean(done, found.start()), done), None)?;
-            }
-            let id = self.control_ids[found.pattern().as_usize()];
-            each((Cow::Borrowed(""), found.start()), Some(id))?;
-            done = found.end();
+        // Names that overlap one another are broken too.
+        while let Some(found) = names.find(Input::new(text).span(done..text.len())) {
+            let first = text[found.start()..].chars().next().map_or(1, char::len_utf8);
+            // The marker goes behind the first character, or before the only one.
+            let cut = if first == found.len() { found.start() } else { found.start() + first };
+            shielded.push_str(&text[done..cut]);
+            shielded.push(marker);
+            shielded.push_str(&text[cut..found.start() + first]);
+            done = found.start() + first;
         }
-        if done < text.len() {
-            each((clean(done, text.len()), done), None)?;
+        if done == 0 {
+            return Cow::Borrowed(text);
         }
-        Ok(())
+        shielded.push_str(&text[done..]);
+        Cow::Owned(shielded)
     }
 
-    fn piece(&self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
-        let encoding = self
-            .inner
-            .encode_fast(text, false)
-            .map_err(|e| EncoderError::Tokenizer { detail: e.to_string() })?;
-        ids.extend_from_slice(encoding.get_ids());
-        Ok(())
+    /// Text of ids, without special tokens.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        self.pipeline.decode(ids)
     }
 
-    fn piece_offsets(&self, text: &str, at: usize, all: &mut WithOffsets) -> Result<()> {
-        let encoding = self
-            .inner
-            .encode(text, false)
-            .map_err(|e| EncoderError::Tokenizer { detail: e.to_string() })?;
-        let offsets = encoding.get_offsets().iter().map(|(from, _)| at + from);
-        all.extend(encoding.get_ids().iter().copied().zip(offsets));
-        Ok(())
+    /// Turns ids that arrive one by one into text.
+    pub fn stream(&self) -> TextStream<'_> {
+        TextStream::new(&self.pipeline)
+    }
+
+    /// Tokens after which a text or a turn is over, in ascending order.
+    pub fn end_ids(&self) -> &[u32] {
+        &self.end_ids
+    }
+
+    /// The id of a token by its name.
+    pub fn id_of(&self, name: &str) -> Option<u32> {
+        self.pipeline.id_of(name)
+    }
+
+    #[cfg(test)]
+    fn is_special(&self, id: u32) -> bool {
+        self.pipeline.is_special(id)
+    }
+}
+
+/// A text without the marker, and where the marker was, as positions in what is left.
+fn unmarked(text: &str, marker: char) -> (Cow<'_, str>, Vec<usize>) {
+    let marks: Vec<usize> = text
+        .match_indices(marker)
+        .enumerate()
+        .map(|(n, (at, _))| at - n * marker.len_utf8())
+        .collect();
+    match marks.is_empty() {
+        true => (Cow::Borrowed(text), marks),
+        false => (Cow::Owned(text.replace(marker, "")), marks),
     }
 }
 
-fn before(all: &WithOffsets, at: usize) -> usize {
-    all.iter().take_while(|(_, from)| *from < at).count()
-}
-
-fn kind(token_type: i64) -> Kind {
-    match token_type {
-        1 => Kind::Normal,
-        3 => Kind::Control,
-        4 => Kind::UserDefined,
-        _ => Kind::Other,
-    }
-}
+#[cfg(test)]
+mod tests;

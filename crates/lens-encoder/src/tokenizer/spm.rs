@@ -3,23 +3,30 @@
 use std::collections::HashMap;
 
 use rayon::prelude::*;
+use tokenizers::decoders::byte_fallback::ByteFallback;
+use tokenizers::decoders::fuse::Fuse;
+use tokenizers::decoders::sequence::Sequence as Decoders;
+use tokenizers::decoders::strip::Strip;
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::normalizers::{Prepend, Replace, Sequence};
-use tokenizers::{AddedToken, NormalizerWrapper, Tokenizer};
+use tokenizers::{DecoderWrapper, NormalizerWrapper};
 
+use super::pipeline::{Added, Parts, failed};
 use super::{Kind, Vocabulary};
-use crate::error::{EncoderError, Result};
+use crate::error::Result;
+use crate::model::gguf::GgufFile;
 
 /// What a space is in the vocabulary.
 const SPACE: &str = "▁";
 
 /// Builds the tokenizer as transformers' converter does from the SentencePiece file.
-pub(super) fn build(
-    vocabulary: &Vocabulary,
-    scores: &[f64],
-    space_prefix: bool,
-) -> Result<Tokenizer> {
-    let failed = |e: tokenizers::Error| EncoderError::Tokenizer { detail: e.to_string() };
+pub(super) fn build(file: &GgufFile, vocabulary: &Vocabulary, added: Vec<Added>) -> Result<Parts> {
+    let key = "tokenizer.ggml.scores";
+    let scores = file.numbers(key)?.ok_or_else(|| file.bad(key, "is missing"))?;
+    if scores.len() != vocabulary.tokens.len() {
+        return Err(file.bad(key, "has another length than tokens"));
+    }
+    let space_prefix = file.flag("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
     // Model files write the spaces of user-defined tokens as spaces; the vocabulary has them as ▁.
     let pieces: Vec<(String, Kind)> = vocabulary
         .tokens
@@ -33,31 +40,37 @@ pub(super) fn build(
     let vocab: Vocab =
         pieces.iter().enumerate().map(|(id, (piece, _))| (piece.clone(), id as u32)).collect();
     let mut model = BPE::builder()
-        .vocab_and_merges(vocab, merges(&pieces, scores))
+        .vocab_and_merges(vocab, merges(&pieces, &scores))
         .byte_fallback(true)
         .fuse_unk(true);
     if let Some((piece, _)) = vocabulary.unknown.and_then(|id| pieces.get(id as usize)) {
         model = model.unk_token(piece.clone());
     }
-    let mut tokenizer = Tokenizer::new(model.build().map_err(failed)?);
     let spaces = Replace::new(" ", SPACE).map_err(failed)?;
-    tokenizer.with_normalizer(Some(if space_prefix {
+    let normalizer = if space_prefix {
         let prefix = Prepend::new(SPACE.to_owned());
         NormalizerWrapper::Sequence(Sequence::new(vec![prefix.into(), spaces.into()]))
     } else {
         spaces.into()
-    }));
-    let added: Vec<AddedToken> = vocabulary
-        .tokens
-        .iter()
-        .zip(&vocabulary.kinds)
-        // Runs of spaces are found by the merges, which rank them first: as added tokens they
-        // would be looked for before spaces become ▁, and transformers does not find them so.
-        .filter(|(token, kind)| **kind == Kind::UserDefined && !token.trim_matches(' ').is_empty())
-        .map(|(token, _)| AddedToken::from(token.to_string(), false).normalized(false))
-        .collect();
-    tokenizer.add_tokens(&added);
-    Ok(tokenizer)
+    };
+    let mut decoders: Vec<DecoderWrapper> = vec![
+        Replace::new(SPACE, " ").map_err(failed)?.into(),
+        ByteFallback::new().into(),
+        Fuse::new().into(),
+    ];
+    if space_prefix {
+        decoders.push(Strip::new(' ', 1, 0).into());
+    }
+    // Runs of spaces are found by the merges, which rank them first: as added tokens they would be
+    // looked for before spaces become ▁, and transformers does not find them so.
+    let found = |a: &Added| a.token.special || !a.token.content.trim_matches(' ').is_empty();
+    Ok(Parts {
+        normalizer: Some(normalizer),
+        pre_tokenizer: None,
+        model: model.build().map_err(failed)?.into(),
+        decoder: Some(Decoders::new(decoders).into()),
+        added: added.into_iter().filter(found).collect(),
+    })
 }
 
 /// Two pieces that make a third, and how early they do.
