@@ -4,6 +4,7 @@ Run by hand where the reference is to be renewed (needs transformers 5, tokenize
 models gguf); the tests only read what it wrote:
 
     python scripts/reference_tokenizers.py tiny                       # the small ones
+    python scripts/reference_tokenizers.py references                 # their ids only
     python scripts/reference_tokenizers.py real gemma3 gemma.gguf     # real ones: ids only
     python scripts/reference_tokenizers.py real qwen2 qwen.gguf
     python scripts/reference_tokenizers.py real minilm all-MiniLM-L6-v2/
@@ -17,6 +18,7 @@ rule, `{"repeat": [piece, times]}`, and their ids as `{"count": n, "sha256": of 
 little-endian u32}`.
 """
 
+import functools
 import hashlib
 import json
 import struct
@@ -225,6 +227,7 @@ def qwen2():
     return tokenizer, config, "qwen2"
 
 
+@functools.cache
 def llama2():
     first = [special("<unk>"), special("<s>"), special("</s>")]
     tokenizer = sentencepiece(first, [], [], 380, prefix=True)
@@ -440,8 +443,6 @@ def write(path, kind, tokenizer):
 
 
 def tiny():
-    from transformers import AutoTokenizer
-
     for build in KINDS:
         tokenizer, config, model_type = build()
         folder = OUT / build.__name__
@@ -453,6 +454,14 @@ def tiny():
         (folder / "config.json").write_text(json.dumps({"model_type": model_type}) + "\n")
         size = (folder / "tokenizer.json").stat().st_size
         print(build.__name__, tokenizer.get_vocab_size(), "tokens,", size, "bytes")
+    references()
+
+
+def references():
+    from transformers import AutoTokenizer
+
+    for build in KINDS:
+        folder = OUT / build.__name__
         write(folder / "reference.json", build.__name__, AutoTokenizer.from_pretrained(folder))
 
 
@@ -464,6 +473,9 @@ def real(name, path):
         tokenizer = AutoTokenizer.from_pretrained(path)
     else:
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+        if name == "qwen2":
+            # Qwen2Tokenizer has it; what transformers makes of a GGUF file goes without.
+            tokenizer.backend_tokenizer.normalizer = normalizers.NFC()
     tokenizer.chat_template = None
     write(OUT / f"{name}.json", name, tokenizer)
 
@@ -472,6 +484,8 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["tiny"]:
             tiny()
+        case ["references"]:
+            references()
         case ["real", name, path]:
             real(name, path)
         case _:

@@ -73,7 +73,8 @@ impl Template {
             None => Ok(Rendered { text: plain(exchange).0, marker: None }),
             Some(jinja) => {
                 let (messages, _) = to_messages(exchange);
-                let marker = tokenizer.marker(messages.iter().map(|m| m.content.as_str()))?;
+                let marker = tokenizer
+                    .marker(messages.iter().flat_map(|m| [m.role.as_str(), m.content.as_str()]))?;
                 let messages = shielded(&messages, tokenizer, marker);
                 let (bos, eos) = (&tokenizer.bos_text, &tokenizer.eos_text);
                 let text = jinja.render(&messages, false, bos, eos)?;
@@ -124,7 +125,8 @@ fn shielded(messages: &[Message], tokenizer: &TextTokenizer, marker: char) -> Ve
     messages
         .iter()
         .map(|m| Message {
-            role: m.role.clone(),
+            // Roles come with the data as well.
+            role: tokenizer.shield(&m.role, marker).into_owned(),
             content: tokenizer.shield(&m.content, marker).into_owned(),
         })
         .collect()

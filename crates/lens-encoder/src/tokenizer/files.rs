@@ -28,10 +28,13 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>> {
 /// A JSON file, if there is one.
 fn json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let Some(bytes) = read(path)? else { return Ok(None) };
-    let parsed = serde_json::from_slice(&bytes).map_err(|e| {
-        let what = if e.is_eof() { "ends too early" } else { "is not what it should be" };
-        unusable(path, format!("{what}: {e}"))
-    })?;
+    // Once over the whole file first: the library's own readers panic where JSON breaks off.
+    let parsed = serde_json::from_slice::<IgnoredAny>(&bytes)
+        .and_then(|_| serde_json::from_slice(&bytes))
+        .map_err(|e| {
+            let what = if e.is_eof() { "ends too early" } else { "is not what it should be" };
+            unusable(path, format!("{what}: {e}"))
+        })?;
     Ok(Some(parsed))
 }
 

@@ -126,8 +126,8 @@ impl TextTokenizer {
         let at = match &marks {
             None => at,
             Some((_, marker)) => {
-                let before = text.match_indices(*marker).take_while(|(m, _)| *m < at).count();
-                at.saturating_sub(before * marker.len_utf8())
+                let before = text.match_indices(*marker).take_while(|(m, _)| *m < at);
+                at - before.map(|(m, _)| marker.len_utf8().min(at - m)).sum::<usize>()
             }
         };
         let parse = self.parse(marks.as_ref().map(|(marks, _)| marks.as_slice()));

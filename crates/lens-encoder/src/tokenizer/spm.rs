@@ -22,9 +22,19 @@ const SPACE: &str = "▁";
 /// Builds the tokenizer as transformers' converter does from the SentencePiece file.
 pub(super) fn build(file: &GgufFile, vocabulary: &Vocabulary, added: Vec<Added>) -> Result<Parts> {
     let key = "tokenizer.ggml.scores";
-    let scores = file.numbers(key)?.ok_or_else(|| file.bad(key, "is missing"))?;
+    let mut scores = file.numbers(key)?.ok_or_else(|| file.bad(key, "is missing"))?;
     if scores.len() != vocabulary.tokens.len() {
         return Err(file.bad(key, "has another length than tokens"));
+    }
+    // Model files do not keep the scores of user-defined pieces. SentencePiece gives them the best
+    // there is, 0; in the tokenizers that transformers has of Gemma all rank by their place.
+    let gemma = file.text("general.architecture")?.is_some_and(|name| name.starts_with("gemma"));
+    for (id, (score, kind)) in scores.iter_mut().zip(&vocabulary.kinds).enumerate() {
+        match kind {
+            _ if gemma => *score = -(id as f64),
+            Kind::UserDefined => *score = 0.0,
+            _ => {}
+        }
     }
     let space_prefix = file.flag("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
     // Model files write the spaces of user-defined tokens as spaces; the vocabulary has them as ▁.
@@ -96,10 +106,7 @@ fn merges(pieces: &[(String, Kind)], scores: &[f64]) -> Vec<(String, String)> {
         if !usable(kind) {
             return Vec::new();
         }
-        // SentencePiece gives its user-defined pieces the best score there is, 0; model files do
-        // not keep that.
-        let score =
-            if *kind == Kind::UserDefined { 0.0 } else { scores.get(id).copied().unwrap_or(0.0) };
+        let score = scores.get(id).copied().unwrap_or(0.0);
         let length = piece.chars().count();
         let mut found: Vec<(usize, usize, Merge)> = piece
             .char_indices()

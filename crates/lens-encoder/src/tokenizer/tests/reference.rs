@@ -98,7 +98,11 @@ fn gguf_files_agree_with_transformers() {
         // A GGUF file cannot say that its model is one whose folder transformers reads otherwise;
         // as llama.cpp, we read it as SentencePiece did.
         let like = if kind == "llama2" { "mistral" } else { kind };
-        let cases = json(folder(like).join("reference.json"));
+        let mut cases = json(folder(like).join("reference.json"));
+        // In a GGUF file the user-defined piece '▁▁' is two spaces; that it was found where
+        // somebody typed '▁▁' is lost.
+        let lost = |case: &Value| kind == "gemma" && text_of(case).contains("▁▁");
+        cases["texts"].as_array_mut().unwrap().retain(|case| !lost(case));
         report(kind, compare(&text, &parse, &cases));
     }
 }
