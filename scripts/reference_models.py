@@ -37,6 +37,13 @@ For each model `crates/lens-encoder/tests/data/models/<name>/` gets:
     texts               (models with a tokenizer) the same for texts: `text`, and `input_ids` with the special tokens
                         that the tokenizer adds
 
+Checked against llama.cpp (xllamacpp 2026.10): its embeddings of every sequence (of `mistral` up to the window, where
+llama.cpp knows none), pooled last and mean, agree with `reference.json` to a cosine of 0.9997 for each stored
+`model.gguf`, and to 5e-6 relative (5e-4 for those with gelu, which ggml takes from a half-precision table) for the
+same with float32 tensors (`--float32-gguf DIR`); so do those of `texts`, which llama.cpp tokenized itself from the
+GGUF. `phi3-longrope` on both sides of the switch (see `float32_gguf`). `gemma3-multimodal` has no GGUF: in that
+format it is `gemma3`.
+
 The script also switches off each special property of a model (a window, a softcap, a bias ..) and fails if the
 vectors stay the same: then the model would not test that property.
 """
@@ -434,6 +441,7 @@ def real_vocabulary(writer, name, text):
         if settings.get(f"{role}_token"):
             writer.add_uint32(f"tokenizer.ggml.{key}_token_id", pieces[settings[f"{role}_token"]])
     if model == "bert":
+        writer.add_bos_token_id(pieces["[CLS]"])
         writer.add_token_type_count(text["type_vocab_size"])
     else:
         writer.add_add_bos_token(name != "qwen2")
