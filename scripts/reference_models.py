@@ -11,11 +11,13 @@ For each model `crates/lens-encoder/tests/data/models/<name>/` gets:
 
 * `config.json`: as published models of that family have it (`rope_theta`, `rope_scaling`); `qwen3` has the newer
   `rope_parameters` instead. transformers loads this very file before anything is computed.
-* `model.safetensors`, random weights in float32 (`llama2`, `llama3`, `qwen2`, `phi3`, `bert`), float16 (`qwen3`,
-  `gemma2`, `xlm-roberta`) or bfloat16 (the others); `qwen2` in two shards with an index. Norm weights and biases are
+* `model.safetensors`, random weights in float32 (`gemma2`, `phi3`), float16 (`llama2`, `qwen3`, `bert`,
+  `xlm-roberta`) or bfloat16 (the others); `qwen2` in two shards with an index. Norm weights and biases are
   random too, so that a forgotten one shows.
 * `model.gguf` where llama.cpp has the architecture: the names, metadata and layout (permuted q and k, norms + 1,
   fused tensors) that llama.cpp's converter writes, in float32, or in the type of the safetensors.
+* `tokenizer.json`, `tokenizer_config.json` (`llama2`, `llama3`, `qwen2`, `gemma3`, `bert`): copies of
+  `tests/data/tokenizers/` (`scripts/reference_tokenizers.py`); the GGUF has them in its own form.
 * `reference.json`: what transformers computes in float32, one sequence at a time, without padding,
   `attn_implementation="eager"`, no cache.
 
@@ -32,6 +34,15 @@ For each model `crates/lens-encoder/tests/data/models/<name>/` gets:
       top5              (decoders) [id, log-probability] of the five likeliest next tokens
       log_likelihood    (decoders) sum over positions i > 0 of log p(token i | tokens before)
       greedy            (decoders) the 12 tokens that follow when the likeliest is taken each time
+    texts               (models with a tokenizer) the same for texts: `text`, and `input_ids` with the special tokens
+                        that the tokenizer adds
+
+Checked against llama.cpp (xllamacpp 2026.10): its embeddings of every sequence (of `mistral` up to the window, where
+llama.cpp knows none), pooled last and mean, agree with `reference.json` to a cosine of 0.9997 for each stored
+`model.gguf`, and to 5e-6 relative (5e-4 for those with gelu, which ggml takes from a half-precision table) for the
+same with float32 tensors (`--float32-gguf DIR`); so do those of `texts`, which llama.cpp tokenized itself from the
+GGUF. `phi3-longrope` on both sides of the switch (see `float32_gguf`). `gemma3-multimodal` has no GGUF: in that
+format it is `gemma3`.
 
 The script also switches off each special property of a model (a window, a softcap, a bias ..) and fails if the
 vectors stay the same: then the model would not test that property.
@@ -40,6 +51,7 @@ vectors stay the same: then the model would not test that property.
 import base64
 import json
 import math
+import shutil
 import sys
 from pathlib import Path
 
@@ -48,17 +60,23 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 import transformers
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, Gemma3ForConditionalGeneration
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, Gemma3ForConditionalGeneration
 
 ROOT = Path(__file__).resolve().parent.parent / "crates/lens-encoder/tests/data/models"
+TOKENIZERS = ROOT.parent / "tokenizers"
 LENGTHS = (1, 2, 7, 40, 120)
 GREEDY = 12
+TEXTS = (
+    "Hello, world! It's the capital of France.",
+    "\n\nHuman: What is the capital of Spain?\n\nAssistant: It is Madrid, which lies in the middle of the country.",
+    "Die Hauptstadt von Österreich ist Wien.  \tÜber die Straße? \u6211\u4eec \U0001f600 1234",
+)
 
 
 def decoder(**over):
     """The keys that every decoder's config.json has, with `over` replacing or (None) removing some."""
     base = dict(
-        vocab_size=96, hidden_size=32, intermediate_size=40, num_hidden_layers=3, num_attention_heads=4,
+        vocab_size=96, hidden_size=32, intermediate_size=28, num_hidden_layers=3, num_attention_heads=4,
         num_key_value_heads=2, hidden_act="silu", max_position_embeddings=256, rms_norm_eps=1e-6,
         rope_theta=10000.0, attention_dropout=0.0, initializer_range=0.02, tie_word_embeddings=False,
         use_cache=True, bos_token_id=1, eos_token_id=2, torch_dtype="float32",
@@ -76,7 +94,7 @@ def gemma(**over):
 
 GEMMA3_TEXT = dict(
     model_type="gemma3_text", architectures=["Gemma3ForCausalLM"], hidden_act=None, hidden_size=32,
-    num_attention_heads=4, num_key_value_heads=1, head_dim=12, num_hidden_layers=7, intermediate_size=40,
+    num_attention_heads=4, num_key_value_heads=1, head_dim=12, num_hidden_layers=7, intermediate_size=24,
     query_pre_attn_scalar=48, sliding_window=16, sliding_window_pattern=6, rope_theta=1000000.0,
     rope_local_base_freq=10000.0, attn_logit_softcapping=None, final_logit_softcapping=None,
 )
@@ -87,7 +105,8 @@ GEMMA3_TEXT = dict(
 MODELS = {
     "llama2": decoder(
         model_type="llama", architectures=["LlamaForCausalLM"], num_key_value_heads=4, rms_norm_eps=1e-5,
-        _=dict(off=[{"rope_theta": 500.0}]),
+        torch_dtype="float16",
+        _=dict(dtype=torch.float16, tokenizer="llama2", off=[{"rope_theta": 500.0}]),
     ),
     "llama3": decoder(
         model_type="llama", architectures=["LlamaForCausalLM"], head_dim=8, rms_norm_eps=1e-5, rope_theta=500000.0,
@@ -96,7 +115,8 @@ MODELS = {
             rope_type="llama3",
         ),
         tie_word_embeddings=True, mlp_bias=False, attention_bias=False,
-        _=dict(off=[{"rope_scaling": None}]),
+        torch_dtype="bfloat16", bos_token_id=558, eos_token_id=[559, 563, 564],
+        _=dict(dtype=torch.bfloat16, tokenizer="llama3", off=[{"rope_scaling": None}]),
     ),
     "mistral": decoder(
         model_type="mistral", architectures=["MistralForCausalLM"], head_dim=12, sliding_window=32, rms_norm_eps=1e-5,
@@ -106,7 +126,9 @@ MODELS = {
     "qwen2": decoder(
         model_type="qwen2", architectures=["Qwen2ForCausalLM"], rope_theta=1000000.0, sliding_window=256,
         use_sliding_window=False, max_window_layers=3, tie_word_embeddings=True,
-        _=dict(shards=2, no_bias=True),
+        torch_dtype="bfloat16", bos_token_id=556, eos_token_id=558,
+        # published ones too have more rows than tokens
+        _=dict(dtype=torch.bfloat16, tokenizer="qwen2", extra_rows=8, shards=2, no_bias=True),
     ),
     "qwen3": decoder(
         model_type="qwen3", architectures=["Qwen3ForCausalLM"], head_dim=16, rope_theta=None,
@@ -117,18 +139,17 @@ MODELS = {
     "gemma2": gemma(
         model_type="gemma2", architectures=["Gemma2ForCausalLM"], attn_logit_softcapping=50.0,
         final_logit_softcapping=30.0, query_pre_attn_scalar=48, sliding_window=16, num_hidden_layers=4,
-        torch_dtype="float16",
         _=dict(
-            dtype=torch.float16, qk=5.5,
+            qk=5.5,
             off=[{"attn_logit_softcapping": None}, {"sliding_window": 512}, {"query_pre_attn_scalar": 12}],
         ),
     ),
     "gemma3": gemma(**GEMMA3_TEXT, torch_dtype="bfloat16", _=dict(
-        dtype=torch.bfloat16,
+        dtype=torch.bfloat16, tokenizer="gemma",
         off=[{"sliding_window": 512}, {"rope_local_base_freq": 1000000.0}, {"query_pre_attn_scalar": 12}],
     )),
     # the larger ones: rope_scaling on the global layers only
-    "gemma3-linear": gemma(**GEMMA3_TEXT, rope_scaling=dict(factor=8.0, rope_type="linear"), torch_dtype="bfloat16",
+    "gemma3-linear": gemma(**GEMMA3_TEXT | dict(head_dim=8, query_pre_attn_scalar=32, intermediate_size=16), rope_scaling=dict(factor=8.0, rope_type="linear"), torch_dtype="bfloat16",
         _=dict(dtype=torch.bfloat16, off=[{"rope_scaling": None}])),
     "phi3": decoder(
         model_type="phi3", architectures=["Phi3ForCausalLM"], num_key_value_heads=4, rms_norm_eps=1e-5,
@@ -147,7 +168,8 @@ MODELS = {
         num_hidden_layers=3, num_attention_heads=4, hidden_act="gelu", max_position_embeddings=128,
         type_vocab_size=2, layer_norm_eps=1e-12, pad_token_id=0, attention_probs_dropout_prob=0.1,
         hidden_dropout_prob=0.1, initializer_range=0.02, position_embedding_type="absolute",
-        _=dict(no_bias=True, off=[{"hidden_act": "gelu_pytorch_tanh"}]),
+        torch_dtype="float16",
+        _=dict(dtype=torch.float16, tokenizer="bert", no_bias=True, off=[{"hidden_act": "gelu_pytorch_tanh"}]),
     ),
     "xlm-roberta": dict(
         model_type="xlm-roberta", architectures=["XLMRobertaForMaskedLM"], vocab_size=96, hidden_size=32,
@@ -164,7 +186,7 @@ MODELS = {
         torch_dtype="bfloat16",
         # like the published ones, most of text_config is left to the defaults: here only what the size needs is given
         text_config=dict(
-            model_type="gemma3_text", vocab_size=96, hidden_size=32, intermediate_size=40, num_hidden_layers=6,
+            model_type="gemma3_text", vocab_size=96, hidden_size=32, intermediate_size=32, num_hidden_layers=6,
             num_attention_heads=4, num_key_value_heads=1, head_dim=12, query_pre_attn_scalar=12,
             sliding_window=16, rope_scaling=dict(factor=8.0, rope_type="linear"),
         ),
@@ -216,6 +238,10 @@ def build(name, config):
     for old in folder.glob("model*"):
         old.unlink()
     written = {k: v for k, v in config.items() if k != "_"}
+    if "tokenizer" in how:
+        for file in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copyfile(TOKENIZERS / how["tokenizer"] / file, folder / file)
+        written["vocab_size"] = len(AutoTokenizer.from_pretrained(folder)) + how.get("extra_rows", 0)
     ordered = {k: written[k] for k in ("architectures", "model_type")} | dict(sorted(written.items()))
     (folder / "config.json").write_text(json.dumps(ordered, indent=1) + "\n")
 
@@ -313,7 +339,7 @@ def write_gguf(name, config, tensors, path, **metadata):
     for key, value in keys.items():
         add = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}
         add[type(value)](f"{arch}.{key}", value)
-    trivial_vocabulary(writer, name, text)
+    (real_vocabulary if "tokenizer" in MODELS[name]["_"] else trivial_vocabulary)(writer, name, text)
 
     wide = {torch.float32: None, torch.float16: gguf.GGMLQuantizationType.F16, torch.bfloat16: gguf.GGMLQuantizationType.BF16}
     stored = {}
@@ -363,6 +389,66 @@ def llama3_factors(text, head_dim):
         smooth = min(max((original / wavelength - low) / (high - low), 0.0), 1.0)
         factors.append(1 / ((1 - smooth) / factor + smooth))
     return np.array(factors, np.float32)
+
+
+def real_vocabulary(writer, name, text):
+    """The folder's tokenizer.json in GGUF's form."""
+    kind = gguf.TokenType
+    folder = ROOT / name
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    pieces = tokenizer["model"]["vocab"] | {t["content"]: t["id"] for t in tokenizer["added_tokens"]}
+    added = {t["id"]: t for t in tokenizer["added_tokens"]}
+    by_id = {i: piece for piece, i in pieces.items()}
+    spm = "<0x00>" in pieces
+    model = "bert" if name == "bert" else "llama" if spm else "gpt2"
+    merges = [m if isinstance(m, str) else " ".join(m) for m in tokenizer["model"].get("merges", [])]
+    ranks = {}
+    for rank, merge in enumerate(merges):
+        ranks.setdefault(merge.replace(" ", ""), rank)
+    tokens, scores, kinds = [], [], []
+    for i in range(text["vocab_size"]):
+        piece = by_id.get(i, f"[PAD{i}]")
+        score, this = 0.0, kind.NORMAL
+        if i not in by_id:
+            this = kind.UNUSED
+        elif i in added:
+            this = kind.CONTROL if added[i]["special"] else kind.USER_DEFINED
+            score = -1000.0
+            if this == kind.USER_DEFINED:
+                piece = piece.replace("\u2581", " ")
+            if spm and piece == "<unk>" and model == "llama":
+                this = kind.UNKNOWN
+        elif spm and len(piece) == 6 and piece.startswith("<0x"):
+            this = kind.BYTE
+        elif spm:
+            score = -float(ranks.get(piece, len(merges) + i))
+        elif model == "bert":
+            piece = piece[2:] if piece.startswith("##") else "\u2581" + piece
+        tokens.append(piece)
+        scores.append(score)
+        kinds.append(int(this))
+    writer.add_tokenizer_model(model)
+    writer.add_tokenizer_pre({"llama3": "llama-bpe", "qwen2": "qwen2", "bert": "jina-v2-en"}.get(name, "default"))
+    writer.add_token_list(tokens)
+    if spm:
+        writer.add_token_scores(scores)
+    writer.add_token_types(kinds)
+    if model == "gpt2":
+        writer.add_token_merges(merges)
+    roles = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding", "cls": "cls", "sep": "seperator", "mask": "mask"}
+    for role, key in roles.items():
+        if settings.get(f"{role}_token"):
+            writer.add_uint32(f"tokenizer.ggml.{key}_token_id", pieces[settings[f"{role}_token"]])
+    if model == "bert":
+        writer.add_bos_token_id(pieces["[CLS]"])
+        writer.add_token_type_count(text["type_vocab_size"])
+    else:
+        writer.add_add_bos_token(name != "qwen2")
+    if spm:
+        writer.add_add_space_prefix(name != "gemma3")
+    if "chat_template" in settings:
+        writer.add_chat_template(settings["chat_template"])
 
 
 def trivial_vocabulary(writer, name, text):
@@ -418,13 +504,13 @@ def encoder_hidden(model, ids):
     return model(input_ids=torch.tensor([ids]), output_hidden_states=True)
 
 
-def sequences(vocab, specials, name):
+def sequences(vocab, specials):
     rng = np.random.default_rng(7)
     allowed = [i for i in range(vocab) if i not in specials]
     return [[int(t) for t in rng.choice(allowed, size=n)] for n in LENGTHS]
 
 
-def reference(name, model, texts=None):
+def reference(name, model):
     config = model.config.get_text_config()
     run = encoder_hidden if name in ENCODERS else hidden
     specials = set(range(4)) | {90, 91, 92, 94}
@@ -435,10 +521,15 @@ def reference(name, model, texts=None):
         out["gguf_max_tokens"] = MODELS[name]["_"]["gguf_max_tokens"]
     out["sequences"] = []
     smallest_gap = math.inf
-    for ids in sequences(config.vocab_size, specials, name):
+    inputs = [(ids, "sequences", {}) for ids in sequences(config.vocab_size, specials)]
+    if "tokenizer" in MODELS[name]["_"]:
+        out["texts"] = []
+        tokenizer = AutoTokenizer.from_pretrained(ROOT / name)
+        inputs += [(tokenizer(text)["input_ids"], "texts", {"text": text}) for text in TEXTS]
+    for ids, where, entry in inputs:
         result = run(model, ids)
         states = [h[0].float() for h in result.hidden_states]
-        entry = dict(
+        entry |= dict(
             input_ids=ids, last=[b64(h[-1]) for h in states], mean=[b64(h.double().mean(0).float()) for h in states],
         )
         assert len(states) == config.num_hidden_layers + 1
@@ -455,7 +546,7 @@ def reference(name, model, texts=None):
                 greedy.append(int(best.indices[0]))
                 text.append(greedy[-1])
             entry["greedy"] = greedy
-        out["sequences"].append(entry)
+        out[where].append(entry)
     return out, smallest_gap
 
 
