@@ -40,13 +40,14 @@ mod cache;
 mod encoder;
 mod error;
 mod family;
+mod fetch;
 mod forward;
 mod gguf;
+mod http;
 mod identity;
 mod input;
 mod kernels;
 mod matmul;
-pub mod models;
 mod options;
 mod plan;
 mod template;
@@ -59,7 +60,16 @@ mod weights;
 pub use encoder::{EncodeStats, Encoded, Encoder, MemoryEstimate};
 pub use error::{EncoderError, Result};
 pub use family::{Activation, DecoderSpec, LayerKind, Rope, SUPPORTED};
+pub use http::{HttpError, Secret};
 pub use identity::{Difference, EncoderIdentity};
 pub use options::{EncoderOptions, Pooling};
 pub use template::TemplateChoice;
 pub use text_encoder::TextEncoder;
+
+/// Models by name: where they come from, and how they get into the cache.
+pub mod models {
+    pub use crate::fetch::{
+        DEFAULT, FetchError, Hub, KNOWN, KnownModel, Listed, find_or_pull, find_or_pull_from, known,
+        public_name, pull,
+    };
+}
