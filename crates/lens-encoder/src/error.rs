@@ -162,6 +162,9 @@ pub enum EncoderError {
     /// A model could not be fetched from the Hub or an address.
     #[error(transparent)]
     Fetch(#[from] crate::fetch::FetchError),
+    /// An embedding server gave no vectors.
+    #[error(transparent)]
+    Server(#[from] crate::remote::ServerError),
     /// What was fetched is not the model.
     #[error("model '{model}' arrived damaged: SHA-256 {found}, expected {expected}")]
     Checksum {

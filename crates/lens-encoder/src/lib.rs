@@ -50,6 +50,7 @@ mod kernels;
 mod matmul;
 mod options;
 mod plan;
+mod remote;
 mod template;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -63,13 +64,14 @@ pub use family::{Activation, DecoderSpec, LayerKind, Rope, SUPPORTED};
 pub use http::{HttpError, Secret};
 pub use identity::{Difference, EncoderIdentity};
 pub use options::{EncoderOptions, Pooling};
+pub use remote::{RemoteEncoder, RemoteOptions, ServerApi, ServerError, ServerRecord};
 pub use template::TemplateChoice;
 pub use text_encoder::TextEncoder;
 
 /// Models by name: where they come from, and how they get into the cache.
 pub mod models {
     pub use crate::fetch::{
-        DEFAULT, FetchError, Hub, KNOWN, KnownModel, Listed, find_or_pull, find_or_pull_from, known,
-        public_name, pull,
+        DEFAULT, FetchError, Hub, KNOWN, KnownModel, Listed, find_or_pull, find_or_pull_from,
+        known, public_name, pull,
     };
 }

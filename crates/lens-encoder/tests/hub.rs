@@ -192,7 +192,10 @@ fn a_model_is_fetched_whole_and_only_what_is_needed() {
             "hub/refs/org--name@main".to_owned(),
         ]
     );
-    assert_eq!(std::fs::read(folder.join("model.safetensors")).unwrap(), model()["model.safetensors"]);
+    assert_eq!(
+        std::fs::read(folder.join("model.safetensors")).unwrap(),
+        model()["model.safetensors"]
+    );
     assert!(watcher.said().contains("fetching org/name at 0123456789ab (4 files, 1 MB)"));
     let agent = format!("lens/{}", env!("CARGO_PKG_VERSION"));
     assert!(server.seen().iter().all(|r| r.header("user-agent") == Some(&*agent)));
@@ -219,7 +222,10 @@ fn a_dropped_connection_is_taken_up_where_it_broke() {
     });
     let desk = Desk::new(&server);
     let folder = desk.find("org/name").unwrap();
-    assert_eq!(std::fs::read(folder.join("model.safetensors")).unwrap(), model()["model.safetensors"]);
+    assert_eq!(
+        std::fs::read(folder.join("model.safetensors")).unwrap(),
+        model()["model.safetensors"]
+    );
     let ranges: Vec<_> = server.seen().into_iter().filter(is_model).collect();
     let ranges: Vec<_> = ranges.iter().map(|r| r.header("range")).collect();
     assert_eq!(ranges.len(), 5);
@@ -271,7 +277,10 @@ fn a_server_that_ignores_ranges_starts_again() {
     });
     let desk = Desk::new(&server);
     let folder = desk.find("org/name").unwrap();
-    assert_eq!(std::fs::read(folder.join("model.safetensors")).unwrap(), model()["model.safetensors"]);
+    assert_eq!(
+        std::fs::read(folder.join("model.safetensors")).unwrap(),
+        model()["model.safetensors"]
+    );
 }
 
 #[test]
@@ -311,7 +320,8 @@ fn a_wrong_file_is_refused_and_removed() {
 fn closed_doors_say_what_to_do() {
     for status in [401, 403] {
         let server = Server::start(move |_| {
-            Reply::new(status, "").with("x-error-message", "Access to model org/name is restricted.")
+            Reply::new(status, "")
+                .with("x-error-message", "Access to model org/name is restricted.")
         });
         let (error, text) = Desk::new(&server).fails("org/name");
         assert!(matches!(error, EncoderError::Fetch(FetchError::Denied { .. })));
@@ -354,7 +364,8 @@ fn the_token_is_not_sent_to_another_host() {
     let there = other.url.clone();
     let server = Server::start(move |r| {
         if is_model(r) {
-            return Reply::new(302, "").with("location", format!("{there}/blob?X-Signature=s3cret"));
+            return Reply::new(302, "")
+                .with("location", format!("{there}/blob?X-Signature=s3cret"));
         }
         well(r, &model())
     });

@@ -226,15 +226,16 @@ struct Head {
 impl Transfer<'_> {
     /// Tries as long as something new arrives, and a few times more.
     fn all(&mut self, part: &mut Part, net: &Net, progress: &dyn Progress) -> Result<Got> {
-        let mut failures = 0;
+        // More than ever before: starting again from nothing is no progress.
+        let (mut failures, mut most) = (0, part.len);
         loop {
-            let before = part.len;
             let (error, asked) = match self.attempt(part, net, progress)? {
                 Step::Done { etag } => return Ok(Got::File { etag }),
                 Step::Same => return Ok(Got::Same),
                 Step::Again { error, asked } => (error, asked),
             };
-            failures = if part.len > before { 1 } else { failures + 1 };
+            failures = if part.len > most { 1 } else { failures + 1 };
+            most = most.max(part.len);
             if failures >= net.retry.attempts {
                 return Err(error.into());
             }

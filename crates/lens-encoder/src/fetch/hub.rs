@@ -88,8 +88,7 @@ impl Hub {
     }
 
     pub(super) fn net(&self) -> Net {
-        let limits =
-            Limits { connect: self.patience, answer: self.patience, read: self.patience };
+        let limits = Limits { connect: self.patience, answer: self.patience, read: self.patience };
         let retry = Retry { attempts: self.attempts.max(1), first: self.first_pause };
         Net { client: Client::new(limits), retry }
     }
@@ -157,15 +156,15 @@ pub(super) fn find(
     let net = hub.net();
     let listing = match listing(hub, &net, name, progress) {
         Ok(listing) => listing,
-        Err(EncoderError::Fetch(
-            e @ (FetchError::Network { .. } | FetchError::Status { .. }),
-        )) => match before() {
-            Some(found) => {
-                progress.note(&format!("{e}; using what was fetched before"));
-                return Ok(found);
+        Err(EncoderError::Fetch(e @ (FetchError::Network { .. } | FetchError::Status { .. }))) => {
+            match before() {
+                Some(found) => {
+                    progress.note(&format!("{e}; using what was fetched before"));
+                    return Ok(found);
+                }
+                None => return Err(e.into()),
             }
-            None => return Err(e.into()),
-        },
+        }
         Err(e) => return Err(e),
     };
     let repo = Repository { hub, net, name, listing, progress };
@@ -440,7 +439,8 @@ impl Repository<'_> {
         let Self { hub, name, listing, .. } = self;
         let lfs = listing.siblings.iter().find(|s| s.rfilename == file);
         let lfs = lfs.and_then(|s| s.lfs.as_ref());
-        let url = format!("{}/{}/resolve/{}/{}", hub.endpoint, name.repo, listing.sha, escaped(file));
+        let url =
+            format!("{}/{}/resolve/{}/{}", hub.endpoint, name.repo, listing.sha, escaped(file));
         let weights = file.ends_with(".safetensors") || file.ends_with(".gguf");
         let wanted = Wanted {
             what: &format!("{}/{file}", name.repo),

@@ -112,7 +112,8 @@ mod tests {
             hub("a/b-GGUF/q4/c.gguf@main"),
             Some((s("a/b-GGUF"), s("main"), Some(s("q4/c.gguf"))))
         );
-        for not in ["a", "a/../b", "../b", "a/b/../c.gguf", "a/b.gguf", "a/b/c.bin", "a/b@", "a b/c"]
+        for not in
+            ["a", "a/../b", "../b", "a/b/../c.gguf", "a/b.gguf", "a/b/c.bin", "a/b@", "a b/c"]
         {
             assert_eq!(hub(not), None, "{not}");
         }

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod embeddings;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -71,12 +73,15 @@ impl Reply {
         let start = request
             .header("range")
             .filter(|_| request.header("if-range").is_none_or(|e| e == etag))
-            .map(|r| r.trim_start_matches("bytes=").trim_end_matches('-').parse::<usize>().unwrap());
+            .map(|r| {
+                r.trim_start_matches("bytes=").trim_end_matches('-').parse::<usize>().unwrap()
+            });
         match start {
             Some(start) if start >= bytes.len() => Reply::new(416, ""),
-            Some(start) => Reply::new(206, &bytes[start..])
-                .with("etag", etag)
-                .with("content-range", format!("bytes {start}-{}/{}", bytes.len() - 1, bytes.len())),
+            Some(start) => Reply::new(206, &bytes[start..]).with("etag", etag).with(
+                "content-range",
+                format!("bytes {start}-{}/{}", bytes.len() - 1, bytes.len()),
+            ),
             None if request.header("if-none-match") == Some(etag) => Reply::new(304, ""),
             None => Reply::new(200, bytes).with("etag", etag),
         }
@@ -97,8 +102,12 @@ impl Server {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (seen, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
         let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let server =
-            Server { url, seen: Arc::clone(&seen), stop: Arc::clone(&stop), most: Arc::clone(&most) };
+        let server = Server {
+            url,
+            seen: Arc::clone(&seen),
+            stop: Arc::clone(&stop),
+            most: Arc::clone(&most),
+        };
         let answer = Arc::new(answer);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
