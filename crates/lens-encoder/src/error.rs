@@ -198,7 +198,11 @@ pub enum EncoderError {
         detail: String,
     },
     /// Neither a file nor a model known by name.
-    #[error("no model file or model named '{name}'; known names: {}", known.join(", "))]
+    #[error(
+        "no model file or folder '{name}', and no name of one; a name is one of {}, or org/name of \
+         the Hugging Face Hub, org/name/file.gguf of a repository there, or https://../file.gguf",
+        known.join(", ")
+    )]
     UnknownModel {
         /// What was asked for.
         name: String,
@@ -213,6 +217,12 @@ pub enum EncoderError {
         /// What failed.
         detail: String,
     },
+    /// A model could not be fetched from the Hub or an address.
+    #[error(transparent)]
+    Fetch(#[from] crate::fetch::FetchError),
+    /// An embedding server gave no vectors.
+    #[error(transparent)]
+    Server(#[from] crate::remote::ServerError),
     /// What was fetched is not the model.
     #[error("model '{model}' arrived damaged: SHA-256 {found}, expected {expected}")]
     Checksum {

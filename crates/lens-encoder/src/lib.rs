@@ -39,13 +39,15 @@ mod cache;
 mod encoder;
 mod error;
 mod family;
+mod fetch;
 mod forward;
 mod generate;
+mod http;
 mod identity;
 mod input;
 mod model;
-pub mod models;
 mod options;
+mod remote;
 mod template;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -59,10 +61,20 @@ pub use family::{
     Activation, Biases, LayerKind, ModelSpec, NormKind, NormPlacement, Rope, RopeScaling, SUPPORTED,
 };
 pub use generate::{Finish, GenerateOptions, Generated, Generator, LogLikelihood, Sampling};
+pub use http::{HttpError, Secret};
 pub use identity::{Difference, EncoderIdentity};
 pub use model::memory::Precision;
 pub use options::EncoderOptions;
+pub use remote::{RemoteEncoder, RemoteOptions, ServerApi, ServerError, ServerRecord};
 pub use template::TemplateChoice;
 pub use text_encoder::TextEncoder;
 pub use tokenizer::SpecialTokens;
 pub use view::{LayerChoice, Pooling, View, ViewChoice};
+
+/// Models by name: where they come from, and how they get into the cache.
+pub mod models {
+    pub use crate::fetch::{
+        DEFAULT, FetchError, Hub, KNOWN, KnownModel, Listed, find_or_pull, find_or_pull_from,
+        known, public_name, pull,
+    };
+}

