@@ -184,7 +184,10 @@ fn a_second_run_computes_nothing() {
         assert_eq!(watcher.total.load(Ordering::SeqCst), 0);
     }
     // Another identity does not see them.
-    let other = home.open(EncoderOptions { layer: 3, ..home.cached() });
+    let other = home.open(EncoderOptions {
+        cache_dir: home.cached().cache_dir,
+        ..EncoderOptions::of(3, Pooling::Last)
+    });
     other.encode_exchanges(&all, &Quiet).unwrap();
     assert_eq!(other.stats().cached, 0);
 }

@@ -147,3 +147,31 @@ fn weights_kept_as_stored_give_the_same_vectors() {
         }
     }
 }
+
+/// From text to vector: tokenizer, special tokens and forward pass together.
+#[test]
+fn texts_agree_with_transformers() {
+    let mut seen = 0;
+    for (name, reference, forms) in models() {
+        let Some(texts) = reference["texts"].as_array() else { continue };
+        let dim = reference["dim"].as_u64().unwrap() as usize;
+        let all: Vec<String> =
+            texts.iter().map(|t| t["text"].as_str().unwrap().to_owned()).collect();
+        for form in forms {
+            let encoder = Encoder::open(&form, &every_layer()).unwrap();
+            let encoded = encoder.encode_texts(&all, &Quiet).unwrap();
+            for (text, encoded) in texts.iter().zip(encoded) {
+                let ids = text["input_ids"].as_array().unwrap();
+                let ids: Vec<u32> = ids.iter().map(|id| id.as_u64().unwrap() as u32).collect();
+                let got = encoder.token_ids(text["text"].as_str().unwrap()).unwrap();
+                assert_eq!(got, ids, "{name} {}", form.display());
+                let last = decode(text["last"].as_array().unwrap().last().unwrap());
+                let at = reference["layers"].as_u64().unwrap() as usize * dim;
+                let off = relative(&encoded.vector[at..at + dim], &last);
+                assert!(off < 1e-4, "{name} {}: off {off}", form.display());
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen >= 24, "{seen}");
+}

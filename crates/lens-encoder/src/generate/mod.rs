@@ -26,7 +26,7 @@ use crate::model::ModelFiles;
 use crate::model::memory::{self, Needs};
 use crate::options::EncoderOptions;
 use crate::template::Template;
-use crate::tokenizer::TextTokenizer;
+use crate::tokenizer::{TextStream, TextTokenizer};
 use crate::view::Pooling;
 pub use sample::Sampling;
 use sample::{Sampler, log_probabilities};
@@ -179,13 +179,7 @@ impl Generator {
         let room = self.max_length - options.max_new_tokens;
         progress.begin("generate", (prompts.len() * options.samples) as u64, "samples");
         let all = prompts.iter().enumerate().map(|(index, prompt)| {
-            let rendered = self.template.render_prompt(prompt, &self.tokenizer)?;
-            let mut ids = match rendered.marker {
-                None => self.tokenizer.text(&rendered.text)?,
-                Some(marker) => self.tokenizer.rendered(&rendered.text, marker)?,
-            };
-            // What ends a text must not stand where the response is to begin.
-            ids.truncate(ids.len() - self.tokenizer.suffix_len().min(ids.len()));
+            let mut ids = self.prompt_ids(prompt)?;
             let prefix = self.tokenizer.prefix_len().min(ids.len());
             if ids.len() > room {
                 ids.drain(prefix..prefix + ids.len() - room);
@@ -195,6 +189,21 @@ impl Generator {
         let all = all.collect();
         progress.end();
         all
+    }
+
+    /// Token ids of a prompt, up to where the response goes.
+    ///
+    /// # Errors
+    /// What is wrong with the template or the tokenizer.
+    pub fn prompt_ids(&self, prompt: &Content) -> Result<Vec<u32>> {
+        let rendered = self.template.render_prompt(prompt, &self.tokenizer)?;
+        let mut ids = match rendered.marker {
+            None => self.tokenizer.text(&rendered.text)?,
+            Some(marker) => self.tokenizer.rendered(&rendered.text, marker)?,
+        };
+        // What ends a text must not stand where the response is to begin.
+        ids.truncate(ids.len() - self.tokenizer.suffix_len().min(ids.len()));
+        Ok(ids)
     }
 
     /// Samples that continue lists of token ids as they are.
@@ -251,10 +260,12 @@ impl Generator {
         let n = options.samples;
         let mut ws = lock(&self.workspace);
         let (mut cache, state) = self.model.prefill(prompt, n, options.max_new_tokens, &mut ws)?;
-        let mut samples: Vec<Sample> = (0..n)
+        let mut samples: Vec<Sample<'_>> = (0..n)
             .map(|s| {
+                let stream = (!options.stop.is_empty()).then(|| self.tokenizer.stream());
                 let number = (index * n + s) as u64;
-                Sample::new(Sampler::new(options.sampling, options.seed, number))
+                let sampler = Sampler::new(options.sampling, options.seed, number);
+                Sample::new(sampler, stream)
             })
             .collect();
         // The first token of all samples is drawn from the same state.
@@ -414,8 +425,11 @@ impl Generator {
 }
 
 /// A sample on its way.
-struct Sample {
+struct Sample<'a> {
     sampler: Sampler,
+    /// The text so far, where stop strings are looked for in it.
+    stream: Option<TextStream<'a>>,
+    text: String,
     ids: Vec<u32>,
     log_likelihood: f64,
     finish: Option<Finish>,
@@ -423,9 +437,10 @@ struct Sample {
     cut: Option<usize>,
 }
 
-impl Sample {
-    fn new(sampler: Sampler) -> Self {
-        Self { sampler, ids: Vec::new(), log_likelihood: 0.0, finish: None, cut: None }
+impl<'a> Sample<'a> {
+    fn new(sampler: Sampler, stream: Option<TextStream<'a>>) -> Self {
+        let text = String::new();
+        Self { sampler, stream, text, ids: Vec::new(), log_likelihood: 0.0, finish: None, cut: None }
     }
 
     /// Draws the next token; `None` if the sample has ended with it.
@@ -442,9 +457,9 @@ impl Sample {
             self.finish = Some(Finish::Stop);
             return Ok(None);
         }
-        if !options.stop.is_empty() {
-            let text = tokenizer.decode(&self.ids)?;
-            self.cut = options.stop.iter().filter_map(|s| text.find(s)).min();
+        if let Some(stream) = &mut self.stream {
+            self.text.push_str(&stream.push(token)?);
+            self.cut = options.stop.iter().filter_map(|s| self.text.find(s)).min();
             if self.cut.is_some() {
                 self.finish = Some(Finish::Stop);
                 return Ok(None);
@@ -464,10 +479,10 @@ impl Sample {
         {
             shown = rest;
         }
-        let mut text = tokenizer.decode(shown)?;
-        if let Some(cut) = self.cut {
-            text.truncate(cut);
-        }
+        let text = match self.cut {
+            Some(cut) => self.text[..cut].to_owned(),
+            None => tokenizer.decode(shown)?,
+        };
         let finish = self.finish.unwrap_or(Finish::Length);
         Ok(Generated { text, ids: self.ids, log_likelihood: self.log_likelihood, finish })
     }

@@ -7,7 +7,7 @@
 //! (see [`TextTokenizer::shield`]).
 
 // Folders, `Parse` and decoding are used from here on by those who load folders and generate.
-#![cfg_attr(not(test), allow(dead_code, unused_imports))]
+
 
 mod byte_level;
 mod files;
@@ -223,6 +223,7 @@ impl TextTokenizer {
     }
 
     /// The id of a token by its name.
+    #[cfg(test)]
     pub fn id_of(&self, name: &str) -> Option<u32> {
         self.pipeline.id_of(name)
     }

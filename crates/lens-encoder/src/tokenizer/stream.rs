@@ -36,6 +36,7 @@ impl<'a> TextStream<'a> {
     }
 
     /// What is left at the end, complete or not.
+    #[cfg(test)]
     pub fn finish(&mut self) -> Result<String> {
         let text = self.pipeline.decode(&self.ids)?;
         self.advance(&text)

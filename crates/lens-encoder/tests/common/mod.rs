@@ -30,3 +30,16 @@ pub fn model() -> Option<PathBuf> {
     assert!(path.exists(), "LENS_MODEL_TESTS is set, but {} is missing", path.display());
     Some(path)
 }
+
+/// A model that an environment variable names, for the tests that need a larger one.
+pub fn named(variable: &str) -> Option<PathBuf> {
+    if std::env::var("LENS_MODEL_TESTS").as_deref() != Ok("1") {
+        eprintln!("skipped: set LENS_MODEL_TESTS=1 and {variable}");
+        return None;
+    }
+    let path = std::env::var_os(variable).map(PathBuf::from);
+    if path.is_none() {
+        eprintln!("skipped: {variable} names no model");
+    }
+    path.inspect(|p| assert!(p.exists(), "{variable}: {} is missing", p.display()))
+}
