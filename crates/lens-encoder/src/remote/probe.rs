@@ -244,7 +244,15 @@ impl Asker<'_> {
             _ => return Err(unknown().into()),
         };
         let entry = models.iter().find(|m| m["id"].as_str() == Some(&model));
-        let flavour = match entry.and_then(|m| m["owned_by"].as_str()) {
+        let owner = entry.and_then(|m| m["owned_by"].as_str());
+        // Infinity and Ollama.
+        if let Some("infinity" | "library") = owner {
+            self.progress.note(&format!(
+                "warning: {base} may shorten texts that are longer than its model takes, without a \
+                 word"
+            ));
+        }
+        let flavour = match owner {
             Some("vllm") => Flavour::Vllm,
             Some("llamacpp") => Flavour::LlamaCpp,
             _ => Flavour::Other,
