@@ -154,7 +154,7 @@ pub fn encoder_of_bundle(
         let encoder = server::reopen(trained_at.as_ref(), name, template, settings, reporter)?;
         let mut differences = theirs.differences(encoder.identity());
         if let (true, Some(then)) = (differences.is_empty(), &trained_at) {
-            differences = encoder.server().map_or_else(Vec::new, |now| then.differences(now));
+            differences = server::differences(then, encoder.server(), reporter);
         }
         if differences.is_empty() {
             return Ok(encoder);

