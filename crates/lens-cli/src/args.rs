@@ -59,11 +59,13 @@ impl Command {
     /// The flags of the command that are settings, as a TOML table.
     pub fn overrides(&self) -> Result<toml::Table, toml::ser::Error> {
         match self {
-            Command::Run(a) => merged(&[&table(&a.encoder)?, &table(&a.method)?, &table(a)?]),
-            Command::Embed(a) => merged(&[&table(&a.encoder)?, &table(a)?]),
+            Command::Run(a) => {
+                merged(&[&table(&a.encoder)?, &table(&a.server)?, &table(&a.method)?, &table(a)?])
+            }
+            Command::Embed(a) => merged(&[&table(&a.encoder)?, &table(&a.server)?, &table(a)?]),
             Command::Train(a) => merged(&[&table(&a.method)?, &table(&a.keys)?, &table(a)?]),
-            Command::Eval(a) => merged(&[&table(&a.keys)?, &table(a)?]),
-            Command::Score(a) => merged(&[&table(a)?]),
+            Command::Eval(a) => merged(&[&table(&a.keys)?, &table(&a.server)?, &table(a)?]),
+            Command::Score(a) => merged(&[&table(&a.server)?, &table(a)?]),
             Command::Pull(_) | Command::Info(_) => Ok(toml::Table::new()),
         }
     }
@@ -86,8 +88,8 @@ fn not_given(switch: &bool) -> bool {
 /// How texts become embeddings.
 #[derive(Debug, Args, Serialize)]
 pub struct EncoderArgs {
-    /// Language model: a name that `lens pull` knows, a GGUF file, or a Hugging Face
-    /// folder [default: gemma-3-270m]
+    /// Language model: a name that `lens pull` knows, a file or folder, org/name of the Hugging Face
+    /// Hub, or an https address [default: gemma-3-270m]; with --server, its name there
     #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,
     /// Hidden state by transformers' index: 0 the embedding, -1 the last [default: -1]
@@ -124,6 +126,23 @@ pub struct EncoderArgs {
     #[arg(long)]
     #[serde(skip_serializing_if = "not_given")]
     pub strict: bool,
+}
+
+/// A server that computes the embeddings. Its key is read from $LENS_API_KEY.
+#[derive(Debug, Args, Serialize)]
+pub struct ServerArgs {
+    /// Have a server compute the embeddings: its address, such as http://localhost:8000
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
+    /// How it is asked: auto, openai (/v1/embeddings), tei (/embed) [default: auto]
+    #[arg(long, value_name = "API")]
+    pub server_api: Option<String>,
+    /// Requests at a time [default: 8]
+    #[arg(long, value_name = "N")]
+    pub server_concurrency: Option<usize>,
+    /// Texts in a request [default: 16]
+    #[arg(long, value_name = "N")]
+    pub server_batch: Option<usize>,
 }
 
 /// The method's main settings; all others by --set or in the settings file.
@@ -169,6 +188,10 @@ pub struct RunArgs {
     #[command(flatten)]
     #[serde(skip)]
     pub encoder: EncoderArgs,
+    /// A server for them.
+    #[command(flatten)]
+    #[serde(skip)]
+    pub server: ServerArgs,
     /// The method.
     #[command(flatten)]
     #[serde(skip)]
@@ -185,7 +208,8 @@ pub struct RunArgs {
 /// Arguments of `lens pull`.
 #[derive(Debug, Args)]
 pub struct PullArgs {
-    /// A model's name; without one, the known models are listed
+    /// A model's name: a known one, org/name[@revision] or org/name/file.gguf of the Hugging Face
+    /// Hub, https://../file.gguf; without one, the known models are listed
     pub model: Option<String>,
 }
 
@@ -203,6 +227,10 @@ pub struct EmbedArgs {
     #[command(flatten)]
     #[serde(skip)]
     pub encoder: EncoderArgs,
+    /// A server for them.
+    #[command(flatten)]
+    #[serde(skip)]
+    pub server: ServerArgs,
 }
 
 /// Arguments of `lens train`.
@@ -248,6 +276,10 @@ pub struct EvalArgs {
     /// The language model, where it is not the one that the bundle names
     #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,
+    /// A server, where it is not the one that the bundle names.
+    #[command(flatten)]
+    #[serde(skip)]
+    pub server: ServerArgs,
     /// Names of the arrays.
     #[command(flatten)]
     #[serde(skip)]
@@ -270,6 +302,10 @@ pub struct ScoreArgs {
     /// The language model, where it is not the one that the bundle names
     #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,
+    /// A server, where it is not the one that the bundle names.
+    #[command(flatten)]
+    #[serde(skip)]
+    pub server: ServerArgs,
     /// Name of the embeddings to score in a safetensors file
     #[arg(long, value_name = "KEY")]
     #[serde(skip)]

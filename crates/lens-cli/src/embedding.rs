@@ -3,14 +3,15 @@
 use crate::commands::embed::ENCODER_KEY;
 use crate::error::CliError;
 use crate::progress::Reporter;
+use crate::server;
 use crate::settings::Settings;
 use lens_core::{Content, EmbeddedPairs, Exchange, Matrix, PreferencePair, Progress};
 use lens_data::bundle::{Bundle, EncoderRecord};
 use lens_data::vet::LeftOut;
 use lens_data::{ArrayFile, Reason, Row, Vetted};
 use lens_encoder::{
-    Difference, Encoded, Encoder, EncoderIdentity, EncoderOptions, LayerChoice, TextEncoder, View,
-    ViewChoice, models,
+    Difference, Encoded, Encoder, EncoderIdentity, EncoderOptions, LayerChoice, ServerRecord,
+    TextEncoder, View, ViewChoice, models,
 };
 use serde::Serialize;
 use std::collections::HashMap;
@@ -46,6 +47,9 @@ pub fn open_encoder(
     settings: &Settings,
     reporter: &Reporter,
 ) -> Result<Box<dyn TextEncoder>, CliError> {
+    if let Some(url) = &settings.server {
+        return server::open(url, settings, reporter);
+    }
     let path = find_model(&settings.model, settings, reporter)?;
     let encoder = Encoder::open(&path, &settings.encoder()?)?;
     let id = encoder.identity();
@@ -84,9 +88,10 @@ fn as_asked(view: &View) -> ViewChoice {
 pub fn encoder_record(encoder: &dyn TextEncoder, model: &str) -> Result<EncoderRecord, CliError> {
     let json = |e: serde_json::Error| CliError::Refused(format!("cannot save the encoder: {e}"));
     Ok(EncoderRecord {
-        model: model.to_owned(),
+        model: encoder.server().map_or_else(|| models::public_name(model), |s| s.model.clone()),
         template: serde_json::to_value(encoder.template()).map_err(json)?,
         identity: serde_json::to_value(encoder.identity()).map_err(json)?,
+        server: encoder.server().map(serde_json::to_value).transpose().map_err(json)?,
     })
 }
 
@@ -156,6 +161,23 @@ pub fn encoder_of_bundle(
     };
     let theirs: EncoderIdentity =
         serde_json::from_value(record.identity.clone()).map_err(damaged)?;
+    let mismatch =
+        |differences: String| CliError::EncoderMismatch { bundle: path.to_owned(), differences };
+    let trained_at: Option<ServerRecord> =
+        record.server.clone().map(serde_json::from_value).transpose().map_err(damaged)?;
+    if trained_at.is_some() || settings.server.is_some() {
+        let template = serde_json::from_value(record.template.clone()).map_err(damaged)?;
+        let name = model.unwrap_or(&record.model);
+        let encoder = server::reopen(trained_at.as_ref(), name, template, settings, reporter)?;
+        let mut differences = theirs.differences(encoder.identity());
+        if let (true, Some(then)) = (differences.is_empty(), &trained_at) {
+            differences = server::differences(then, encoder.server(), reporter);
+        }
+        if differences.is_empty() {
+            return Ok(encoder);
+        }
+        return Err(mismatch(shown(&differences, "the bundle", "the server")));
+    }
     let options = EncoderOptions {
         template: serde_json::from_value(record.template.clone()).map_err(damaged)?,
         views: theirs.views.iter().map(as_asked).collect(),
@@ -165,8 +187,6 @@ pub fn encoder_of_bundle(
         ..settings.encoder()?
     };
     let file = find_model(model.unwrap_or(&record.model), settings, reporter)?;
-    let mismatch =
-        |differences: String| CliError::EncoderMismatch { bundle: path.to_owned(), differences };
     let encoder = Encoder::open(&file, &options).map_err(|e| match e {
         // A model with fewer layers, or without a chat template, is another model.
         lens_encoder::EncoderError::LayerOutOfRange { .. }

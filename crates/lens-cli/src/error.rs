@@ -2,7 +2,7 @@
 
 use crate::output::tell;
 use lens_core::CoreError;
-use lens_encoder::EncoderError;
+use lens_encoder::{EncoderError, ServerError};
 use std::error::Error as _;
 use std::path::PathBuf;
 use thiserror::Error;
@@ -156,6 +156,12 @@ impl CliError {
             }
             CliError::Encoder(EncoderError::UnknownArchitecture { .. }) => {
                 Some("choose another model with --model; `lens pull` lists those at hand")
+            }
+            CliError::Encoder(EncoderError::Server(ServerError::Unauthorised { .. })) => {
+                Some("set LENS_API_KEY to the server's key (server_key_env names another variable)")
+            }
+            CliError::Encoder(EncoderError::Server(ServerError::TooLong { .. })) => {
+                Some("leave the text out, or serve the model with a longer context")
             }
             CliError::ArraysMismatch { .. } => {
                 Some("embed the texts again with the settings of the reward model")

@@ -8,6 +8,7 @@ mod evaluation;
 mod output;
 mod progress;
 mod saving;
+mod server;
 mod settings;
 
 use args::{Cli, Command};

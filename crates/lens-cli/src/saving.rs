@@ -154,6 +154,7 @@ fn report(
             overwrite: false,
             json: false,
             quiet: false,
+            model: lens_encoder::models::public_name(&settings.model),
             ..settings.clone()
         }
         .to_toml()?

@@ -9,7 +9,8 @@ use lens_core::synthesis::SynthesisSettings;
 use lens_core::vae::VaeSettings;
 use lens_data::ReadOptions;
 use lens_encoder::{
-    EncoderOptions, LayerChoice, Pooling, Precision, SpecialTokens, TemplateChoice, ViewChoice,
+    EncoderOptions, LayerChoice, Pooling, Precision, ServerApi, SpecialTokens, TemplateChoice,
+    ViewChoice,
 };
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -42,8 +43,23 @@ pub enum Bos {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Language model: a name that `lens pull` knows, or a GGUF file.
+    /// Language model: a name that `lens pull` knows, a file or folder, a name of the Hub, an address.
     pub model: String,
+    /// Address of a server that computes the embeddings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+    /// How the server is asked.
+    pub server_api: ServerApi,
+    /// Requests at a time.
+    pub server_concurrency: usize,
+    /// Texts in a request.
+    pub server_batch: usize,
+    /// Seconds to wait for an answer of the server.
+    pub server_timeout: u64,
+    /// Tries after the first.
+    pub server_retries: u32,
+    /// The environment variable with the server's key.
+    pub server_key_env: String,
     /// Hidden state by transformers' index: 0 the embedding, -1 the last.
     pub layer: i32,
     /// Several layers side by side: `all`, or numbers such as `0,9,-1`.
@@ -123,6 +139,13 @@ impl Default for Settings {
         let encoder = EncoderOptions::default();
         Settings {
             model: lens_encoder::models::DEFAULT.to_owned(),
+            server: None,
+            server_api: ServerApi::Auto,
+            server_concurrency: 8,
+            server_batch: 16,
+            server_timeout: 120,
+            server_retries: 5,
+            server_key_env: "LENS_API_KEY".to_owned(),
             layer: -1,
             layers: None,
             pooling: Pooling::default().to_string(),
@@ -196,6 +219,9 @@ impl Settings {
         self.views()?;
         self.weights.parse::<Precision>()?;
         self.special_tokens.parse::<SpecialTokens>()?;
+        if let Some(url) = &self.server {
+            crate::server::options(url, self)?.check()?;
+        }
         if self.max_length < 2 {
             return Err(bad("max_length", "must be at least 2"));
         }
@@ -255,7 +281,10 @@ impl Settings {
     pub fn views(&self) -> Result<Vec<ViewChoice>, CliError> {
         if !self.view.is_empty() {
             if self.layers.is_some() {
-                return Err(bad("view", "and `layers` exclude each other: name layers in the views"));
+                return Err(bad(
+                    "view",
+                    "and `layers` exclude each other: name layers in the views",
+                ));
             }
             return Ok(self.view.iter().map(|v| v.parse()).collect::<Result<_, _>>()?);
         }
@@ -297,11 +326,11 @@ impl Settings {
     }
 }
 
-fn bad(origin: &str, detail: impl ToString) -> CliError {
+pub fn bad(origin: &str, detail: impl ToString) -> CliError {
     CliError::Settings { origin: origin.to_owned(), detail: detail.to_string().trim().to_owned() }
 }
 
-fn template(name: &str) -> Result<TemplateChoice, CliError> {
+pub fn template(name: &str) -> Result<TemplateChoice, CliError> {
     Ok(match name {
         "auto" => TemplateChoice::Auto,
         "chat" => TemplateChoice::Chat,
@@ -427,6 +456,7 @@ mod tests {
     fn every_flag_is_a_key() {
         use clap::CommandFactory;
         let keys = toml::Table::try_from(Settings {
+            server: Some("x".into()),
             eval: Some("x".into()),
             output: Some("x".into()),
             seed_pairs: Some(1),

@@ -145,6 +145,31 @@ fn texts_and_pairs_become_arrays_with_their_lines() {
 }
 
 #[test]
+fn views_lie_side_by_side_from_file_to_score() {
+    let lens = Lens::new();
+    lens.rows("pairs.jsonl", &pairs(0..60));
+    let views = "--view layer=3,pooling=mean --view pooling=last,suffix=Good?";
+    lens.ok(&format!("embed pairs.jsonl --model tiny.gguf {views} -o v.safetensors"));
+    let file = ArrayFile::open(lens.path("v.safetensors")).unwrap();
+    assert_eq!(file.shape(Some("chosen")).unwrap(), [60, 64]);
+    let listed: Value = serde_json::from_str(&file.metadata()["views"]).unwrap();
+    assert_eq!(listed[0], json!({"columns": [0, 32], "view": {"layer": 3, "pooling": "mean"}}));
+    assert_eq!(listed[1]["view"]["suffix"], "Good?");
+    // A bundle remembers its views, and scores with them.
+    lens.ok(&format!("run pairs.jsonl --model tiny.gguf {views} --holdout 0 -o rm"));
+    let scored = lens.ok("score rm pairs.jsonl");
+    assert_eq!(scored.out.lines().count(), 60);
+    // Every layer in one pass.
+    lens.ok("embed pairs.jsonl --model tiny.gguf --layers all -o all.safetensors");
+    let file = ArrayFile::open(lens.path("all.safetensors")).unwrap();
+    assert_eq!(file.shape(Some("rejected")).unwrap(), [60, 7 * 32]);
+    let error = lens.fails(2, "embed pairs.jsonl --model tiny.gguf --layers 1,x -o x.safetensors");
+    assert!(error.contains("'x' is neither a number nor 'all'"), "{error}");
+    let both = "embed pairs.jsonl --model tiny.gguf --layers 1 --view layer=2 -o x.safetensors";
+    assert!(lens.fails(2, both).contains("exclude each other"));
+}
+
+#[test]
 fn training_from_a_store_is_training_from_text() {
     let lens = Lens::new();
     lens.rows("pairs.jsonl", &pairs(0..80));

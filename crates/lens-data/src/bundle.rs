@@ -66,6 +66,9 @@ pub struct EncoderRecord {
     pub template: Value,
     /// Everything that decides the numbers: model hash, template, BOS, layer, pooling, dtype.
     pub identity: Value,
+    /// The embedding server, where one computed them: its address and what it answered, no key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<Value>,
 }
 
 /// The manifest of a bundle.

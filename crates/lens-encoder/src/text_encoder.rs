@@ -5,6 +5,7 @@ use lens_core::{Exchange, Progress};
 use crate::encoder::{EncodeStats, Encoded};
 use crate::error::Result;
 use crate::identity::EncoderIdentity;
+use crate::remote::ServerRecord;
 use crate::template::TemplateChoice;
 
 /// Turns texts into hidden states: in this process ([`crate::Encoder`]) or on a server.
@@ -22,6 +23,11 @@ pub trait TextEncoder: Send + Sync {
 
     /// What all calls took together since the encoder was opened.
     fn stats(&self) -> EncodeStats;
+
+    /// The server that computes, where one does.
+    fn server(&self) -> Option<&ServerRecord> {
+        None
+    }
 
     /// Vectors of exchanges, in their order. Each is rendered with the template first.
     fn encode_exchanges(

@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use lens_core::{Content, Exchange, Message, Progress, Quiet};
 use lens_encoder::testing::TinyModel;
-use lens_encoder::{Encoded, Encoder, EncoderError, EncoderOptions, Pooling, TemplateChoice};
+use lens_encoder::{
+    Encoded, Encoder, EncoderError, EncoderOptions, Pooling, TemplateChoice, ViewChoice,
+};
 use tempfile::TempDir;
 
 const CHAT: &str = "{{ bos_token }}{% for m in messages %}<start_of_turn>{{ m.role }}\n\
@@ -156,7 +158,10 @@ fn layers_are_counted_as_transformers_counts() {
     let at = |layer| {
         let encoder = home.open(EncoderOptions::of(layer, Pooling::Last));
         let text = ["the Human is you".to_owned()];
-        (encoder.identity().views[0].layer, encoder.encode_texts(&text, &Quiet).unwrap().remove(0).vector)
+        (
+            encoder.identity().views[0].layer,
+            encoder.encode_texts(&text, &Quiet).unwrap().remove(0).vector,
+        )
     };
     assert_eq!(at(-1), at(6));
     assert_eq!(at(-7), at(0));
@@ -427,4 +432,116 @@ fn memory_is_known_before_loading() {
     let half = home.open(EncoderOptions::of(3, Pooling::Last)).memory_estimate();
     assert!(half.weights < estimate.weights);
     assert!(estimate.workspace > 0);
+}
+
+const QUESTION: &str = " Is the last reply helpful, honest and harmless? Answer:";
+
+fn views(list: &[&str]) -> EncoderOptions {
+    let views = list.iter().map(|v| v.parse::<ViewChoice>().unwrap()).collect();
+    EncoderOptions { views, ..Default::default() }
+}
+
+#[test]
+fn views_lie_side_by_side_and_are_those_of_each_alone() {
+    let home = home(&TinyModel::default());
+    let all = exchanges();
+    let suffix = format!("layer=4,suffix={QUESTION}");
+    let list = ["layer=-1", "layer=3,pooling=mean", "layer=2,pooling=prompt-last", &suffix];
+    for share_prefixes in [true, false] {
+        let encoder = home.open(EncoderOptions { share_prefixes, ..views(&list) });
+        assert_eq!((encoder.dim(), encoder.views().len()), (4 * 32, 4));
+        let together = encoder.encode_exchanges(&all, &Quiet).unwrap();
+        for (i, view) in list.iter().enumerate() {
+            let alone = home.open(views(&[view])).encode_exchanges(&all, &Quiet).unwrap();
+            for (together, alone) in together.iter().zip(&alone) {
+                let part = &together.vector[i * 32..(i + 1) * 32];
+                let size = alone.vector.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+                let off = part.iter().zip(alone.vector.iter()).map(|(a, b)| (a - b).abs());
+                assert!(off.fold(0.0, f32::max) <= 1e-5 * size, "{view}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_suffix_costs_its_own_tokens_only() {
+    let home = home(&TinyModel::default());
+    // Long enough that nothing is too short to be shared.
+    let one = exchange(&"the Human is ".repeat(12), &"in the end ".repeat(12));
+    let plain = home.open(views(&["layer=-1"]));
+    let with = home.open(views(&["layer=-1", &format!("suffix={QUESTION}")]));
+    plain.encode_exchanges(std::slice::from_ref(&one), &Quiet).unwrap();
+    with.encode_exchanges(&[one], &Quiet).unwrap();
+    let suffix = plain.token_ids(QUESTION).unwrap().len() as u64 - 1;
+    assert_eq!(with.stats().computed, plain.stats().computed + suffix);
+    assert_eq!(with.stats().tokens, 2 * plain.stats().tokens + suffix);
+}
+
+#[test]
+fn the_prompts_end_is_the_same_for_every_response() {
+    let home = home(&TinyModel::default());
+    let all = exchanges();
+    let encoded =
+        home.open(views(&["pooling=prompt-last"])).encode_exchanges(&all, &Quiet).unwrap();
+    for (pair, exchanges) in encoded.chunks(2).zip(all.chunks(2)) {
+        assert_ne!(pair[0].ids_hash, pair[1].ids_hash);
+        let size = pair[0].vector.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+        let off = pair[0].vector.iter().zip(pair[1].vector.iter()).map(|(a, b)| (a - b).abs());
+        assert!(off.fold(0.0, f32::max) <= 1e-5 * size, "{exchanges:?}");
+    }
+    // It is what the prompt alone ends with.
+    let Content::Text(prompt) = &all[0].prompt else { panic!() };
+    let alone = home.open(EncoderOptions::default());
+    let alone = alone.encode_texts(std::slice::from_ref(prompt), &Quiet).unwrap();
+    let size = alone[0].vector.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    for (a, b) in alone[0].vector.iter().zip(encoded[0].vector.iter()) {
+        assert!((a - b).abs() <= 1e-5 * size, "{a} {b}");
+    }
+}
+
+#[test]
+fn a_view_that_was_computed_once_is_not_computed_again_in_other_company() {
+    let home = home(&TinyModel::default());
+    let all = exchanges();
+    let cached =
+        |list: &[&str]| EncoderOptions { cache_dir: home.cached().cache_dir, ..views(list) };
+    home.open(cached(&["layer=2", "layer=5"])).encode_exchanges(&all, &Quiet).unwrap();
+    let again = home.open(cached(&["layer=5"]));
+    again.encode_exchanges(&all, &Quiet).unwrap();
+    assert_eq!(again.stats().computed, 0);
+    let more = home.open(cached(&["layer=5", "layer=1"]));
+    let got = more.encode_exchanges(&all, &Quiet).unwrap();
+    assert!(more.stats().computed > 0);
+    close(&got, &home.open(views(&["layer=5", "layer=1"])).encode_exchanges(&all, &Quiet).unwrap());
+}
+
+#[test]
+fn views_that_cannot_be_are_refused() {
+    let home = home(&TinyModel::default());
+    let twice = ["layer=6", "layer=-1"];
+    for list in [&twice[..], &["pooling=first"], &["pooling=prompt-last,suffix=x"], &[]] {
+        let error = Encoder::open(&home.model, &views(list)).err().unwrap();
+        assert!(matches!(error, EncoderError::InvalidOption { .. }), "{list:?}: {error}");
+    }
+    let encoder = home.open(views(&["pooling=prompt-last"]));
+    let error = encoder.encode_texts(&["the".into()], &Quiet).unwrap_err();
+    assert!(matches!(error, EncoderError::NoPrompt { index: 0 }), "{error}");
+    let encoder =
+        home.open(EncoderOptions { max_length: 20, ..views(&["suffix=aaaaaaaaaaaaaaa"]) });
+    let error = encoder.encode_texts(&["the".into()], &Quiet).unwrap_err();
+    assert!(error.to_string().contains("suffix has 15 tokens"), "{error}");
+}
+
+#[test]
+fn special_tokens_are_parsed_where_that_is_asked() {
+    let home = home(&TinyModel::default());
+    let rendered = "<bos><start_of_turn>user\nthe<end_of_turn>\n";
+    let parse =
+        EncoderOptions { special_tokens: lens_encoder::SpecialTokens::Parse, ..Default::default() };
+    let parsed = home.open(parse).token_ids(rendered).unwrap();
+    assert_eq!(parsed[..2], [2, 4]);
+    assert_eq!(parsed.iter().filter(|id| **id < 6).count(), 3);
+    let text = home.open(EncoderOptions::default());
+    assert_eq!(text.token_ids(rendered).unwrap().iter().filter(|id| **id < 6).count(), 1);
+    assert_eq!(text.identity().special_tokens, lens_encoder::SpecialTokens::Text);
 }

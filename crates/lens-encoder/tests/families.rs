@@ -9,9 +9,7 @@ use std::path::{Path, PathBuf};
 
 use common::vectors::{cosine, decode, relative};
 use lens_core::Quiet;
-use lens_encoder::{
-    Encoded, Encoder, EncoderOptions, LayerChoice, Pooling, Precision, ViewChoice,
-};
+use lens_encoder::{Encoded, Encoder, EncoderOptions, LayerChoice, Pooling, Precision, ViewChoice};
 use serde_json::Value;
 
 /// Every model of the reference data, and the forms it is there in.
@@ -63,7 +61,8 @@ fn every_layer_of_every_family_agrees_with_transformers() {
             let lists = ids(&reference, &form);
             let encoded = encoder.encode_ids(&lists, &Quiet).unwrap();
             let mut worst = (1.0f64, 0.0f64);
-            for (encoded, sequence) in encoded.iter().zip(reference["sequences"].as_array().unwrap())
+            for (encoded, sequence) in
+                encoded.iter().zip(reference["sequences"].as_array().unwrap())
             {
                 let vectors = encoded.vector.chunks_exact(dim);
                 let wanted = ["last", "mean"].map(|p| sequence[p].as_array().unwrap().iter());
@@ -81,7 +80,10 @@ fn every_layer_of_every_family_agrees_with_transformers() {
                     worst = (worst.0.min(cos), worst.1.max(off));
                 }
             }
-            println!("{name}: worst cosine {:.9}, worst relative distance {:.1e}", worst.0, worst.1);
+            println!(
+                "{name}: worst cosine {:.9}, worst relative distance {:.1e}",
+                worst.0, worst.1
+            );
         }
     }
 }

@@ -11,9 +11,7 @@ use std::path::Path;
 use common::vectors::{cosine, relative};
 use common::{model, named, shared};
 use lens_core::{Content, Exchange, Quiet};
-use lens_encoder::{
-    Encoder, EncoderOptions, LayerChoice, Pooling, TemplateChoice, ViewChoice,
-};
+use lens_encoder::{Encoder, EncoderOptions, LayerChoice, Pooling, TemplateChoice, ViewChoice};
 use serde_json::Value;
 
 fn numbers(value: &Value) -> Vec<f32> {

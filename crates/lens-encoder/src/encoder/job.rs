@@ -65,7 +65,8 @@ impl Encoder {
         if encoded.is_ok() {
             for slot in &slot_of {
                 for (group, cached) in groups.iter().zip(&known[*slot]) {
-                    let record = group.views.first().and_then(|v| slots[*slot].records[*v].as_ref());
+                    let record =
+                        group.views.first().and_then(|v| slots[*slot].records[*v].as_ref());
                     let tokens = record.map_or(0, |r| u64::from(r.tokens));
                     stats.tokens += tokens;
                     stats.cached += if *cached { tokens } else { 0 };
@@ -156,7 +157,8 @@ impl Encoder {
                     .map(|s| {
                         let slot = &slots[*s];
                         let absent = |v: &&usize| slot.records[**v].is_none();
-                        let views: Vec<usize> = group.views.iter().filter(absent).copied().collect();
+                        let views: Vec<usize> =
+                            group.views.iter().filter(absent).copied().collect();
                         let p = self.prepared_for(
                             items[slot.item],
                             slot.item,
@@ -223,8 +225,7 @@ impl Encoder {
         suffix: &[u32],
         tokenizer: Option<&TextTokenizer>,
     ) -> Result<Prepared> {
-        let at_prompt =
-            |v: &usize| self.identity.views[*v].pooling == Pooling::PromptLast;
+        let at_prompt = |v: &usize| self.identity.views[*v].pooling == Pooling::PromptLast;
         let find_prompt = views.iter().any(at_prompt);
         let max = self.identity.max_length;
         let prepare = |max| match (item, tokenizer) {
@@ -342,8 +343,7 @@ fn collect(slots: &[Slot], slot_of: &[usize]) -> Result<Vec<Encoded>> {
             // Every slot is filled once the batches are through: each list ends in one of them.
             let slot = &slots[*slot];
             let missing = || EncoderError::EmptyText { index: slot.item };
-            let records: Vec<&Record> =
-                slot.records.iter().flatten().collect();
+            let records: Vec<&Record> = slot.records.iter().flatten().collect();
             let first = *records.first().ok_or_else(missing)?;
             if records.len() != slot.records.len() {
                 return Err(missing());

@@ -246,11 +246,7 @@ impl Encoder {
     /// # Errors
     /// As [`Encoder::encode_exchanges`]; [`EncoderError::Tokenizer`] for an id that the model has
     /// no embedding of.
-    pub fn encode_ids(
-        &self,
-        lists: &[Vec<u32>],
-        progress: &dyn Progress,
-    ) -> Result<Vec<Encoded>> {
+    pub fn encode_ids(&self, lists: &[Vec<u32>], progress: &dyn Progress) -> Result<Vec<Encoded>> {
         let vocab = self.spec.vocab as u32;
         if let Some(id) = lists.iter().flatten().find(|id| **id >= vocab) {
             return Err(EncoderError::Tokenizer {
@@ -331,6 +327,8 @@ pub(crate) fn own_template(files: &ModelFiles) -> Result<Option<String>> {
 pub(crate) fn own_bos(files: &ModelFiles) -> Result<bool> {
     match files {
         ModelFiles::Gguf(file) => adds_bos(file),
+        // A model without a tokenizer takes lists of ids; texts are refused when they come.
+        ModelFiles::Folder(folder) if !folder.path().join("tokenizer.json").is_file() => Ok(false),
         ModelFiles::Folder(folder) => adds_bos_of_folder(folder.path()),
     }
 }
@@ -374,7 +372,6 @@ impl TextEncoder for Encoder {
         Encoder::encode_texts(self, texts, progress)
     }
 }
-
 
 fn hash_ids(ids: &[u32]) -> u128 {
     let mut hasher = blake3::Hasher::new();

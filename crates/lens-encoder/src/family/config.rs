@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::layout::Naming;
 use super::{
-    Activation, Biases, Layout, LayerKind, ModelSpec, NormKind, NormPlacement, Rope, RopeScaling,
+    Activation, Biases, LayerKind, Layout, ModelSpec, NormKind, NormPlacement, Rope, RopeScaling,
     decoder, pattern,
 };
 use crate::error::{EncoderError, Result};
@@ -212,11 +212,8 @@ impl Config<'_> {
     fn llama(&self, kind: &str) -> Result<ModelSpec> {
         let spec = self.base(kind)?;
         let attention = self.flag("attention_bias")?.unwrap_or(false);
-        let biases = Biases {
-            qkv: attention,
-            out: attention,
-            mlp: self.flag("mlp_bias")?.unwrap_or(false),
-        };
+        let biases =
+            Biases { qkv: attention, out: attention, mlp: self.flag("mlp_bias")?.unwrap_or(false) };
         let window = match self.flag("use_sliding_window")? {
             Some(false) => None,
             _ => self.optional("sliding_window")?.filter(|w| *w > 0),
@@ -374,7 +371,9 @@ impl Config<'_> {
         let factors = |key: &str| -> Result<Vec<f64>> {
             let list = values.get(key).and_then(Value::as_array);
             let list = list.and_then(|l| l.iter().map(Value::as_f64).collect::<Option<Vec<f64>>>());
-            list.ok_or_else(|| self.files.bad("rope_scaling", format!("{key} is no list of numbers")))
+            list.ok_or_else(|| {
+                self.files.bad("rope_scaling", format!("{key} is no list of numbers"))
+            })
         };
         let kind = values.get("rope_type").or_else(|| values.get("type"));
         let scaling = match kind.and_then(Value::as_str) {
@@ -395,7 +394,11 @@ impl Config<'_> {
                 let attention = match (float("attention_factor")?, float("factor")?) {
                     (Some(factor), _) => factor,
                     (None, Some(f)) if self.get("original_max_position_embeddings").is_none() => {
-                        if f <= 1.0 { 1.0 } else { (1.0 + f.ln() / (original as f64).ln()).sqrt() }
+                        if f <= 1.0 {
+                            1.0
+                        } else {
+                            (1.0 + f.ln() / (original as f64).ln()).sqrt()
+                        }
                     }
                     _ => super::gguf::long_attention(context, original),
                 };

@@ -1,7 +1,7 @@
 //! Families as GGUF files describe them.
 
 use super::{
-    Activation, Biases, Layout, LayerKind, ModelSpec, NormKind, NormPlacement, Rope, RopeScaling,
+    Activation, Biases, LayerKind, Layout, ModelSpec, NormKind, NormPlacement, Rope, RopeScaling,
     decoder, pattern,
 };
 use crate::error::{EncoderError, Result};
@@ -134,7 +134,8 @@ impl Metadata<'_> {
         let key = self.key("rope.scaling.type");
         let scaling = if self.file.has("rope_factors_long.weight") {
             let context = self.int("context_length")?;
-            let original = self.optional("rope.scaling.original_context_length")?.unwrap_or(context);
+            let original =
+                self.optional("rope.scaling.original_context_length")?.unwrap_or(context);
             RopeScaling::Long {
                 short: factors("rope_factors_short.weight")?,
                 long: factors("rope_factors_long.weight")?,

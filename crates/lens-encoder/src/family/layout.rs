@@ -107,7 +107,9 @@ impl Layout {
                 Part::KNorm => "self_attn.k_norm",
                 Part::Out => "self_attn.o_proj",
                 Part::PostAttnNorm => "post_attention_layernorm",
-                Part::FfnNorm if placement == NormPlacement::Sandwich => "pre_feedforward_layernorm",
+                Part::FfnNorm if placement == NormPlacement::Sandwich => {
+                    "pre_feedforward_layernorm"
+                }
                 Part::FfnNorm => "post_attention_layernorm",
                 Part::Gate => "mlp.gate_proj",
                 Part::Up => "mlp.up_proj",
@@ -125,8 +127,13 @@ impl Layout {
                 Part::Down => "output.dense",
                 Part::PostFfnNorm => "output.LayerNorm",
                 // The family has none of these, so nobody asks for them.
-                Part::AttnNorm | Part::Qkv | Part::QNorm | Part::KNorm | Part::FfnNorm
-                | Part::Gate | Part::GateUp => "none",
+                Part::AttnNorm
+                | Part::Qkv
+                | Part::QNorm
+                | Part::KNorm
+                | Part::FfnNorm
+                | Part::Gate
+                | Part::GateUp => "none",
             },
         };
         match &self.naming {
@@ -190,14 +197,11 @@ impl Layout {
         let mut all = match spec.placement {
             NormPlacement::Pre => vec![(Part::AttnNorm, d), (Part::FfnNorm, d)],
             NormPlacement::Post => vec![(Part::PostAttnNorm, d), (Part::PostFfnNorm, d)],
-            NormPlacement::Sandwich => [
-                Part::AttnNorm,
-                Part::PostAttnNorm,
-                Part::FfnNorm,
-                Part::PostFfnNorm,
-            ]
-            .map(|p| (p, d))
-            .to_vec(),
+            NormPlacement::Sandwich => {
+                [Part::AttnNorm, Part::PostAttnNorm, Part::FfnNorm, Part::PostFfnNorm]
+                    .map(|p| (p, d))
+                    .to_vec()
+            }
         };
         if spec.qk_norm {
             all.extend([(Part::QNorm, spec.head_dim), (Part::KNorm, spec.head_dim)]);

@@ -14,9 +14,8 @@ use crate::model::ModelFiles;
 pub(crate) use layout::{Global, Layout, Part};
 
 /// Families that work, by the names in GGUF files and in `config.json`.
-pub const SUPPORTED: &[&str] = &[
-    "llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "bert", "xlm-roberta",
-];
+pub const SUPPORTED: &[&str] =
+    &["llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "bert", "xlm-roberta"];
 
 /// The non-linearity of the MLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

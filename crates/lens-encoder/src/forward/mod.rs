@@ -23,8 +23,8 @@ use kernels::{
 };
 use plan::Batch;
 use rope::RopeTable;
-pub(crate) use weights::Weights;
 pub(crate) use weights::Linear;
+pub(crate) use weights::Weights;
 use weights::{Block, Norm};
 
 /// Rows a thread takes at a time in element-wise passes.
@@ -179,13 +179,11 @@ impl Model {
     ) -> Result<States> {
         let d = self.spec.dim;
         let wanted = Wanted::of(batch, requests);
-        let mut states: States = batch
-            .ends
-            .iter()
-            .map(|(text, _)| vec![Vec::new(); requests[*text].len()])
-            .collect();
+        let mut states: States =
+            batch.ends.iter().map(|(text, _)| vec![Vec::new(); requests[*text].len()]).collect();
         let positions = positions(batch);
-        let pass = Pass { batch, positions: &positions, ropes: &self.ropes[usize::from(batch.long)] };
+        let pass =
+            Pass { batch, positions: &positions, ropes: &self.ropes[usize::from(batch.long)] };
         let mut x = self.embed(&batch.tokens, &positions)?;
         let everything = all_queries(batch);
         self.take(0, &x, None, batch, &wanted, &mut states);
@@ -326,7 +324,8 @@ impl Model {
             None => (&*qkv, width, q_dim),
             Some(Kept { values, rows }) => {
                 for (row, from) in rows.iter().zip(qkv.chunks_exact(width)) {
-                    values[row * 2 * kv_dim..(row + 1) * 2 * kv_dim].copy_from_slice(&from[q_dim..]);
+                    values[row * 2 * kv_dim..(row + 1) * 2 * kv_dim]
+                        .copy_from_slice(&from[q_dim..]);
                 }
                 (&*values, 2 * kv_dim, 0)
             }

@@ -53,7 +53,9 @@ fn inverse_frequencies(rope: &Rope, long: bool) -> Vec<f32> {
         RopeScaling::None => plain.collect(),
         RopeScaling::Linear(factor) => plain.map(|f| f / *factor as f32).collect(),
         RopeScaling::Factors(factors) => divided(factors),
-        RopeScaling::Long { short, long: of_long, .. } => divided(if long { of_long } else { short }),
+        RopeScaling::Long { short, long: of_long, .. } => {
+            divided(if long { of_long } else { short })
+        }
         RopeScaling::Llama3 { factor, low, high, original } => {
             let original = *original as f64;
             let one = |f: f32| {

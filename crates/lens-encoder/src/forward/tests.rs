@@ -22,7 +22,11 @@ struct Reference {
 
 impl Reference {
     fn tensor(&self, name: &str) -> Vec<f64> {
-        decode::whole(name, &self.files.raw(name).unwrap()).unwrap().into_iter().map(f64::from).collect()
+        decode::whole(name, &self.files.raw(name).unwrap())
+            .unwrap()
+            .into_iter()
+            .map(f64::from)
+            .collect()
     }
 
     fn project(&self, name: &str, x: &[f64]) -> Vec<f64> {

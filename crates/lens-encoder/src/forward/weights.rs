@@ -6,8 +6,8 @@ use rayon::prelude::*;
 
 use super::matmul::{MatMut, MatRef, Threads, matmul};
 use crate::error::Result;
-use crate::family::{Layout, ModelSpec, NormKind, NormPlacement};
 use crate::family::{Global, Part};
+use crate::family::{Layout, ModelSpec, NormKind, NormPlacement};
 use crate::model::memory::Precision;
 use crate::model::{ModelFiles, Raw, decode};
 
@@ -241,7 +241,6 @@ impl Loader<'_> {
             post_ffn_norm: norm(Part::PostFfnNorm)?,
         })
     }
-
 }
 
 /// Puts matrices of one input into the form they are to be held in.

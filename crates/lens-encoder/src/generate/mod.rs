@@ -18,9 +18,7 @@ use crate::error::{EncoderError, Result};
 use crate::family::{Global, ModelSpec};
 use crate::forward::cached::cache_bytes;
 use crate::forward::plan::{Rules, plan};
-use crate::forward::{
-    Linear, Model, Request, Weights, Workspace, soft_cap_row, workspace_bytes,
-};
+use crate::forward::{Linear, Model, Request, Weights, Workspace, soft_cap_row, workspace_bytes};
 use crate::input::{Item, prepare};
 use crate::model::ModelFiles;
 use crate::model::memory::{self, Needs};
@@ -440,7 +438,15 @@ struct Sample<'a> {
 impl<'a> Sample<'a> {
     fn new(sampler: Sampler, stream: Option<TextStream<'a>>) -> Self {
         let text = String::new();
-        Self { sampler, stream, text, ids: Vec::new(), log_likelihood: 0.0, finish: None, cut: None }
+        Self {
+            sampler,
+            stream,
+            text,
+            ids: Vec::new(),
+            log_likelihood: 0.0,
+            finish: None,
+            cut: None,
+        }
     }
 
     /// Draws the next token; `None` if the sample has ended with it.

@@ -208,7 +208,6 @@ impl GgufFile {
         let TensorInfo { dtype, shape, start, len } = self.tensor(name)?.clone();
         Ok(Raw { map: Arc::clone(&self.map), start, len, dtype, shape })
     }
-
 }
 
 fn corrupt(path: &Path, detail: impl Into<String>) -> EncoderError {

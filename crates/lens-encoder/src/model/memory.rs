@@ -81,7 +81,9 @@ impl Needs {
         let fits = |precision| self.weights(precision) + self.workspace <= available;
         let chosen = match asked {
             // Room is left for the rest of the machine where there is a choice.
-            Precision::Auto if self.weights(Precision::F32) + self.workspace <= available / 5 * 4 => {
+            Precision::Auto
+                if self.weights(Precision::F32) + self.workspace <= available / 5 * 4 =>
+            {
                 Precision::F32
             }
             Precision::Auto => Precision::Stored,
@@ -91,7 +93,8 @@ impl Needs {
             return Ok(chosen);
         }
         let advice = if chosen != Precision::Stored && fits(Precision::Stored) {
-            "set weights = \"stored\" (or auto), which keeps them as they are in the file".to_owned()
+            "set weights = \"stored\" (or auto), which keeps them as they are in the file"
+                .to_owned()
         } else {
             "use a smaller or a more strongly quantised model, or smaller batch_tokens".to_owned()
         };

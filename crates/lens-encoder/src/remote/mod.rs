@@ -295,6 +295,10 @@ impl TextEncoder for RemoteEncoder {
         *lock(&self.stats)
     }
 
+    fn server(&self) -> Option<&ServerRecord> {
+        Some(&self.record)
+    }
+
     fn encode_exchanges(
         &self,
         exchanges: &[Exchange],

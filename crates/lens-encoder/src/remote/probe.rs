@@ -25,8 +25,11 @@ const PROBES: [&str; 2] = [
 ];
 /// Numbers that stand for one vector.
 const SKETCH: usize = 32;
-/// Relative distance at which two sketches are of different models.
-const DISTANCE: f64 = 0.05;
+/// Relative distance at which two sketches are of different models. One quantised model differs from
+/// itself by up to 0.08 with another build or machine: llama.cpp rounds activations to 8 bits.
+const OTHER: f64 = 0.15;
+/// Relative distance up to which vectors are kept together in the cache.
+const SAME: f64 = 0.05;
 /// A server whose answers to one text differ by more is worth a word.
 const STEADY: f64 = 1e-3;
 
@@ -47,10 +50,16 @@ pub struct ServerRecord {
 }
 
 impl ServerRecord {
+    /// How far the vectors of the probe are from each other, relative to their length: 0 if they are
+    /// the same, about 1.4 if they have nothing in common.
+    pub fn distance(&self, other: &Self) -> f64 {
+        distance(&self.sketch, &other.sketch)
+    }
+
     /// Whether the vectors are those of another model, which the name alone does not tell.
     pub fn differences(&self, other: &Self) -> Vec<Difference> {
-        let distance = distance(&self.sketch, &other.sketch);
-        if distance <= DISTANCE {
+        let distance = self.distance(other);
+        if distance <= OTHER {
             return Vec::new();
         }
         vec![Difference {
@@ -244,7 +253,15 @@ impl Asker<'_> {
             _ => return Err(unknown().into()),
         };
         let entry = models.iter().find(|m| m["id"].as_str() == Some(&model));
-        let flavour = match entry.and_then(|m| m["owned_by"].as_str()) {
+        let owner = entry.and_then(|m| m["owned_by"].as_str());
+        // Infinity and Ollama.
+        if let Some("infinity" | "library") = owner {
+            self.progress.note(&format!(
+                "warning: {base} may shorten texts that are longer than its model takes, without a \
+                 word"
+            ));
+        }
+        let flavour = match owner {
             Some("vllm") => Flavour::Vllm,
             Some("llamacpp") => Flavour::LlamaCpp,
             _ => Flavour::Other,
@@ -298,7 +315,7 @@ pub(super) fn first_met(
         .ok()
         .and_then(|text| serde_json::from_slice(&text).ok())
         .unwrap_or_default();
-    if let Some(met) = known.iter().find(|k| distance(k, &record.sketch) <= DISTANCE) {
+    if let Some(met) = known.iter().find(|k| distance(k, &record.sketch) <= SAME) {
         return Ok(met.clone());
     }
     known.push(record.sketch.clone());
@@ -323,8 +340,8 @@ mod tests {
         let a = vector(1);
         let rounded: Vec<f32> = a.iter().map(|x| (x * 256.0).round() / 256.0).collect();
         let longer: Vec<f32> = a.iter().map(|x| x * 1.2).collect();
-        assert!(distance(&sketch(&a), &sketch(&rounded)) < DISTANCE);
-        assert!(distance(&sketch(&a), &sketch(&longer)) > DISTANCE);
-        assert!(distance(&sketch(&a), &sketch(&vector(2))) > DISTANCE);
+        assert!(distance(&sketch(&a), &sketch(&rounded)) < SAME);
+        assert!(distance(&sketch(&a), &sketch(&longer)) > OTHER);
+        assert!(distance(&sketch(&a), &sketch(&vector(2))) > OTHER);
     }
 }

@@ -65,8 +65,7 @@ impl TextTokenizer {
                 id => Ok(id.map(|id| id as u32)),
             }
         };
-        let either =
-            |a: &str, b: &str| -> Result<Option<u32>> { Ok(id_of(a)?.or(id_of(b)?)) };
+        let either = |a: &str, b: &str| -> Result<Option<u32>> { Ok(id_of(a)?.or(id_of(b)?)) };
         let (bos, eos, unknown) = (id_of("bos")?, id_of("eos")?, id_of("unknown")?);
         let others = [id_of("padding")?, id_of("mask")?, id_of("cls")?, id_of("seperator")?];
         let named: Vec<u32> = [bos, eos, unknown].into_iter().chain(others).flatten().collect();

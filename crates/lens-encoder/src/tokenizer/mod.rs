@@ -8,7 +8,6 @@
 
 // Folders, `Parse` and decoding are used from here on by those who load folders and generate.
 
-
 mod byte_level;
 mod files;
 mod folder;
