@@ -148,8 +148,10 @@ def sentencepiece(first, user, last, pieces, prefix, gemma=False):
     names += [f"<0x{b:02X}>" for b in range(256)]
     names += list(dict.fromkeys(p for p in merged + letters if p not in names))
     vocab = {name: i for i, name in enumerate(names)}
-    # A piece's score is its rank, as SentencePiece writes it; user-defined pieces have the best.
-    scores = {n: 0.0 if i < len(first) + len(user) else -float(i) for n, i in vocab.items()}
+    # A piece's score is its rank; user-defined pieces have the best in SentencePiece's files, and
+    # rank by their place in Gemma's tokenizer.json.
+    best = 0 if gemma else len(first) + len(user)
+    scores = {n: 0.0 if i < best else -float(i) for n, i in vocab.items()}
     skip = {t.content for t in first} | {f"<0x{b:02X}>" for b in range(256)}
     merges = generate_merges(vocab, scores, skip_tokens=skip)
     tokenizer = Tokenizer(
