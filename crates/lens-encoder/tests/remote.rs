@@ -360,12 +360,17 @@ fn finished_batches_are_kept_and_a_new_run_asks_for_the_rest() {
     let encoder = RemoteEncoder::open(&kept, &Quiet).unwrap();
     encoder.encode_texts(&texts, &Quiet).unwrap_err();
     fail.store(false, Ordering::SeqCst);
-    let before = server.seen().len();
+    // A request that was under way when the run failed may still arrive.
+    let mut before = 0;
+    while before != server.seen().len() {
+        before = server.seen().len();
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
     let encoder = RemoteEncoder::open(&kept, &Quiet).unwrap();
     right(&texts, &encoder.encode_texts(&texts, &Quiet).unwrap());
     let asked = server.seen()[before..].iter().filter(|r| is_work_request(r)).count();
-    assert_eq!(asked, 3, "28 of the 40 texts were there");
-    assert_eq!(encoder.stats().cached, 280);
+    assert!((1..=3).contains(&asked), "{asked}: at least 28 of the 40 texts were there");
+    assert!(encoder.stats().cached >= 280);
     let before = server.seen().len();
     right(
         &texts,

@@ -157,7 +157,7 @@ fn gelu(x: f32) -> f32 {
     0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2))
 }
 
-/// The error function to within 3e-7: a rational function of the kind that Eigen uses, which is
+/// The error function to within 5e-7: a rational function of the kind that Eigen uses, which is
 /// free of branches, so that loops over it vectorise.
 #[inline(always)]
 fn erf(x: f32) -> f32 {
@@ -287,9 +287,9 @@ mod tests {
         for i in -400..=400 {
             let x = f64::from(i) / 100.0;
             let got = f64::from(erf(x as f32));
-            assert!((got - exact(x)).abs() < 3e-7, "{x}: {got} {}", exact(x));
+            assert!((got - exact(x)).abs() < 5e-7, "{x}: {got} {}", exact(x));
         }
-        assert!((erf(50.0) - 1.0).abs() < 3e-7 && erf(f32::NAN).is_nan());
+        assert!((erf(50.0) - 1.0).abs() < 5e-7 && erf(f32::NAN).is_nan());
     }
 
     #[test]

@@ -142,17 +142,17 @@ fn common_prefix(a: &str, b: &str) -> usize {
 pub(crate) fn plain(exchange: &Exchange) -> (String, usize) {
     match (&exchange.prompt, &exchange.response) {
         (Content::Text(prompt), Content::Text(response)) => {
-            let mut text = prompt.clone();
-            text.push_str(seam(prompt, response));
-            let at = text.len();
-            text.push_str(response);
-            (text, at)
+            // What joins the two belongs to the response: the prompt ends as it would alone.
+            (format!("{prompt}{}{response}", seam(prompt, response)), prompt.len())
         }
         _ => {
             let (messages, of_prompt) = to_messages(exchange);
             let prompt = transcript::write(&messages[..of_prompt]);
             let text = transcript::write(&messages);
-            let at = if text.starts_with(&prompt) { prompt.len() } else { 0 };
+            // With the opening of the turn that the response is, where it is one.
+            let opened = format!("{prompt}\n\nAssistant:");
+            let begins = |p: &String| text.starts_with(p.as_str());
+            let at = [opened, prompt].iter().find(|p| begins(p)).map_or(0, String::len);
             (text, at)
         }
     }

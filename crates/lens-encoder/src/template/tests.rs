@@ -147,7 +147,7 @@ fn plain_texts_are_joined_by_what_the_seam_needs() {
     assert_eq!(join("\n\nHuman: Hi\n\nAssistant:", "Yes").0, "\n\nHuman: Hi\n\nAssistant: Yes");
     assert_eq!(join("\n\nHuman: Hi\n\nAssistant:", " Yes").0, "\n\nHuman: Hi\n\nAssistant: Yes");
     assert_eq!(join("Hi\n", "Yes").0, "Hi\nYes");
-    assert_eq!(join("Hi", "Yes"), ("Hi\n\nYes".into(), 4));
+    assert_eq!(join("Hi", "Yes"), ("Hi\n\nYes".into(), 2));
     assert_eq!(join("", "Yes"), ("Yes".into(), 0));
 }
 
@@ -157,7 +157,7 @@ fn plain_messages_are_a_transcript() {
         prompt: Content::Messages(vec![turn("system", "S"), turn("user", "Hi")]),
         response: Content::Messages(vec![turn("assistant", "Yes")]),
     };
-    assert_eq!(plain(&exchange), ("S\n\nHuman: Hi\n\nAssistant: Yes".into(), 12));
+    assert_eq!(plain(&exchange), ("S\n\nHuman: Hi\n\nAssistant: Yes".into(), 24));
     let mixed = Exchange { response: Content::Text("Yes".into()), ..exchange };
     assert_eq!(plain(&mixed).0, "S\n\nHuman: Hi\n\nAssistant: Yes");
 }

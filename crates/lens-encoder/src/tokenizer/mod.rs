@@ -113,7 +113,7 @@ impl TextTokenizer {
     }
 
     /// How many of the ids that [`Self::text`] or [`Self::rendered`] (with a marker) returned
-    /// begin before byte `at` of the text.
+    /// end at byte `at` of the text or before: a token that goes beyond it belongs to what follows.
     pub fn ids_before(&self, text: &str, marker: Option<char>, at: usize) -> Result<usize> {
         let (clean, marks) = match marker {
             None => (Cow::Borrowed(text), None),
@@ -131,7 +131,9 @@ impl TextTokenizer {
         };
         let parse = self.parse(marks.as_ref().map(|(marks, _)| marks.as_slice()));
         let starts = self.pipeline.starts(&clean, parse)?;
-        let before = starts.iter().take_while(|start| **start < at).count();
+        let begun = starts.iter().take_while(|start| **start < at).count();
+        let end = starts.get(begun).copied().unwrap_or(clean.len());
+        let before = if end > at { begun.saturating_sub(1) } else { begun };
         let framed = marker.is_some() || self.special == SpecialTokens::Parse;
         let there = framed && self.pipeline.ids(&clean, parse)?.starts_with(&self.prefix);
         Ok(if there { before } else { self.prefix.len() + before })
