@@ -51,6 +51,8 @@ pub enum Command {
     Eval(EvalArgs),
     /// Score responses with a reward model
     Score(ScoreArgs),
+    /// Measure how fast this machine is at a stage, against what it could be
+    Bench(BenchArgs),
     /// Say what a file or folder is: pairs, embeddings, a reward model, a language model
     Info(InfoArgs),
 }
@@ -66,6 +68,7 @@ impl Command {
             Command::Train(a) => merged(&[&table(&a.method)?, &table(&a.keys)?, &table(a)?]),
             Command::Eval(a) => merged(&[&table(&a.keys)?, &table(&a.server)?, &table(a)?]),
             Command::Score(a) => merged(&[&table(&a.server)?, &table(a)?]),
+            Command::Bench(BenchArgs { command: BenchCommand::Encode(a) }) => table(&a.encoder),
             Command::Pull(_) | Command::Info(_) => Ok(toml::Table::new()),
         }
     }
@@ -318,6 +321,48 @@ pub struct ScoreArgs {
     #[arg(long)]
     #[serde(skip_serializing_if = "not_given")]
     pub strict: bool,
+}
+
+/// Arguments of `lens bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// The stage.
+    #[command(subcommand)]
+    pub command: BenchCommand,
+}
+
+/// What can be measured.
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Texts to hidden states: tokens/s, texts/s, what shared prompts save, memory, and the share of
+    /// this machine's matrix-product rate that is reached
+    Encode(BenchEncodeArgs),
+}
+
+/// Arguments of `lens bench encode`.
+#[derive(Debug, Args)]
+pub struct BenchEncodeArgs {
+    /// Preference pairs to embed; made-up text without
+    #[arg(long, value_name = "FILE")]
+    pub pairs: Option<PathBuf>,
+    /// How many of them
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
+    pub n_pairs: u32,
+    /// Instead of pairs: this many responses to one prompt, of random tokens
+    #[arg(long, value_name = "N", conflicts_with = "pairs", value_parser = clap::value_parser!(u32).range(1..))]
+    pub best_of: Option<u32>,
+    /// Tokens of that prompt
+    #[arg(long, value_name = "TOKENS", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    pub prompt_tokens: u32,
+    /// Tokens of each of those responses
+    #[arg(long, value_name = "TOKENS", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    pub response_tokens: u32,
+    /// Passes over the texts; the fastest counts
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub repeat: u32,
+    /// How texts become embeddings.
+    #[command(flatten)]
+    pub encoder: EncoderArgs,
 }
 
 /// Arguments of `lens info`.

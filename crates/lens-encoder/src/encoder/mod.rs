@@ -202,6 +202,16 @@ impl Encoder {
         self.needs().choose(self.options.weights, memory::available())
     }
 
+    /// Loads weights and tokenizer now rather than with the first text.
+    ///
+    /// # Errors
+    /// What is wrong with them; [`EncoderError::TooLarge`].
+    pub fn load(&self, progress: &dyn Progress) -> Result<()> {
+        let (tokenizer, loaded) = rayon::join(|| self.tokenizer(), || self.loaded(progress));
+        tokenizer?;
+        loaded.map(|_| ())
+    }
+
     /// Bytes the encoder will need once it computes something.
     pub fn memory_estimate(&self) -> MemoryEstimate {
         let needs = self.needs();

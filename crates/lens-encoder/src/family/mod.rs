@@ -181,11 +181,11 @@ impl ModelSpec {
         if self.layers.len() > files.tensor_count() {
             return bad("number of layers", format!("is {}, above the tensors", self.layers.len()));
         }
-        if self.heads % self.kv_heads != 0 {
+        if !self.heads.is_multiple_of(self.kv_heads) {
             let (h, kv) = (self.heads, self.kv_heads);
             return bad("key/value heads", format!("{kv} does not divide the {h} heads"));
         }
-        if self.head_dim % 2 != 0 {
+        if !self.head_dim.is_multiple_of(2) {
             return bad("head width", format!("is odd: {}", self.head_dim));
         }
         let eps = self.norm_eps;
@@ -196,7 +196,7 @@ impl ModelSpec {
             if !(rope.base.is_finite() && rope.base >= 1.0) {
                 return bad("rope base", format!("is {}", rope.base));
             }
-            if rope.dims == 0 || rope.dims % 2 != 0 || rope.dims > self.head_dim {
+            if rope.dims == 0 || !rope.dims.is_multiple_of(2) || rope.dims > self.head_dim {
                 let dims = rope.dims;
                 return bad("rotated values", format!("{dims} of {} in a head", self.head_dim));
             }
@@ -239,8 +239,9 @@ impl ModelSpec {
         if self.gated { 2 * self.ffn_dim } else { self.ffn_dim }
     }
 
-    /// Number of weights in `layers` blocks.
-    pub(crate) fn elements(&self, layers: usize) -> u64 {
+    /// Number of weights in the linear layers of the first `layers` blocks: a token costs twice as
+    /// many floating-point operations, attention's products aside.
+    pub fn elements(&self, layers: usize) -> u64 {
         let (d, q, kv) = (self.dim as u64, self.q_dim() as u64, self.kv_dim() as u64);
         let block = d * (q + 2 * kv) + q * d + d * (self.inner_dim() + self.ffn_dim) as u64;
         block * layers as u64

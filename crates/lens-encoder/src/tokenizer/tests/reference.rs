@@ -165,7 +165,7 @@ fn real_gguf(variable: &str, reference: &str, shared: &str) {
 
 #[test]
 fn real_qwen_agrees() {
-    real_gguf("LENS_QWEN_GGUF", "qwen2.json", "qwen2.5-coder-1.5b.json");
+    real_gguf("LENS_MODEL_QWEN", "qwen2.json", "qwen2.5-coder-1.5b.json");
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn real_gemma_agrees() {
 
 #[test]
 fn real_minilm_agrees() {
-    let Some(path) = at_hand("LENS_MINILM") else { return };
+    let Some(path) = at_hand("LENS_MODEL_MINILM") else { return };
     let (text, parse) =
         both(|special| TextTokenizer::from_folder(&path, 30522, true, special).unwrap());
     golden(&text, "all-MiniLM-L6-v2.json");
