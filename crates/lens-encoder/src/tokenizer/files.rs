@@ -197,6 +197,10 @@ pub(crate) fn adds_bos_of_folder(dir: &Path) -> Result<bool> {
     if let Some(flag) = TokenizerConfig::read(dir)?.flag("add_bos_token")? {
         return Ok(flag);
     }
+    // A folder without a tokenizer takes lists of ids, around which nothing is added.
+    if !dir.join(TOKENIZER).exists() {
+        return Ok(false);
+    }
     let (path, file): (_, PostProcessorOnly) = tokenizer_json(dir)?;
     Ok(!frame_of(file.post_processor.as_ref(), &path)?.0.is_empty())
 }
