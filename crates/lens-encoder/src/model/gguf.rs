@@ -455,7 +455,7 @@ fn type_name(type_id: u32) -> String {
 }
 
 /// The storage formats that can be decoded.
-fn dtype(type_id: u32) -> Option<GgmlDType> {
+pub(super) fn dtype(type_id: u32) -> Option<GgmlDType> {
     Some(match type_id {
         0 => GgmlDType::F32,
         1 => GgmlDType::F16,

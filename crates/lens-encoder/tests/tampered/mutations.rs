@@ -1,0 +1,261 @@
+//! Thousands of variants of every reference model, each of which must be computed or refused.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use lens_encoder::Precision;
+use serde_json::{Value, json};
+
+use crate::{copy, ids, memory, reference, references, text, write};
+
+/// More than the tests (all that run at a time) may ever have allocated: the models have 100 kB.
+const MEMORY: usize = 256 << 20;
+
+/// A generator whose numbers are the same in every run (SplitMix64).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        (self.next() % n as u64) as usize
+    }
+}
+
+/// What became of the variants.
+#[derive(Default)]
+struct Tally {
+    computed: usize,
+    refused: usize,
+    panicked: Vec<String>,
+}
+
+impl Tally {
+    /// Computes a model's ids, and texts with every fourth variant (a tokenizer takes long).
+    fn attempt(&mut self, path: &Path, what: &str) {
+        let n = self.computed + self.refused;
+        let weights = if n % 2 == 0 { Precision::F32 } else { Precision::Stored };
+        self.one(what, || ids(path, weights).map(drop));
+        if n.is_multiple_of(4) {
+            self.one(what, || text(path).map(drop));
+        }
+    }
+
+    fn one(&mut self, what: &str, run: impl FnOnce() -> lens_encoder::Result<()>) {
+        match catch_unwind(AssertUnwindSafe(run)) {
+            Ok(Ok(())) => self.computed += 1,
+            Ok(Err(error)) => {
+                self.refused += 1;
+                assert!(!error.to_string().is_empty(), "{what}");
+            }
+            Err(_) => self.panicked.push(what.to_owned()),
+        }
+        let peak = memory::peak();
+        assert!(peak < MEMORY, "{what}: {} MB were allocated", peak >> 20);
+    }
+
+    fn finish(self, what: &str, at_least: usize) {
+        assert!(self.panicked.is_empty(), "these variants panic: {:#?}", self.panicked);
+        let Self { computed, refused, .. } = self;
+        println!("{what}: {computed} computed, {refused} refused; {} MB", memory::peak() >> 20);
+        assert!(computed > 0 && refused > at_least, "{computed} computed, {refused} refused");
+    }
+}
+
+/// Variants of one file of a model: shorter, with bits flipped, with absurd numbers.
+fn tamper(model: &Path, file: &Path, header: usize, rounds: usize, seed: u64, tally: &mut Tally) {
+    let whole = std::fs::read(file).unwrap();
+    let name = format!("{} of seed {seed}", file.file_name().unwrap().to_string_lossy());
+    let mut random = Random(seed);
+    let header = header.min(whole.len());
+    let mut attempt = |bytes: &[u8], what: String| {
+        std::fs::write(file, bytes).unwrap();
+        tally.attempt(model, &format!("{name}, {what}"));
+    };
+    for i in 0..rounds / 4 {
+        let len = match i {
+            0..9 => i,
+            _ if i % 2 == 0 => random.below(header),
+            _ => random.below(whole.len()),
+        };
+        attempt(&whole[..len], format!("cut at {len}"));
+    }
+    let mut changed = whole.clone();
+    for i in 0..rounds {
+        // Dense at the front, where counts and lengths are, then all over header and data.
+        let at = match i % 8 {
+            0 => i / 8 % whole.len(),
+            7 => random.below(whole.len()),
+            _ => random.below(header),
+        };
+        changed[at] ^= if i % 3 == 0 { 1 << random.below(8) } else { random.next() as u8 | 1 };
+        attempt(&changed, format!("byte {at} changed to {}", changed[at]));
+        changed[at] = whole[at];
+    }
+    const ABSURD: [u64; 6] = [u64::MAX, 1 << 31, 1 << 62, 1 << 63, 0, u32::MAX as u64];
+    for i in 0..rounds {
+        let at = if i < rounds / 4 { i } else { random.below(header) };
+        let value = ABSURD[random.below(ABSURD.len())].to_le_bytes();
+        let width = if i % 2 == 0 { 8 } else { 4 }.min(whole.len() - at);
+        changed[at..at + width].copy_from_slice(&value[..width]);
+        attempt(&changed, format!("{value:?} at byte {at}"));
+        changed[at..at + width].copy_from_slice(&whole[at..at + width]);
+    }
+    std::fs::write(file, whole).unwrap();
+}
+
+/// Bytes of a safetensors file before the data.
+fn header_of(file: &Path) -> usize {
+    let bytes = std::fs::read(file).unwrap();
+    u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize + 8
+}
+
+#[test]
+fn a_tampered_gguf_file_is_computed_or_refused() {
+    let mut tally = Tally::default();
+    let dir = tempfile::tempdir().unwrap();
+    for (seed, folder) in references().iter().enumerate() {
+        let (original, path) = (folder.join("model.gguf"), dir.path().join("model.gguf"));
+        if original.exists() {
+            std::fs::copy(&original, &path).unwrap();
+            tamper(&path, &path, 6000, 120, seed as u64, &mut tally);
+        }
+    }
+    tally.finish("GGUF", 1000);
+}
+
+/// Every number in a GGUF header that decides a size, replaced where it stands.
+#[test]
+fn an_absurd_entry_of_a_gguf_file_is_computed_or_refused() {
+    let mut tally = Tally::default();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    const KEYS: [&str; 16] = [
+        ".block_count", ".context_length", ".embedding_length", ".feed_forward_length",
+        ".attention.head_count", ".attention.head_count_kv", ".attention.key_length",
+        ".attention.sliding_window", ".rope.dimension_count", ".rope.freq_base",
+        ".attention.layer_norm_rms_epsilon", ".attn_logit_softcapping", "general.alignment",
+        "tokenizer.ggml.bos_token_id", "tokenizer.ggml.tokens", "tokenizer.ggml.scores",
+    ];
+    for folder in references() {
+        let Ok(whole) = std::fs::read(folder.join("model.gguf")) else { continue };
+        for key in KEYS {
+            let found = whole.windows(key.len()).position(|w| w == key.as_bytes());
+            let Some(at) = found.map(|at| at + key.len() + 4) else { continue };
+            for value in [0u32, 1, 2, 3, 1 << 20, 1 << 30, i32::MAX as u32, u32::MAX, 0x7F80_0000] {
+                let mut changed = whole.clone();
+                changed[at..at + 4].copy_from_slice(&value.to_le_bytes());
+                std::fs::write(&path, changed).unwrap();
+                tally.attempt(&path, &format!("{} {key} = {value}", folder.display()));
+            }
+        }
+    }
+    tally.finish("entries of GGUF", 100);
+}
+
+#[test]
+fn tampered_safetensors_are_computed_or_refused() {
+    let mut tally = Tally::default();
+    for (seed, folder) in references().iter().enumerate() {
+        let dir = copy(folder);
+        for name in ["model.safetensors", "model-00002-of-00002.safetensors"] {
+            let file = dir.path().join(name);
+            if file.exists() {
+                tamper(dir.path(), &file, header_of(&file), 100, seed as u64, &mut tally);
+            }
+        }
+    }
+    tally.finish("safetensors", 1000);
+}
+
+#[test]
+fn tampered_text_files_are_computed_or_refused() {
+    let mut tally = Tally::default();
+    for (seed, folder) in references().iter().enumerate() {
+        let dir = copy(folder);
+        let names = [
+            ("config.json", 60),
+            ("model.safetensors.index.json", 60),
+            ("tokenizer.json", 30),
+            ("tokenizer_config.json", 30),
+        ];
+        for (name, rounds) in names {
+            let file = dir.path().join(name);
+            if file.exists() {
+                tamper(dir.path(), &file, usize::MAX, rounds, seed as u64, &mut tally);
+            }
+        }
+    }
+    tally.finish("JSON", 500);
+}
+
+/// Every variant of a JSON value in which one entry, however deep, is another or gone.
+fn variants(value: &Value, put: &mut dyn FnMut(Value, String)) {
+    let others = || {
+        let huge = [json!(1u64 << 31), json!(1u64 << 63), json!(1e308), json!(i32::MAX), json!(1 << 20)];
+        let small = [json!(0), json!(1), json!(-1), json!(3), json!(0.3), json!(-1e-300)];
+        let kinds = [json!("x"), Value::Null, json!([1]), json!({}), json!(true), json!(false)];
+        huge.into_iter().chain(small).chain(kinds)
+    };
+    match value {
+        Value::Object(map) => {
+            for (key, inner) in map {
+                let with = |new: Option<Value>| {
+                    let mut map = map.clone();
+                    match new {
+                        Some(new) => map.insert(key.clone(), new),
+                        None => map.remove(key),
+                    };
+                    Value::Object(map)
+                };
+                put(with(None), format!("without {key}"));
+                others().for_each(|v| put(with(Some(v.clone())), format!("{key} = {v}")));
+                variants(inner, &mut |v, what| put(with(Some(v)), format!("{key}: {what}")));
+            }
+        }
+        Value::Array(list) => {
+            for (i, _) in list.iter().enumerate().take(2) {
+                for other in others() {
+                    let mut list = list.clone();
+                    let what = format!("[{i}] = {other}");
+                    list[i] = other;
+                    put(Value::Array(list), what);
+                }
+            }
+            put(Value::Array(list.iter().skip(1).cloned().collect()), "one shorter".into());
+            put(Value::Array(list.iter().chain(list).cloned().collect()), "twice".into());
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn a_configuration_with_any_entry_replaced_is_computed_or_refused() {
+    let mut tally = Tally::default();
+    for folder in references() {
+        let dir = copy(&folder);
+        let config = dir.path().join("config.json");
+        variants(&crate::json(&config), &mut |changed, what| {
+            write(&config, &changed);
+            tally.attempt(dir.path(), &format!("{}: {what}", folder.display()));
+        });
+    }
+    tally.finish("configurations", 1000);
+}
+
+#[test]
+fn an_index_with_any_entry_replaced_is_computed_or_refused() {
+    let mut tally = Tally::default();
+    let dir = copy(&reference("qwen2"));
+    let index = dir.path().join("model.safetensors.index.json");
+    variants(&crate::json(&index), &mut |changed, what| {
+        write(&index, &changed);
+        tally.attempt(dir.path(), &what);
+    });
+    tally.finish("indices", 100);
+}
