@@ -3,7 +3,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use lens_encoder::Precision;
+use lens_core::Quiet;
+use lens_encoder::{Encoder, EncoderOptions, Precision};
 use serde_json::{Value, json};
 
 use crate::{copy, ids, memory, reference, references, text, write};
@@ -219,13 +220,14 @@ fn variants(value: &Value, put: &mut dyn FnMut(Value, String)) {
             }
         }
         Value::Array(list) => {
-            for (i, _) in list.iter().enumerate().take(2) {
-                for other in others() {
+            for (i, inner) in list.iter().enumerate().take(2) {
+                let with = |new: Value| {
                     let mut list = list.clone();
-                    let what = format!("[{i}] = {other}");
-                    list[i] = other;
-                    put(Value::Array(list), what);
-                }
+                    list[i] = new;
+                    Value::Array(list)
+                };
+                others().for_each(|v| put(with(v.clone()), format!("[{i}] = {v}")));
+                variants(inner, &mut |v, what| put(with(v), format!("[{i}]: {what}")));
             }
             put(Value::Array(list.iter().skip(1).cloned().collect()), "one shorter".into());
             put(Value::Array(list.iter().chain(list).cloned().collect()), "twice".into());
@@ -258,4 +260,61 @@ fn an_index_with_any_entry_replaced_is_computed_or_refused() {
         tally.attempt(dir.path(), &what);
     });
     tally.finish("indices", 100);
+}
+
+/// Everything in `tokenizer.json` but the vocabulary, whose entries are alike.
+#[test]
+fn a_tokenizer_with_any_entry_replaced_is_used_or_refused() {
+    let mut tally = Tally::default();
+    for name in ["bert", "gemma3", "llama2", "llama3", "qwen2"] {
+        let dir = copy(&reference(name));
+        let path = dir.path().join("tokenizer.json");
+        let mut rest = crate::json(&path);
+        let big: Vec<(&str, Value)> =
+            ["vocab", "merges"].map(|key| (key, rest["model"][key].take())).into_iter().collect();
+        variants(&rest, &mut |mut changed, what| {
+            for (key, value) in &big {
+                if let Some(model) = changed.get_mut("model").and_then(Value::as_object_mut)
+                    && model.get(*key).is_some_and(Value::is_null)
+                {
+                    model.insert((*key).to_owned(), value.clone());
+                }
+            }
+            write(&path, &changed);
+            tally.one(&format!("{name}: {what}"), || text(dir.path()).map(drop));
+        });
+    }
+    tally.finish("tokenizers", 500);
+}
+
+/// Expressions that take for ever, templates nested beyond reason.
+#[test]
+fn a_tokenizer_or_template_that_takes_for_ever_is_refused() {
+    let mut tally = Tally::default();
+    let dir = copy(&reference("llama3"));
+    let path = dir.path().join("tokenizer.json");
+    let whole = crate::json(&path);
+    for pattern in ["(x+x+)+y", "^(([a-z])+.)+[A-Z]([a-z])+$", "(?=(x*)*y)", "(", "\\p{Nope}", ""] {
+        let mut slow = whole.clone();
+        slow["pre_tokenizer"] = json!({"type": "Split", "pattern": {"Regex": pattern},
+            "behavior": "Isolated", "invert": false});
+        write(&path, &slow);
+        tally.one(pattern, || {
+            let encoder = Encoder::open(dir.path(), &EncoderOptions::default())?;
+            encoder.encode_texts(&["x".repeat(3000)], &Quiet).map(drop)
+        });
+    }
+    write(&path, &whole);
+    let config = dir.path().join("tokenizer_config.json");
+    let sane = crate::json(&config);
+    for (before, after) in [("{{ ", " }}"), ("{% if x %}", "{% endif %}"), ("{{ [", "] }}")] {
+        for inner in ["(", "[", "not ", "-", "{% if x %}", "{{ x ~ "] {
+            let mut nested = sane.clone();
+            nested["chat_template"] = json!(format!("{before}{}{after}", inner.repeat(20_000)));
+            write(&config, &nested);
+            tally.one(inner, || text(dir.path()).map(drop));
+        }
+    }
+    println!("slow: {} computed, {} refused", tally.computed, tally.refused);
+    assert!(tally.panicked.is_empty(), "these panic: {:?}", tally.panicked);
 }
