@@ -62,22 +62,46 @@ fn widths_that_disagree_with_the_weights() {
 fn numbers_that_no_model_has() {
     for (name, entries, parts) in [
         ("llama3", json!({"head_dim": 7}), ["head width", "odd: 7"]),
-        ("llama3", json!({"num_key_value_heads": 3}), ["key/value heads", "3 does not divide the 4"]),
+        (
+            "llama3",
+            json!({"num_key_value_heads": 3}),
+            ["key/value heads", "3 does not divide the 4"],
+        ),
         ("llama3", json!({"num_attention_heads": 0}), ["num_attention_heads", "is 0"]),
         ("llama3", json!({"hidden_size": null}), ["hidden_size", "is missing"]),
         ("llama3", json!({"rms_norm_eps": "small"}), ["rms_norm_eps", "\"small\""]),
         ("llama3", json!({"rms_norm_eps": -1.0}), ["norm epsilon", "is -1"]),
         ("llama3", json!({"hidden_act": "relu6"}), ["hidden_act", "'relu6' is not supported"]),
-        ("llama3", json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}), ["rope_scaling", "'yarn'"]),
-        ("llama3", json!({"rope_scaling": {"rope_type": "linear"}}), ["rope_scaling", "lacks factor"]),
+        (
+            "llama3",
+            json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}),
+            ["rope_scaling", "'yarn'"],
+        ),
+        (
+            "llama3",
+            json!({"rope_scaling": {"rope_type": "linear"}}),
+            ["rope_scaling", "lacks factor"],
+        ),
         ("llama3", json!({"rope_scaling": 8}), ["rope_scaling", "is 8"]),
         ("llama3", json!({"rope_scaling": {"rope_type": 3}}), ["rope_type", "is 3"]),
-        ("llama3", json!({"quantization_config": {"quant_method": "awq"}}), ["quantization_config", "'awq'"]),
+        (
+            "llama3",
+            json!({"quantization_config": {"quant_method": "awq"}}),
+            ["quantization_config", "'awq'"],
+        ),
         ("gemma2", json!({"attn_logit_softcapping": 0.0}), ["soft cap", "is 0"]),
         ("gemma2", json!({"query_pre_attn_scalar": 1e308}), ["attention scale", "is 0"]),
         ("gemma2", json!({"layer_types": ["full_attention"]}), ["layer_types", "is not a list of"]),
-        ("bert", json!({"max_position_embeddings": 1u64 << 30}), ["position_embeddings", "has 128 rows"]),
-        ("bert", json!({"position_embedding_type": "relative_key"}), ["position_embedding_type", "relative_key"]),
+        (
+            "bert",
+            json!({"max_position_embeddings": 1u64 << 30}),
+            ["position_embeddings", "has 128 rows"],
+        ),
+        (
+            "bert",
+            json!({"position_embedding_type": "relative_key"}),
+            ["position_embedding_type", "relative_key"],
+        ),
     ] {
         let dir = with(name, entries.clone());
         let e = error(dir.path());
@@ -166,7 +190,9 @@ fn an_index_does_not_reach_out_of_its_folder_or_lie() {
     let path = dir.path().join("model.safetensors.index.json");
     let index = crate::json(&path);
     let tensor = "model.layers.0.mlp.up_proj.weight";
-    for place in ["../model.safetensors", "/etc/x.safetensors", "a/b.safetensors", "..", "", "x.bin"] {
+    for place in
+        ["../model.safetensors", "/etc/x.safetensors", "a/b.safetensors", "..", "", "x.bin"]
+    {
         let mut index = index.clone();
         index["weight_map"][tensor] = json!(place);
         write(&path, &index);
@@ -219,7 +245,8 @@ fn types_that_cannot_be_decoded_are_named() {
     let at = bytes.windows(name.len()).position(|w| w == name).unwrap() + name.len() + 4 + 16;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("m.gguf");
-    for (id, found) in [(23u32, "IQ4_XS"), (20, "IQ4_NL"), (39, "MXFP4"), (1000, "ggml type 1000")] {
+    for (id, found) in [(23u32, "IQ4_XS"), (20, "IQ4_NL"), (39, "MXFP4"), (1000, "ggml type 1000")]
+    {
         let mut bytes = bytes.clone();
         bytes[at..at + 4].copy_from_slice(&id.to_le_bytes());
         std::fs::write(&path, bytes).unwrap();

@@ -33,7 +33,10 @@ fn every_type_is_decoded_as_ggml_decodes_it() {
             continue;
         };
         let number = |key: &str| entry[key].as_u64().unwrap() as usize;
-        assert_eq!((dtype.block_size(), dtype.type_size()), (number("block"), number("block_bytes")));
+        assert_eq!(
+            (dtype.block_size(), dtype.type_size()),
+            (number("block"), number("block_bytes"))
+        );
         let width = entry["shape"][1].as_u64().unwrap() as usize;
         let data = bytes(&entry["data"]);
         let want: Vec<f32> = bytes(&entry["values"])
