@@ -216,6 +216,7 @@ impl Config<'_> {
             Biases { qkv: attention, out: attention, mlp: self.flag("mlp_bias")?.unwrap_or(false) };
         let window = match self.flag("use_sliding_window")? {
             Some(false) => None,
+            None if matches!(kind, "qwen2" | "qwen3") => None,
             _ => self.optional("sliding_window")?.filter(|w| *w > 0),
         };
         let layers = match (window, self.local_layers(spec.layers.len())?) {
@@ -223,7 +224,7 @@ impl Config<'_> {
             (Some(_), Some(local)) => pattern(local.len(), window, |i| local[i], (0, 0)),
             (Some(_), None) => {
                 let from = match kind {
-                    "qwen2" | "qwen3" => self.optional("max_window_layers")?.unwrap_or(0),
+                    "qwen2" | "qwen3" => self.optional("max_window_layers")?.unwrap_or(28),
                     _ => 0,
                 };
                 pattern(spec.layers.len(), window, |i| i >= from, (0, 0))
@@ -375,7 +376,13 @@ impl Config<'_> {
                 self.files.bad("rope_scaling", format!("{key} is no list of numbers"))
             })
         };
+        if !(values.is_null() || values.is_object()) {
+            return Err(self.files.bad("rope_scaling", format!("is {values}")));
+        }
         let kind = values.get("rope_type").or_else(|| values.get("type"));
+        if let Some(kind) = kind.filter(|k| !(k.is_null() || k.is_string())) {
+            return Err(self.files.bad("rope_type", format!("is {kind}")));
+        }
         let scaling = match kind.and_then(Value::as_str) {
             None | Some("default") => RopeScaling::None,
             Some("linear") => RopeScaling::Linear(need("factor")?),

@@ -1,8 +1,13 @@
 //! Where a model's weights lie: the names of its tensors, and how they are put together.
 
+use std::collections::HashSet;
+
 use super::{ModelSpec, NormKind, NormPlacement};
 use crate::error::{EncoderError, Result};
 use crate::model::ModelFiles;
+
+/// Ends of the names of what older files store although it follows from the configuration.
+const COMPUTED: [&str; 2] = ["rotary_emb.inv_freq", "attn_rot_embd.weight"];
 
 /// How tensors are named.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,10 +141,15 @@ impl Layout {
                 | Part::GateUp => "none",
             },
         };
+        format!("{}{i}.{name}.{kind}", self.blocks())
+    }
+
+    /// What the names of all blocks' tensors begin with; the block's number follows.
+    fn blocks(&self) -> String {
         match &self.naming {
-            Naming::Gguf => format!("blk.{i}.{name}.{kind}"),
-            Naming::Decoder(prefix) => format!("{prefix}layers.{i}.{name}.{kind}"),
-            Naming::Bert(prefix) => format!("{prefix}encoder.layer.{i}.{name}.{kind}"),
+            Naming::Gguf => "blk.".to_owned(),
+            Naming::Decoder(prefix) => format!("{prefix}layers."),
+            Naming::Bert(prefix) => format!("{prefix}encoder.layer."),
         }
     }
 
@@ -221,32 +231,42 @@ impl Layout {
         };
         files.raw_of(&self.global(norm, "weight"), &[spec.dim])?;
         let place = spec.placement;
+        let mut known = HashSet::new();
+        let mut check = |name: String, shape: &[usize]| -> Result<()> {
+            files.raw_of(&name, shape)?;
+            known.insert(name);
+            Ok(())
+        };
         for i in 0..spec.layers.len() {
             for (part, input, output, bias) in self.linears(spec) {
-                files.raw_of(&self.name(i, part, place, "weight"), &[output, input])?;
-                let name = self.name(i, part, place, "bias");
+                check(self.name(i, part, place, "weight"), &[output, input])?;
                 if bias {
-                    files.raw_of(&name, &[output])?;
-                } else if files.has(&name) {
-                    return Err(unexpected(files, &name));
+                    check(self.name(i, part, place, "bias"), &[output])?;
                 }
             }
             for (part, width) in self.norms(spec) {
-                files.raw_of(&self.name(i, part, place, "weight"), &[width])?;
+                check(self.name(i, part, place, "weight"), &[width])?;
                 if layer_norm {
-                    files.raw_of(&self.name(i, part, place, "bias"), &[width])?;
-                }
-            }
-            for part in [Part::QNorm, Part::KNorm] {
-                let name = self.name(i, part, place, "weight");
-                if !spec.qk_norm && files.has(&name) {
-                    return Err(unexpected(files, &name));
+                    check(self.name(i, part, place, "bias"), &[width])?;
                 }
             }
         }
-        let beyond = self.name(spec.layers.len(), Part::Out, place, "weight");
-        if files.has(&beyond) {
-            return Err(unexpected(files, &beyond));
+        // Weights that nobody would read are those of another model: a bias, a norm, a block more.
+        let unread = |name: &&&str| !known.contains(**name) && !COMPUTED.iter().any(|c| name.ends_with(c));
+        if let Some(name) = files.names_from(&self.blocks()).iter().find(unread) {
+            return Err(unexpected(files, name));
+        }
+        if let Some(first) = spec.learned_positions {
+            let name = self.global(Global::Positions, "weight");
+            let rows = files.rows_of(&name, spec.dim)?;
+            if rows < first.saturating_add(spec.context) {
+                let found = format!("has {rows} rows, for {} positions", spec.context);
+                return Err(files.bad(&name, found));
+            }
+            let name = self.global(Global::TokenTypes, "weight");
+            if files.rows_of(&name, spec.dim)? == 0 {
+                return Err(files.bad(&name, "is empty"));
+            }
         }
         if let Some(head) = &self.head {
             files.raw_of(head, &[spec.vocab, spec.dim])?;

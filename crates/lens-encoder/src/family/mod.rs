@@ -185,12 +185,28 @@ impl ModelSpec {
             let (h, kv) = (self.heads, self.kv_heads);
             return bad("key/value heads", format!("{kv} does not divide the {h} heads"));
         }
+        if self.head_dim == 0 {
+            return bad("head width", format!("is 0: {} heads of {} values", self.heads, self.dim));
+        }
         if !self.head_dim.is_multiple_of(2) {
             return bad("head width", format!("is odd: {}", self.head_dim));
         }
         let eps = self.norm_eps;
         if !(eps.is_finite() && eps >= 0.0) {
             return bad("norm epsilon", format!("is {eps}"));
+        }
+        if self.vocab == 0 {
+            return bad("vocabulary", "is empty".into());
+        }
+        let factors = [
+            ("attention scale", Some(self.attn_scale)),
+            ("attention's soft cap", self.attn_soft_cap),
+            ("logits' soft cap", self.final_soft_cap),
+        ];
+        for (key, factor) in factors {
+            if let Some(factor) = factor.filter(|f| !(f.is_finite() && *f > 0.0)) {
+                return bad(key, format!("is {factor}"));
+            }
         }
         for rope in &self.ropes {
             if !(rope.base.is_finite() && rope.base >= 1.0) {

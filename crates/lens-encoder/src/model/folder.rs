@@ -152,6 +152,11 @@ impl Folder {
         self.tensors.len()
     }
 
+    /// Names of the tensors.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
     /// Whether there is such a tensor.
     pub fn has(&self, name: &str) -> bool {
         self.tensors.contains_key(name)

@@ -198,6 +198,11 @@ impl GgufFile {
         })
     }
 
+    /// Names of the tensors.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
     /// Whether there is such a tensor.
     pub fn has(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
@@ -407,7 +412,7 @@ impl<'a> Walker<'a> {
         let dtype = dtype(type_id).ok_or_else(|| EncoderError::TensorType {
             path: self.path.to_owned(),
             name: name.to_owned(),
-            found: format!("ggml type {type_id}"),
+            found: type_name(type_id),
         })?;
         let oversize = || self.err(format!("tensor '{name}' of shape {shape:?} does not fit"));
         let elements =
@@ -433,8 +438,23 @@ impl<'a> Walker<'a> {
     }
 }
 
+/// What ggml calls its storage formats, by their number; those that were withdrawn have none.
+const TYPE_NAMES: [&str; 40] = [
+    "F32", "F16", "Q4_0", "Q4_1", "", "", "Q5_0", "Q5_1", "Q8_0", "Q8_1", "Q2_K", "Q3_K", "Q4_K",
+    "Q5_K", "Q6_K", "Q8_K", "IQ2_XXS", "IQ2_XS", "IQ3_XXS", "IQ1_S", "IQ4_NL", "IQ3_S", "IQ2_S",
+    "IQ4_XS", "I8", "I16", "I32", "I64", "F64", "IQ1_M", "BF16", "Q4_0_4_4", "Q4_0_4_8",
+    "Q4_0_8_8", "TQ1_0", "TQ2_0", "IQ4_NL_4_4", "IQ4_NL_4_8", "IQ4_NL_8_8", "MXFP4",
+];
+
+fn type_name(type_id: u32) -> String {
+    match TYPE_NAMES.get(type_id as usize).filter(|name| !name.is_empty()) {
+        Some(name) => format!("{name} (ggml type {type_id})"),
+        None => format!("ggml type {type_id}"),
+    }
+}
+
 /// The storage formats that can be decoded.
-fn dtype(type_id: u32) -> Option<GgmlDType> {
+pub(super) fn dtype(type_id: u32) -> Option<GgmlDType> {
     Some(match type_id {
         0 => GgmlDType::F32,
         1 => GgmlDType::F16,

@@ -77,6 +77,17 @@ impl ModelFiles {
         }
     }
 
+    /// Names of the tensors that begin so, sorted.
+    pub fn names_from(&self, beginning: &str) -> Vec<&str> {
+        let all: Box<dyn Iterator<Item = &str>> = match self {
+            Self::Gguf(file) => Box::new(file.names()),
+            Self::Folder(folder) => Box::new(folder.names()),
+        };
+        let mut names: Vec<&str> = all.filter(|name| name.starts_with(beginning)).collect();
+        names.sort_unstable();
+        names
+    }
+
     /// Whether there is such a tensor.
     pub fn has(&self, name: &str) -> bool {
         match self {

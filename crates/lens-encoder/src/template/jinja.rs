@@ -18,10 +18,31 @@ const TEMPLATE: &str = "chat";
 /// Work one rendering may do, far above any conversation's need: a template that came with a
 /// downloaded model must not be able to hang the program.
 const FUEL: u64 = 50_000_000;
+/// Longest template: those of real models have a tenth of it.
+const MAX_BYTES: usize = 128 << 10;
+/// Stack on which templates are compiled, which takes some for every operator in a row: 2 kB for
+/// each byte of the longest template. Only what is used takes memory.
+const STACK: usize = MAX_BYTES << 11;
 
 impl Jinja {
     /// Compiles the template.
     pub fn compile(name: &str, source: &str) -> Result<Self> {
+        let broken =
+            |detail: String| EncoderError::Template { name: name.to_owned(), detail };
+        if source.len() > MAX_BYTES {
+            return Err(broken(format!("it has {} bytes, above {MAX_BYTES}", source.len())));
+        }
+        std::thread::scope(|scope| {
+            std::thread::Builder::new()
+                .stack_size(STACK)
+                .spawn_scoped(scope, || Self::compile_here(name, source))
+                .map_err(|e| broken(format!("no thread to compile it on: {e}")))?
+                .join()
+                .unwrap_or_else(|_| Err(broken("the template engine fails on it".into())))
+        })
+    }
+
+    fn compile_here(name: &str, source: &str) -> Result<Self> {
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder()
             .trim_blocks(true)

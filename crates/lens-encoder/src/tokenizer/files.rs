@@ -7,6 +7,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 use tokenizers::{Encoding, PostProcessor, PostProcessorWrapper, Token};
 
+use super::pipeline::guarded;
 use crate::error::{EncoderError, Result};
 
 pub(super) const TOKENIZER: &str = "tokenizer.json";
@@ -197,8 +198,14 @@ pub(crate) fn adds_bos_of_folder(dir: &Path) -> Result<bool> {
     if let Some(flag) = TokenizerConfig::read(dir)?.flag("add_bos_token")? {
         return Ok(flag);
     }
-    let (path, file): (_, PostProcessorOnly) = tokenizer_json(dir)?;
-    Ok(!frame_of(file.post_processor.as_ref(), &path)?.0.is_empty())
+    // A folder without a tokenizer takes lists of ids, around which nothing is added.
+    if !dir.join(TOKENIZER).exists() {
+        return Ok(false);
+    }
+    guarded(|| {
+        let (path, file): (_, PostProcessorOnly) = tokenizer_json(dir)?;
+        Ok(!frame_of(file.post_processor.as_ref(), &path)?.0.is_empty())
+    })
 }
 
 /// What a post-processor adds before and after a text.

@@ -17,7 +17,7 @@ use tokenizers::{
 };
 
 use super::files::{TokenizerConfig, end_ids, frame_of, model_type, tokenizer_json, unusable};
-use super::pipeline::{Added, Parts, failed};
+use super::pipeline::{Added, Parts, failed, guarded};
 use super::{Frame, SpecialTokens, TextTokenizer};
 use crate::error::{EncoderError, Result};
 
@@ -51,6 +51,10 @@ impl TextTokenizer {
         add_bos: bool,
         special: SpecialTokens,
     ) -> Result<Self> {
+        guarded(|| Self::of_folder(dir, vocab, add_bos, special))
+    }
+
+    fn of_folder(dir: &Path, vocab: usize, add_bos: bool, special: SpecialTokens) -> Result<Self> {
         let (path, file): (_, TokenizerJson) = tokenizer_json(dir)?;
         let config = TokenizerConfig::read(dir)?;
         let (prefix, suffix) = frame_of(file.post_processor.as_ref(), &path)?;

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use tokenizers::AddedToken;
 
-use super::pipeline::Added;
+use super::pipeline::{Added, guarded};
 use super::{Frame, SpecialTokens, TextTokenizer, byte_level, spm, wordpiece};
 use crate::error::Result;
 use crate::model::gguf::GgufFile;
@@ -47,6 +47,15 @@ impl TextTokenizer {
     /// Builds the tokenizer of a model with `vocab` embeddings. BERT's `[CLS]` and `[SEP]` are
     /// always added, BOS where `add_bos` asks for it.
     pub fn from_gguf(
+        file: &GgufFile,
+        vocab: usize,
+        add_bos: bool,
+        special: SpecialTokens,
+    ) -> Result<Self> {
+        guarded(|| Self::of_gguf(file, vocab, add_bos, special))
+    }
+
+    fn of_gguf(
         file: &GgufFile,
         vocab: usize,
         add_bos: bool,

@@ -2,6 +2,7 @@
 //! for each text which special tokens are parsed.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::LazyLock;
 
 use aho_corasick::{AhoCorasick, MatchKind};
@@ -64,6 +65,16 @@ static WORD_START: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"^\w")
 
 pub(super) fn failed(error: impl std::fmt::Display) -> EncoderError {
     EncoderError::Tokenizer { detail: error.to_string() }
+}
+
+/// Runs the library's code, of which some panics on what a hostile file makes it do: an expression
+/// that takes too long, ids that are nowhere.
+pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
+        Err(failed(format!("the library fails: {}", text.unwrap_or("for an unknown reason"))))
+    })
 }
 
 impl Matcher {
@@ -205,19 +216,21 @@ impl Pipeline {
 
     /// Ids of a text.
     pub fn ids(&self, text: &str, parse: Parse) -> Result<Vec<u32>> {
-        let encoding = self
-            .tokens(text, parse)
-            .and_then(|tokens| tokens.into_encoding(None, 0, OffsetType::None))
-            .map_err(failed)?;
+        let encoding = guarded(|| {
+            self.tokens(text, parse)
+                .and_then(|tokens| tokens.into_encoding(None, 0, OffsetType::None))
+                .map_err(failed)
+        })?;
         Ok(encoding.get_ids().to_vec())
     }
 
     /// Where (byte of the text) the token of each id begins.
     pub fn starts(&self, text: &str, parse: Parse) -> Result<Vec<usize>> {
-        let encoding = self
-            .tokens(text, parse)
-            .and_then(|tokens| tokens.into_encoding(None, 0, OffsetType::Byte))
-            .map_err(failed)?;
+        let encoding = guarded(|| {
+            self.tokens(text, parse)
+                .and_then(|tokens| tokens.into_encoding(None, 0, OffsetType::Byte))
+                .map_err(failed)
+        })?;
         Ok(encoding.get_offsets().iter().map(|(start, _)| *start).collect())
     }
 
@@ -244,7 +257,7 @@ impl Pipeline {
             None => self.model.id_to_token(*id),
         });
         match &self.decoder {
-            Some(decoder) => decoder.decode(tokens.collect()).map_err(failed),
+            Some(decoder) => guarded(|| decoder.decode(tokens.collect()).map_err(failed)),
             None => Ok(tokens.collect::<Vec<_>>().join(" ")),
         }
     }
