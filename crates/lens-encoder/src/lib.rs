@@ -35,6 +35,7 @@
 //! # }
 //! ```
 
+pub mod bench;
 mod cache;
 mod encoder;
 mod error;

@@ -213,6 +213,20 @@ impl Encoder {
         }
     }
 
+    /// Loads the weights now instead of when they are first needed.
+    ///
+    /// # Errors
+    /// [`EncoderError::TooLarge`], or what is wrong with the model file.
+    pub fn load(&self, progress: &dyn Progress) -> Result<()> {
+        self.loaded(progress).map(drop)
+    }
+
+    /// Weights in the matrices of the blocks that the deepest view needs; see
+    /// [`ModelSpec::elements`].
+    pub fn weights_used(&self) -> u64 {
+        self.spec.elements(self.deepest())
+    }
+
     /// What all calls took together since the encoder was opened.
     pub fn stats(&self) -> EncodeStats {
         *lock(&self.stats)

@@ -239,8 +239,9 @@ impl ModelSpec {
         if self.gated { 2 * self.ffn_dim } else { self.ffn_dim }
     }
 
-    /// Number of weights in `layers` blocks.
-    pub(crate) fn elements(&self, layers: usize) -> u64 {
+    /// Number of weights in the matrices of `layers` blocks. A token that goes through them takes
+    /// two operations for each, and those of attention besides.
+    pub fn elements(&self, layers: usize) -> u64 {
         let (d, q, kv) = (self.dim as u64, self.q_dim() as u64, self.kv_dim() as u64);
         let block = d * (q + 2 * kv) + q * d + d * (self.inner_dim() + self.ffn_dim) as u64;
         block * layers as u64

@@ -7,7 +7,7 @@
 mod attention;
 pub(crate) mod cached;
 mod kernels;
-mod matmul;
+pub(crate) mod matmul;
 pub(crate) mod plan;
 mod rope;
 mod weights;
