@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Lens, pairs};
+use common::{Lens, TinyModel, pairs};
 use serde_json::{Value, json};
 
 fn prompts() -> Vec<Value> {
@@ -106,6 +106,8 @@ fn likelihoods_of_pairs_are_printed_by_row_and_compared() {
 fn the_speed_of_a_machine_is_measured() {
     let lens = Lens::new();
     lens.rows("pairs.jsonl", &pairs(0..10));
+    // To this tokenizer nearly every letter is a token.
+    lens.model("roomy.gguf", &TinyModel { context: 2048, ..TinyModel::default() });
     let fields = [
         "texts",
         "tokens",
@@ -121,7 +123,9 @@ fn the_speed_of_a_machine_is_measured() {
         "matmul_share",
     ];
     let bench = |flags: &str, texts: u64| {
-        let figures = lens.ok(&format!("bench encode --model tiny.gguf --json {flags}")).json();
+        let figures = lens
+            .ok(&format!("bench encode --model roomy.gguf --max-length 2048 --json {flags}"))
+            .json();
         for field in fields {
             let value = figures[field].as_f64();
             assert!(value.is_some_and(|x| x.is_finite() && x > 0.0), "{flags} {field}: {figures}");
@@ -139,9 +143,12 @@ fn the_speed_of_a_machine_is_measured() {
     bench("--pairs pairs.jsonl --layer 3 --pooling mean", 20);
     let best = bench("--best-of 5 --prompt-tokens 40 --response-tokens 10", 5);
     assert_eq!((&best["tokens"], &best["computed"]), (&json!(250), &json!(90)));
+    assert_eq!((&made_up["truncated"], &best["truncated"]), (&json!(0), &json!(0)));
     assert_eq!(lens.cached_bytes(), 0);
     let said = lens.ok("bench encode --model tiny.gguf --n-pairs 2");
     assert!(said.out.contains("tokens/s") && said.out.contains("GFLOPS"), "{}", said.out);
+    // Here they do not fit, which changes what is measured.
+    assert!(said.err.contains("4 of 4 texts are longer than 512 tokens"), "{}", said.err);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `lens bench`: how fast this machine is, and how near that is to what it could be.
 
 use crate::args::{Bench, BenchArgs, BenchEncodeArgs};
-use crate::embedding::{find_model, here_only};
+use crate::embedding::{find_model, here_only, note_truncated};
 use crate::error::CliError;
 use crate::output;
 use crate::progress::Reporter;
@@ -30,7 +30,9 @@ struct Figures {
     threads: usize,
     /// Texts embedded, over all repeats, as all counts here.
     texts: usize,
-    /// Their tokens.
+    /// Texts that were too long and were cut; these no longer begin alike.
+    truncated: usize,
+    /// Tokens of the texts.
     tokens: u64,
     /// Tokens that went through the model.
     computed: u64,
@@ -75,12 +77,15 @@ pub fn run(args: &BenchArgs, settings: &Settings, reporter: &Reporter) -> Result
 
     let before = encoder.stats();
     let start = Instant::now();
+    let mut encoded = Vec::new();
     for _ in 0..args.repeat {
-        work.encode(&encoder, reporter)?;
+        encoded = work.encode(&encoder, reporter)?;
     }
     let seconds = start.elapsed().as_secs_f64().max(1e-9);
     let peak_mb = peak_bytes().map(megabytes);
     reporter.go_on()?;
+    note_truncated(&encoded, encoder.identity().max_length, reporter);
+    let truncated = encoded.iter().filter(|e| e.truncated).count() * args.repeat as usize;
     let spent = since(&before, &encoder.stats());
     let gflops = matmul_gflops();
     let operations = 2.0 * encoder.weights_used() as f64 * spent.computed as f64;
@@ -88,6 +93,7 @@ pub fn run(args: &BenchArgs, settings: &Settings, reporter: &Reporter) -> Result
         model: settings.model.clone(),
         threads: rayon::current_num_threads(),
         texts: spent.texts,
+        truncated,
         tokens: spent.tokens,
         computed: spent.computed,
         tokens_per_s: spent.tokens as f64 / seconds,
