@@ -111,6 +111,7 @@ fn not_given(switch: &bool) -> bool {
 /// A language model, and how texts come to it.
 #[derive(Debug, Args, Serialize)]
 pub struct TextArgs {
+    /// Language model: a name that `lens pull` knows, a file or folder, org/name of the Hugging Face
     /// Hub, or an https address [default: gemma-3-270m]; with --server, its name there
     #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,
@@ -126,6 +127,7 @@ pub struct TextArgs {
     /// Whether a BOS token begins each text: auto (as the model says), always, never
     #[arg(long, value_name = "WHEN")]
     pub bos: Option<String>,
+    /// What names of special tokens in texts are: text (letters, as typed), or parse (for texts
     /// that went through a chat template already) [default: text]
     #[arg(long, value_name = "WHAT")]
     pub special_tokens: Option<String>,
@@ -151,6 +153,7 @@ pub struct EncoderArgs {
     /// Which tokens: last, mean, prompt-last, or first (for encoders such as BERT) [default: last]
     #[arg(long, value_name = "POOLING")]
     pub pooling: Option<String>,
+    /// A view: layer=..,pooling=..,suffix=.., where a suffix is a text after the response, such as
     /// a question about it; several views lie side by side
     #[arg(long, value_name = "VIEW")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
