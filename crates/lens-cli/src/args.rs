@@ -51,6 +51,10 @@ pub enum Command {
     Eval(EvalArgs),
     /// Score responses with a reward model
     Score(ScoreArgs),
+    /// Let a language model answer prompts, several times each
+    Generate(GenerateArgs),
+    /// How likely responses are to a language model
+    Likelihood(LikelihoodArgs),
     /// Measure how fast this machine is at a stage, against what it could be
     Bench(BenchArgs),
     /// Say what a file or folder is: pairs, embeddings, a reward model, a language model
@@ -62,13 +66,22 @@ impl Command {
     pub fn overrides(&self) -> Result<toml::Table, toml::ser::Error> {
         match self {
             Command::Run(a) => {
-                merged(&[&table(&a.encoder)?, &table(&a.server)?, &table(&a.method)?, &table(a)?])
+                merged(&[&a.encoder.table()?, &table(&a.server)?, &table(&a.method)?, &table(a)?])
             }
-            Command::Embed(a) => merged(&[&table(&a.encoder)?, &table(&a.server)?, &table(a)?]),
+            Command::Embed(a) => merged(&[&a.encoder.table()?, &table(&a.server)?, &table(a)?]),
             Command::Train(a) => merged(&[&table(&a.method)?, &table(&a.keys)?, &table(a)?]),
             Command::Eval(a) => merged(&[&table(&a.keys)?, &table(&a.server)?, &table(a)?]),
             Command::Score(a) => merged(&[&table(&a.server)?, &table(a)?]),
-            Command::Bench(BenchArgs { command: BenchCommand::Encode(a) }) => table(&a.encoder),
+            Command::Generate(a) => {
+                let mut generate = table(a)?;
+                generate.insert("sampling".to_owned(), table(&a.sampling)?.into());
+                merged(&[
+                    &table(&a.text)?,
+                    &[("generate".to_owned(), generate.into())].into_iter().collect(),
+                ])
+            }
+            Command::Likelihood(a) => table(&a.text),
+            Command::Bench(BenchArgs { command: BenchCommand::Encode(a) }) => a.encoder.table(),
             Command::Pull(_) | Command::Info(_) => Ok(toml::Table::new()),
         }
     }
@@ -88,27 +101,13 @@ fn not_given(switch: &bool) -> bool {
     !switch
 }
 
-/// How texts become embeddings.
+/// A language model, and how texts come to it.
 #[derive(Debug, Args, Serialize)]
-pub struct EncoderArgs {
+pub struct TextArgs {
     /// Language model: a name that `lens pull` knows, a file or folder, org/name of the Hugging Face
     /// Hub, or an https address [default: gemma-3-270m]; with --server, its name there
     #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,
-    /// Hidden state by transformers' index: 0 the embedding, -1 the last [default: -1]
-    #[arg(long, allow_negative_numbers = true, value_name = "L")]
-    pub layer: Option<i32>,
-    /// Several hidden states side by side: all, or a list such as 0,9,-1
-    #[arg(long, allow_hyphen_values = true, value_name = "LIST")]
-    pub layers: Option<String>,
-    /// Which tokens: last, mean, prompt-last, or first (for encoders such as BERT) [default: last]
-    #[arg(long, value_name = "POOLING")]
-    pub pooling: Option<String>,
-    /// A view: layer=..,pooling=..,suffix=.., where a suffix is a text after the response, such as
-    /// a question about it; several views lie side by side
-    #[arg(long, value_name = "VIEW")]
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub view: Vec<String>,
     /// How weights are held: f32, bf16, stored (as in the file), auto (what fits) [default: auto]
     #[arg(long, value_name = "FORM")]
     pub weights: Option<String>,
@@ -129,6 +128,35 @@ pub struct EncoderArgs {
     #[arg(long)]
     #[serde(skip_serializing_if = "not_given")]
     pub strict: bool,
+}
+
+/// How texts become embeddings.
+#[derive(Debug, Args, Serialize)]
+pub struct EncoderArgs {
+    /// The model.
+    #[command(flatten)]
+    #[serde(skip)]
+    pub text: TextArgs,
+    /// Hidden state by transformers' index: 0 the embedding, -1 the last [default: -1]
+    #[arg(long, allow_negative_numbers = true, value_name = "L")]
+    pub layer: Option<i32>,
+    /// Several hidden states side by side: all, or a list such as 0,9,-1
+    #[arg(long, allow_hyphen_values = true, value_name = "LIST")]
+    pub layers: Option<String>,
+    /// Which tokens: last, mean, prompt-last, or first (for encoders such as BERT) [default: last]
+    #[arg(long, value_name = "POOLING")]
+    pub pooling: Option<String>,
+    /// A view: layer=..,pooling=..,suffix=.., where a suffix is a text after the response, such as
+    /// a question about it; several views lie side by side
+    #[arg(long, value_name = "VIEW")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub view: Vec<String>,
+}
+
+impl EncoderArgs {
+    fn table(&self) -> Result<toml::Table, toml::ser::Error> {
+        merged(&[&table(&self.text)?, &table(self)?])
+    }
 }
 
 /// A server that computes the embeddings. Its key is read from $LENS_API_KEY.
@@ -370,4 +398,65 @@ pub struct BenchEncodeArgs {
 pub struct InfoArgs {
     /// A file or folder
     pub path: PathBuf,
+}
+
+/// Arguments of `lens generate`. Settings of its own table, `generate`.
+#[derive(Debug, Args, Serialize)]
+pub struct GenerateArgs {
+    /// Rows with a prompt, which is text or messages; pairs have one too
+    #[serde(skip)]
+    pub file: PathBuf,
+    /// The file to write: JSON lines with prompt, responses, log_likelihoods and finish
+    #[arg(long, short, value_name = "FILE")]
+    #[serde(skip)]
+    pub output: PathBuf,
+    /// The model.
+    #[command(flatten)]
+    #[serde(skip)]
+    pub text: TextArgs,
+    /// Responses to each prompt [default: 1]
+    #[arg(long, value_name = "N")]
+    pub samples: Option<usize>,
+    /// Most tokens of a response [default: 256]
+    #[arg(long, value_name = "TOKENS")]
+    pub max_new_tokens: Option<usize>,
+    /// How tokens are drawn.
+    #[command(flatten)]
+    #[serde(skip)]
+    pub sampling: SamplingArgs,
+    /// A response ends before this text; may be repeated
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stop: Vec<String>,
+    /// Seed of all draws [default: 0]
+    #[arg(long, value_name = "S")]
+    pub seed: Option<u64>,
+}
+
+/// How tokens are drawn.
+#[derive(Debug, Args, Serialize)]
+pub struct SamplingArgs {
+    /// Logits are divided by this; 0 takes the likeliest token [default: 1]
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
+    pub temperature: Option<f64>,
+    /// Of the likeliest tokens, the fewest that together have this probability are left
+    /// [default: 1]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    pub top_p: Option<f64>,
+    /// Only so many of the likeliest tokens are left; 0 leaves all [default: 0]
+    #[arg(long, value_name = "K")]
+    pub top_k: Option<usize>,
+}
+
+/// Arguments of `lens likelihood`.
+#[derive(Debug, Args)]
+pub struct LikelihoodArgs {
+    /// Rows of prompt and response(s), or of pairs
+    pub file: PathBuf,
+    /// Write JSON lines into this file instead of standard output
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// The model.
+    #[command(flatten)]
+    pub text: TextArgs,
 }

@@ -10,8 +10,8 @@ use lens_data::bundle::{Bundle, EncoderRecord};
 use lens_data::vet::LeftOut;
 use lens_data::{ArrayFile, Reason, Row, Vetted};
 use lens_encoder::{
-    Difference, Encoded, Encoder, EncoderIdentity, EncoderOptions, LayerChoice, ServerRecord,
-    TextEncoder, View, ViewChoice, models,
+    Difference, Encoded, Encoder, EncoderIdentity, EncoderOptions, Generator, LayerChoice,
+    ServerRecord, TextEncoder, View, ViewChoice, models,
 };
 use serde::Serialize;
 use std::collections::HashMap;
@@ -64,6 +64,31 @@ pub fn open_encoder(
         if id.add_bos { ", BOS" } else { "" },
     ));
     Ok(Box::new(encoder))
+}
+
+/// Opens the language model that the settings name, with its output head, and says what it is.
+pub fn open_generator(settings: &Settings, reporter: &Reporter) -> Result<Generator, CliError> {
+    here_only(settings)?;
+    let path = find_model(&settings.model, settings, reporter)?;
+    let generator = Generator::open(&path, &settings.encoder()?)?;
+    let spec = generator.spec();
+    reporter.note(&format!(
+        "model: {} ({}, {} layers, width {})",
+        path.file_name().unwrap_or(path.as_os_str()).to_string_lossy(),
+        spec.architecture,
+        spec.layers.len(),
+        spec.dim,
+    ));
+    Ok(generator)
+}
+
+/// Refuses a server where the model must run in this process.
+pub fn here_only(settings: &Settings) -> Result<(), CliError> {
+    if settings.server.is_none() {
+        return Ok(());
+    }
+    let detail = "must not be set: this command runs a model here".to_owned();
+    Err(CliError::Settings { origin: "server".to_owned(), detail })
 }
 
 /// `layer 18, last token`, or how many views there are.

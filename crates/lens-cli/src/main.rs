@@ -53,6 +53,8 @@ fn run(cli: &Cli, reporter: &Reporter) -> Result<(), CliError> {
         Command::Train(args) => commands::train::run(args, &settings, reporter),
         Command::Eval(args) => commands::eval::run(args, &settings, reporter),
         Command::Score(args) => commands::score::run(args, &settings, reporter),
+        Command::Generate(args) => commands::generate::run(args, &settings, reporter),
+        Command::Likelihood(args) => commands::likelihood::run(args, &settings, reporter),
         Command::Bench(args) => commands::bench::run(args, &settings, reporter),
         Command::Info(args) => commands::info::run(args, &settings, reporter),
     }

@@ -9,8 +9,8 @@ use lens_core::synthesis::SynthesisSettings;
 use lens_core::vae::VaeSettings;
 use lens_data::ReadOptions;
 use lens_encoder::{
-    EncoderOptions, LayerChoice, Pooling, Precision, ServerApi, SpecialTokens, TemplateChoice,
-    ViewChoice,
+    EncoderOptions, GenerateOptions, LayerChoice, Pooling, Precision, ServerApi, SpecialTokens,
+    TemplateChoice, ViewChoice,
 };
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -130,6 +130,8 @@ pub struct Settings {
     pub synthesis: SynthesisSettings,
     /// The head.
     pub head: HeadSettings,
+    /// Responses of a language model.
+    pub generate: GenerateOptions,
 }
 
 impl Default for Settings {
@@ -178,6 +180,7 @@ impl Default for Settings {
             vae,
             synthesis,
             head,
+            generate: GenerateOptions::default(),
         }
     }
 }
@@ -190,7 +193,7 @@ impl Settings {
             None => toml::Table::new(),
         };
         let flags = cli.command.overrides().map_err(|e| bad("flags", e))?;
-        table.extend(flags);
+        overlay(&mut table, flags);
         for (key, on) in [("json", cli.json), ("quiet", cli.quiet)] {
             if on {
                 table.insert(key.to_owned(), true.into());
@@ -216,6 +219,7 @@ impl Settings {
         if !(0.0..1.0).contains(&self.holdout) {
             return Err(bad("holdout", "must be at least 0 and below 1"));
         }
+        self.generate.check()?;
         self.views()?;
         self.weights.parse::<Precision>()?;
         self.special_tokens.parse::<SpecialTokens>()?;
@@ -349,6 +353,19 @@ fn read(path: &Path) -> Result<toml::Table, CliError> {
     toml::from_str(&text).map_err(|e| bad(&name, e))
 }
 
+/// Values of `over` take the place of those in `table`; what `over` does not name stays, also
+/// within tables.
+fn overlay(table: &mut toml::Table, over: toml::Table) {
+    for (key, value) in over {
+        match (table.get_mut(&key), value) {
+            (Some(toml::Value::Table(inner)), toml::Value::Table(value)) => overlay(inner, value),
+            (_, value) => {
+                table.insert(key, value);
+            }
+        }
+    }
+}
+
 /// Applies one `--set KEY=VALUE`. A value that is not TOML is taken as text.
 fn set(table: &mut toml::Table, entry: &str) -> Result<(), CliError> {
     let origin = format!("--set {entry}");
@@ -412,6 +429,20 @@ mod tests {
     }
 
     #[test]
+    fn flags_of_a_table_leave_the_rest_of_it_as_the_file_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("lens.toml");
+        let text = "[generate]\nsamples = 4\nseed = 2\n[generate.sampling]\ntop_k = 9\n";
+        std::fs::write(&file, text).unwrap();
+        let words = "lens generate x -o y --samples 3 --temperature 0.5 --config";
+        let mut words: Vec<&str> = words.split(' ').collect();
+        words.push(file.to_str().unwrap());
+        let s = resolve(&words).unwrap();
+        assert_eq!((s.generate.samples, s.generate.seed, s.seed), (3, 2, 0));
+        assert_eq!((s.generate.sampling.top_k, s.generate.sampling.temperature), (9, 0.5));
+    }
+
+    #[test]
     fn unknown_keys_and_values_out_of_range_are_refused_by_name() {
         let error = resolve(&["lens", "run", "x", "--set", "vae.bta=1"]).unwrap_err();
         assert!(error.to_string().contains("bta"), "{error}");
@@ -466,13 +497,16 @@ mod tests {
             ..Settings::default()
         })
         .unwrap();
+        let nested = [&keys["generate"], &keys["generate"]["sampling"]];
+        let is_key =
+            |key: &str| keys.contains_key(key) || nested.iter().any(|t| t.get(key).is_some());
         // These say what to do or which file to read; they are not settings.
         let not_settings = ["config", "set", "show-settings", "help", "version", "key"];
         let command = Cli::command();
         let all = command.get_subcommands().flat_map(|c| c.get_arguments());
         for long in all.chain(command.get_arguments()).filter_map(|a| a.get_long()) {
             if !not_settings.contains(&long) {
-                assert!(keys.contains_key(&long.replace('-', "_")), "--{long}");
+                assert!(is_key(&long.replace('-', "_")), "--{long}");
             }
         }
     }

@@ -33,6 +33,8 @@ pub enum Purpose {
     Holdout = 10,
     /// Tokens of a language model; the index is the sample's.
     Generation = 11,
+    /// Texts and token ids made up for measuring speed; the index is the text's.
+    Benchmark = 12,
 }
 
 /// A reproducible stream of random numbers.

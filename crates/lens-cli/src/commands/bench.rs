@@ -129,7 +129,7 @@ fn work(
     settings: &Settings,
     reporter: &Reporter,
 ) -> Result<Work, CliError> {
-    let mut stream = Stream::new(settings.seed, Purpose::Generation, 0);
+    let mut stream = Stream::new(settings.seed, Purpose::Benchmark, 0);
     if let Some(n) = args.best_of {
         let vocab = encoder.spec().vocab;
         let mut draw = |n: u32| (0..n).map(|_| stream.below(vocab) as u32).collect::<Vec<u32>>();

@@ -94,7 +94,7 @@ fn with_views(
 
 /// Whether the output can be written: asked before hours of embedding. A store is replaced without
 /// a question, as by other tools with `-o`; the rows it is made of are not.
-fn check_output(file: &Path, output: &Path) -> Result<(), CliError> {
+pub fn check_output(file: &Path, output: &Path) -> Result<(), CliError> {
     let same = |a: &Path, b: &Path| Some(a.canonicalize().ok()? == b.canonicalize().ok()?);
     if same(file, output) == Some(true) {
         return Err(CliError::Refused(format!(

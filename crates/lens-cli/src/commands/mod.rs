@@ -3,7 +3,9 @@
 pub mod bench;
 pub mod embed;
 pub mod eval;
+pub mod generate;
 pub mod info;
+pub mod likelihood;
 pub mod pull;
 pub mod run;
 pub mod score;

@@ -54,6 +54,27 @@ pub(crate) fn take_row(fields: &mut Fields) -> Result<ScoreRow, RowProblem> {
     }
 }
 
+/// The prompt of a row: of a pair, or the `prompt` column. What stays in `fields` is metadata.
+pub(crate) fn take_prompt(fields: &mut Fields) -> Result<Content, RowProblem> {
+    let has = |name| fields.contains_key(name);
+    let pair = (has("chosen") && has("rejected")) || (has("context") && has("completions"));
+    let prompted = has("prompt");
+    let prompt = if pair {
+        match take_pair(fields) {
+            Ok((pair, _)) => pair.prompt,
+            // Several responses a side are no pair, but they answer one prompt.
+            Err(RowProblem::BestOfN(_)) if prompted => take_content(fields, "prompt")?,
+            Err(problem) => return Err(problem),
+        }
+    } else {
+        take_content(fields, "prompt")?
+    };
+    if prompt.is_blank() {
+        return Err(Problem::new("prompt", "a prompt that is not blank", "a blank one").into());
+    }
+    Ok(prompt)
+}
+
 fn take_candidates(fields: &mut Fields) -> Result<ScoreRow, Problem> {
     let prompt = take_content(fields, "prompt")?;
     let responses = match fields.shift_remove("responses").unwrap_or_default() {

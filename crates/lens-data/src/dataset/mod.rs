@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use lens_core::{PreferencePair, Progress, Quiet};
+use lens_core::{Content, PreferencePair, Progress, Quiet};
 use serde_json::{Map, Value};
 
 pub use exchanges::ScoreRow;
@@ -105,6 +105,19 @@ pub struct ScoreSet {
     pub compression: Compression,
 }
 
+/// The prompts of a file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PromptSet {
+    /// The file.
+    pub path: PathBuf,
+    /// The rows with a prompt, in the order of the file. Never empty.
+    pub rows: Vec<Row<Content>>,
+    /// The rows without, in the order of the file.
+    pub malformed: Vec<MalformedRow>,
+    /// How many rows were read, without blank lines.
+    pub read: usize,
+}
+
 /// Reads the preference pairs of a file; see [`Shape`] for what a row may look like.
 ///
 /// Malformed rows are collected unless [`ReadOptions::strict`] is set. A file without a single
@@ -147,6 +160,20 @@ pub fn read_exchanges_with(
         collect(path, options, progress, exchanges::take_row)?;
     let Opened { format, compression } = opened;
     Ok(ScoreSet { path: path.to_owned(), rows, malformed, read, format, compression })
+}
+
+/// Reads the prompt of every row: of a pair in any of its [`Shape`]s, or the `prompt` column of
+/// whatever else. A row without one, or with a blank one, is malformed. [`Error::Cancelled`] where
+/// `progress` is cancelled.
+pub fn read_prompts_with(
+    path: impl AsRef<Path>,
+    options: &ReadOptions,
+    progress: &dyn Progress,
+) -> Result<PromptSet, Error> {
+    let path = path.as_ref();
+    let Collected { rows, malformed, read, .. } =
+        collect(path, options, progress, exchanges::take_prompt)?;
+    Ok(PromptSet { path: path.to_owned(), rows, malformed, read })
 }
 
 /// As [`read_exchanges`], but hands over one row after another, for files that need not fit into

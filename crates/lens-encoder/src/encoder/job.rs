@@ -7,7 +7,7 @@ use std::time::Instant;
 use lens_core::Progress;
 use rayon::prelude::*;
 
-use super::{EncodeStats, Encoded, Encoder, Loaded, hash_ids, lock};
+use super::{EncodeStats, Encoded, Encoder, Loaded, MAX_SUFFIX, hash_ids, lock};
 use crate::cache::{Key, Record, key};
 use crate::error::{EncoderError, Result};
 use crate::forward::Request;
@@ -203,7 +203,8 @@ impl Encoder {
     /// Token ids of a suffix: control tokens in it are parsed, nothing is added.
     fn suffix_ids(&self, text: &str, tokenizer: &TextTokenizer) -> Result<Vec<u32>> {
         let ids = tokenizer.fragment(text)?;
-        if ids.is_empty() || ids.len() * 2 > self.identity.max_length {
+        let most = (self.identity.max_length / 2).min(MAX_SUFFIX);
+        if ids.is_empty() || ids.len() > most {
             return Err(EncoderError::InvalidOption {
                 option: "view",
                 detail: format!(
@@ -238,10 +239,9 @@ impl Encoder {
             // The caller loads a tokenizer for whatever is no list of ids.
             (_, None) => Err(EncoderError::EmptyText { index }),
         };
-        let mut p = prepare(max)?;
-        if p.ids.len() + suffix.len() > max {
-            p = prepare(max - suffix.len())?;
-        }
+        // The limit is one of texts; a suffix comes on top, so that it shares the whole text, as far
+        // as the model's context goes.
+        let mut p = prepare(max.min(self.spec.context.saturating_sub(suffix.len())))?;
         if p.ids.is_empty() {
             return Err(EncoderError::EmptyText { index });
         }

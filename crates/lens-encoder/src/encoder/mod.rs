@@ -23,6 +23,9 @@ use crate::tokenizer::{
 };
 use crate::view::{self, View};
 
+/// Most tokens of a view's suffix.
+const MAX_SUFFIX: usize = 512;
+
 /// One text's vector, and what became of the text.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Encoded {
@@ -318,7 +321,8 @@ impl Encoder {
         progress.note(&format!("weights: {bytes:.2} GB, {held}"));
         let Self { files, spec, layout, .. } = self;
         let weights = Weights::load(files, spec, layout, self.deepest(), precision)?;
-        let model = Model::new(spec.clone(), weights, self.identity.max_length);
+        let longest = (self.identity.max_length + MAX_SUFFIX).min(spec.context);
+        let model = Model::new(spec.clone(), weights, longest);
         let fresh = Arc::new(Loaded { model, workspace: Mutex::default() });
         *slot = Some(Arc::clone(&fresh));
         Ok(fresh)

@@ -252,7 +252,8 @@ impl Layout {
             }
         }
         // Weights that nobody would read are those of another model: a bias, a norm, a block more.
-        let unread = |name: &&&str| !known.contains(**name) && !COMPUTED.iter().any(|c| name.ends_with(c));
+        let unread =
+            |name: &&&str| !known.contains(**name) && !COMPUTED.iter().any(|c| name.ends_with(c));
         if let Some(name) = files.names_from(&self.blocks()).iter().find(unread) {
             return Err(unexpected(files, name));
         }

@@ -61,6 +61,29 @@ impl Default for GenerateOptions {
     }
 }
 
+impl GenerateOptions {
+    /// Whether the values can be those of any model.
+    ///
+    /// # Errors
+    /// [`EncoderError::InvalidOption`].
+    pub fn check(&self) -> Result<()> {
+        self.sampling.check()?;
+        let invalid = |option, detail: &str| {
+            Err(EncoderError::InvalidOption { option, detail: detail.to_owned() })
+        };
+        if self.samples == 0 {
+            return invalid("samples", "must be at least 1");
+        }
+        if self.max_new_tokens == 0 {
+            return invalid("max_new_tokens", "must be at least 1");
+        }
+        if self.stop.iter().any(String::is_empty) {
+            return invalid("stop", "an empty string ends every sample");
+        }
+        Ok(())
+    }
+}
+
 /// Why a sample ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -228,18 +251,13 @@ impl Generator {
     }
 
     fn check(&self, options: &GenerateOptions) -> Result<()> {
-        options.sampling.check()?;
-        let invalid = |option, detail| Err(EncoderError::InvalidOption { option, detail });
-        if options.samples == 0 {
-            return invalid("samples", "must be at least 1".into());
-        }
+        options.check()?;
         let most = options.max_new_tokens;
-        if most == 0 || most >= self.max_length {
-            let detail = format!("{most} is not between 1 and the {} of a text", self.max_length);
-            return invalid("max_new_tokens", detail);
-        }
-        if options.stop.iter().any(String::is_empty) {
-            return invalid("stop", "an empty string ends every sample".into());
+        if most >= self.max_length {
+            return Err(EncoderError::InvalidOption {
+                option: "max_new_tokens",
+                detail: format!("{most} is not below the {} of a text", self.max_length),
+            });
         }
         Ok(())
     }

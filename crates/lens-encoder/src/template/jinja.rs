@@ -27,8 +27,7 @@ const STACK: usize = MAX_BYTES << 11;
 impl Jinja {
     /// Compiles the template.
     pub fn compile(name: &str, source: &str) -> Result<Self> {
-        let broken =
-            |detail: String| EncoderError::Template { name: name.to_owned(), detail };
+        let broken = |detail: String| EncoderError::Template { name: name.to_owned(), detail };
         if source.len() > MAX_BYTES {
             return Err(broken(format!("it has {} bytes, above {MAX_BYTES}", source.len())));
         }

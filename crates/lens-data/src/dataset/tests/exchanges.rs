@@ -89,3 +89,26 @@ fn rows_can_be_visited_one_by_one_and_left_early() {
         visit_exchanges(home.file("e.jsonl", "\n"), &options, &mut |_| ControlFlow::Break(()));
     assert!(matches!(empty, Err(Error::NoRows { .. })));
 }
+
+#[test]
+fn the_prompt_of_every_kind_of_row_is_read() {
+    let home = Home::new();
+    let rows = [
+        json!({"prompt": "p", "id": 1}),
+        json!({"prompt": "p", "chosen": "c", "rejected": "r"}),
+        json!({"chosen": "\n\nHuman: q\n\nAssistant: a", "rejected": "\n\nHuman: q\n\nAssistant: b"}),
+        json!({"prompt": "p", "chosen": ["c", "d"], "rejected": ["r"], "num_correct": 2}),
+        json!({"prompt": [{"role": "user", "content": "q"}], "responses": ["a"]}),
+        json!({"text": "t"}),
+        json!({"prompt": " "}),
+    ];
+    let lines: Vec<_> = rows.iter().map(Value::to_string).collect();
+    let file = home.file("rows.jsonl", lines.join("\n"));
+    let set = read_prompts_with(file, &ReadOptions::default(), &Quiet).unwrap();
+    let lines: Vec<_> = set.rows.iter().map(|row| row.line).collect();
+    assert_eq!(lines, [1, 2, 3, 4, 5]);
+    assert!([0, 1, 3].iter().all(|i| set.rows[*i].value == text("p")));
+    assert!(set.rows.iter().all(|row| !row.value.is_blank()));
+    let bad: Vec<_> = set.malformed.iter().map(|m| (m.line, m.field.as_str())).collect();
+    assert_eq!((set.read, bad), (7, vec![(6, "prompt"), (7, "prompt")]));
+}
