@@ -239,7 +239,7 @@ pub struct RunArgs {
 /// Arguments of `lens pull`.
 #[derive(Debug, Args)]
 pub struct PullArgs {
-    /// A model's name: a known one, org/name[@revision] or org/name/file.gguf of the Hugging Face
+    /// A model's name: a known one, org/name(@revision) or org/name/file.gguf of the Hugging Face
     /// Hub, https://../file.gguf; without one, the known models are listed
     pub model: Option<String>,
 }

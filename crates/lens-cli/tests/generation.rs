@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Lens, TinyModel, pairs};
+use common::{Lens, pairs};
 use serde_json::{Value, json};
 
 fn prompts() -> Vec<Value> {

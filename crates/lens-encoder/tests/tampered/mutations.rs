@@ -40,7 +40,7 @@ impl Tally {
     /// Computes a model's ids, and texts with every fourth variant (a tokenizer takes long).
     fn attempt(&mut self, path: &Path, what: &str) {
         let n = self.computed + self.refused;
-        let weights = if n % 2 == 0 { Precision::F32 } else { Precision::Stored };
+        let weights = if n.is_multiple_of(2) { Precision::F32 } else { Precision::Stored };
         self.one(what, || ids(path, weights).map(drop));
         if n.is_multiple_of(4) {
             self.one(what, || text(path).map(drop));
