@@ -26,6 +26,14 @@ pub(crate) struct Prepared {
     pub prompt: Option<usize>,
 }
 
+impl Prepared {
+    /// A list of ids as it is, or its beginning.
+    pub fn of_ids(ids: &[u32], max_length: usize) -> Self {
+        let truncated = ids.len() > max_length;
+        Self { ids: ids[..ids.len().min(max_length)].to_vec(), truncated, prompt: None }
+    }
+}
+
 /// Renders and tokenises; what is too long keeps its response. With `find_prompt`, where the
 /// response begins is found for short texts too.
 pub(crate) fn prepare(
@@ -36,11 +44,7 @@ pub(crate) fn prepare(
     find_prompt: bool,
 ) -> Result<Prepared> {
     let (text, marker) = match item {
-        Item::Ids(ids) => {
-            let truncated = ids.len() > max_length;
-            let ids = ids[..ids.len().min(max_length)].to_vec();
-            return Ok(Prepared { ids, truncated, prompt: None });
-        }
+        Item::Ids(ids) => return Ok(Prepared::of_ids(ids, max_length)),
         Item::Text(text) => (std::borrow::Cow::Borrowed(text), None),
         Item::Exchange(exchange) => {
             let rendered = template.render(exchange, tokenizer)?;

@@ -230,11 +230,7 @@ impl Encoder {
         let find_prompt = views.iter().any(at_prompt);
         let max = self.identity.max_length;
         let prepare = |max| match (item, tokenizer) {
-            (Item::Ids(ids), _) => Ok(Prepared {
-                ids: ids[..ids.len().min(max)].to_vec(),
-                truncated: ids.len() > max,
-                prompt: None,
-            }),
+            (Item::Ids(ids), _) => Ok(Prepared::of_ids(ids, max)),
             (item, Some(tokenizer)) => prepare(item, &self.template, tokenizer, max, find_prompt),
             // The caller loads a tokenizer for whatever is no list of ids.
             (_, None) => Err(EncoderError::EmptyText { index }),
