@@ -33,9 +33,15 @@ pub fn save(
     let gain = outcome.fold_gain();
     let (kept, advice) = match (settings.keep, gain) {
         (Keep::None, _) => (Kept::None, "without augmentation, as asked".to_owned()),
+        (Keep::Augmented, _) if outcome.augmented.is_some() => {
+            (Kept::Augmented, "augmented, as asked".to_owned())
+        }
+        (_, None) if outcome.augmented.is_some() => {
+            let why = "nothing was held out to choose by (head.folds)";
+            (Kept::None, format!("without augmentation: {why}"))
+        }
         (_, None) => (Kept::None, "without augmentation".to_owned()),
-        (Keep::Augmented, Some(_)) => (Kept::Augmented, "augmented, as asked".to_owned()),
-        (Keep::Auto, Some(gain)) => {
+        (_, Some(gain)) => {
             let why = format!(
                 "on the seeds' own folds it changes log-loss by {:+.4}, standard error {:.4}",
                 -gain.mean, gain.standard_error
@@ -110,9 +116,13 @@ fn report(
         row(label, value);
     }
     row("saved head", advice);
-    row("on the seeds' own folds, without", &percent(outcome.none.report.fold_accuracy));
+    if let Some(accuracy) = outcome.none.report.fold_accuracy {
+        row("on the seeds' own folds, without", &percent(accuracy));
+    }
     if let Some(a) = &outcome.augmented {
-        row("on the seeds' own folds, augmented", &percent(a.fitted.report.fold_accuracy));
+        if let Some(accuracy) = a.fitted.report.fold_accuracy {
+            row("on the seeds' own folds, augmented", &percent(accuracy));
+        }
         let v = &a.vae_report;
         row(
             "VAE",
@@ -124,22 +134,23 @@ fn report(
                 percent(v.unexplained)
             ),
         );
-        let o = &a.order;
-        row(
-            "order kept, by a head trained on other folds",
-            &format!(
-                "{} of synthetic pairs, {} of seed pairs",
-                percent(o.synthetic_kept),
-                percent(o.seeds_kept)
-            ),
-        );
-        row(
-            "reward drift of synthetic responses",
-            &format!(
-                "mean {:.3}, 95% quantile {:.3}; median seed margin {:.3}",
-                o.drift_mean, o.drift_p95, o.seed_margin_median
-            ),
-        );
+        if let Some(o) = &a.order {
+            row(
+                "order kept, by a head trained on other folds",
+                &format!(
+                    "{} of synthetic pairs, {} of seed pairs",
+                    percent(o.synthetic_kept),
+                    percent(o.seeds_kept)
+                ),
+            );
+            row(
+                "reward drift of synthetic responses",
+                &format!(
+                    "mean {:.3}, 95% quantile {:.3}; median seed margin {:.3}",
+                    o.drift_mean, o.drift_p95, o.seed_margin_median
+                ),
+            );
+        }
     }
     row("data fingerprint", &data.fingerprint);
     text.push_str("\nIntervals are 95% bootstrap intervals over prompts; ties count one half.\n");

@@ -1,5 +1,6 @@
 //! Adam with decoupled weight decay (Kingma and Ba 2015; Loshchilov and Hutter 2019).
 
+use crate::linalg::Threads;
 use crate::real::Real;
 use rayon::prelude::*;
 
@@ -40,7 +41,13 @@ impl<T: Real> Adam<T> {
     }
 
     /// One step along `-gradient`.
-    pub(crate) fn step(&mut self, settings: AdamSettings, parameters: &mut [T], gradient: &[T]) {
+    pub(crate) fn step(
+        &mut self,
+        settings: AdamSettings,
+        parameters: &mut [T],
+        gradient: &[T],
+        threads: Threads,
+    ) {
         assert_eq!(parameters.len(), self.first.len());
         assert_eq!(parameters.len(), gradient.len());
         self.steps += 1;
@@ -54,10 +61,10 @@ impl<T: Real> Adam<T> {
             epsilon: T::of(EPSILON),
             shrink: T::of(1.0 - settings.learning_rate * settings.weight_decay),
         };
-        if parameters.len() < PARALLEL_FROM {
+        if parameters.len() < PARALLEL_FROM || threads == Threads::ONE {
             update(&factors, parameters, gradient, &mut self.first, &mut self.second);
         } else {
-            let chunk = parameters.len().div_ceil(rayon::current_num_threads()).max(1);
+            let chunk = parameters.len().div_ceil(threads.0).max(1);
             parameters
                 .par_chunks_mut(chunk)
                 .zip(gradient.par_chunks(chunk))
@@ -89,7 +96,12 @@ mod tests {
     fn first_step_is_the_learning_rate_against_the_sign() {
         let mut adam = Adam::new(2);
         let mut p = [1.0f64, -1.0];
-        adam.step(AdamSettings { learning_rate: 0.1, weight_decay: 0.0 }, &mut p, &[3.0, -0.2]);
+        adam.step(
+            AdamSettings { learning_rate: 0.1, weight_decay: 0.0 },
+            &mut p,
+            &[3.0, -0.2],
+            Threads::ONE,
+        );
         assert!((p[0] - 0.9).abs() < 1e-7 && (p[1] + 0.9).abs() < 1e-7, "{p:?}");
     }
 
@@ -100,7 +112,12 @@ mod tests {
             let mut p = [5.0f32];
             for _ in 0..4000 {
                 let g = [2.0 * (p[0] - 2.0)];
-                adam.step(AdamSettings { learning_rate: 0.01, weight_decay: decay }, &mut p, &g);
+                adam.step(
+                    AdamSettings { learning_rate: 0.01, weight_decay: decay },
+                    &mut p,
+                    &g,
+                    Threads::ONE,
+                );
             }
             assert!((low..high).contains(&f64::from(p[0])), "{p:?} with decay {decay}");
         }

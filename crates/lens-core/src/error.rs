@@ -67,6 +67,16 @@ pub enum CoreError {
         /// The settings to try.
         advice: String,
     },
+    /// An earlier model cannot be trained further with these settings.
+    #[error("the earlier model has {name} = {found}, but {expected} is asked for")]
+    WarmStart {
+        /// The setting or size.
+        name: &'static str,
+        /// What the settings or the data ask for.
+        expected: String,
+        /// What the earlier model has.
+        found: String,
+    },
     /// The user asked to stop.
     #[error("stopped while training the {stage}")]
     Cancelled {
@@ -83,4 +93,17 @@ pub(crate) fn require(
     expected: &'static str,
 ) -> Result<(), CoreError> {
     if ok { Ok(()) } else { Err(CoreError::Setting { name, value: value.to_string(), expected }) }
+}
+
+/// Checks that an earlier model fits: `Err` with both values unless they are equal.
+pub(crate) fn require_same<T: PartialEq + std::fmt::Debug>(
+    name: &'static str,
+    found: T,
+    expected: T,
+) -> Result<(), CoreError> {
+    if found == expected {
+        return Ok(());
+    }
+    let (expected, found) = (format!("{expected:?}"), format!("{found:?}"));
+    Err(CoreError::WarmStart { name, expected, found })
 }

@@ -24,6 +24,7 @@
 
 pub mod activation;
 mod adam;
+pub mod embedded;
 pub mod error;
 pub mod head;
 mod linalg;
@@ -39,12 +40,15 @@ pub mod progress;
 pub mod real;
 pub mod rng;
 pub mod splits;
+pub mod standardise;
 pub mod synthesis;
 pub mod vae;
 
+pub use embedded::{EmbeddedPairs, Label};
 pub use error::CoreError;
 pub use linalg::Threads;
-pub use matrix::{EmbeddedPairs, Matrix, Standardiser};
-pub use method::{MethodSettings, Outcome, RewardModel, fit};
+pub use matrix::{Embeddings, Matrix, Rows};
+pub use method::{MethodSettings, Outcome, RewardModel, WarmStart, fit, fit_from};
 pub use pair::{Content, Exchange, Message, PreferencePair};
 pub use progress::{Progress, Quiet};
+pub use standardise::Standardiser;

@@ -1,6 +1,22 @@
-//! Embeddings in memory, checked on the way in.
+//! Tables of embeddings: in memory, or wherever else rows can be read from.
 
 use crate::error::CoreError;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+/// A table of embeddings that is read row by row: a [`Matrix`], a mapped file, a selection of
+/// either. Whoever makes one vouches that every value is finite.
+pub trait Rows: Debug + Send + Sync {
+    /// Number of embeddings.
+    fn rows(&self) -> usize;
+    /// Width d of an embedding.
+    fn dim(&self) -> usize;
+    /// Writes row `i` to `out`, `[d]`.
+    ///
+    /// # Panics
+    /// When there is no such row, or `out` is not as wide as one: a bug in the caller.
+    fn read(&self, i: usize, out: &mut [f32]);
+}
 
 /// A row-major matrix of f32: one embedding a row.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -54,156 +70,73 @@ impl Matrix {
     pub fn data(&self) -> &[f32] {
         &self.data
     }
+}
+
+impl Rows for Matrix {
+    fn rows(&self) -> usize {
+        self.rows
+    }
+
+    fn dim(&self) -> usize {
+        self.dim
+    }
+
+    fn read(&self, i: usize, out: &mut [f32]) {
+        out.copy_from_slice(self.row(i));
+    }
+}
+
+/// Embeddings by reference: copying one, or selecting rows of it, copies no embedding.
+#[derive(Debug, Clone)]
+pub struct Embeddings {
+    source: Arc<dyn Rows>,
+    selected: Option<Arc<[usize]>>,
+}
+
+impl Embeddings {
+    /// All rows of `source`.
+    pub fn new(source: Arc<dyn Rows>) -> Self {
+        Embeddings { source, selected: None }
+    }
 
     /// The rows named, in that order.
-    pub fn select(&self, rows: &[usize]) -> Matrix {
-        let mut data = Vec::with_capacity(rows.len() * self.dim);
-        for &i in rows {
-            data.extend_from_slice(self.row(i));
+    pub fn select(&self, rows: &[usize]) -> Embeddings {
+        let selected = match &self.selected {
+            None => rows.into(),
+            Some(inner) => rows.iter().map(|&i| inner[i]).collect(),
+        };
+        Embeddings { source: Arc::clone(&self.source), selected: Some(selected) }
+    }
+
+    /// A copy in memory.
+    pub fn to_matrix(&self) -> Matrix {
+        let (rows, dim) = (self.rows(), self.dim());
+        let mut data = vec![0.0; rows * dim];
+        for (i, out) in data.chunks_exact_mut(dim.max(1)).enumerate() {
+            self.read(i, out);
         }
-        Matrix { data, rows: rows.len(), dim: self.dim }
+        Matrix { data, rows, dim }
     }
 }
 
-/// Embeddings of preference pairs: row i of `chosen` against row i of `rejected`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct EmbeddedPairs {
-    /// Hidden states of (prompt, chosen), [n, d].
-    pub chosen: Matrix,
-    /// Hidden states of (prompt, rejected), [n, d].
-    pub rejected: Matrix,
-    /// Which prompt each pair belongs to: pairs of one prompt stay in one fold, and bootstrap
-    /// resamples draw prompts.
-    pub prompts: Vec<u32>,
-}
-
-impl EmbeddedPairs {
-    /// Pairs that each have a prompt of their own.
-    ///
-    /// # Errors
-    /// [`CoreError::Shape`] when the two matrices differ in shape.
-    pub fn new(chosen: Matrix, rejected: Matrix) -> Result<Self, CoreError> {
-        let prompts = (0..chosen.rows() as u32).collect();
-        Self::with_prompts(chosen, rejected, prompts)
+impl Rows for Embeddings {
+    fn rows(&self) -> usize {
+        self.selected.as_ref().map_or_else(|| self.source.rows(), |rows| rows.len())
     }
 
-    /// Pairs with a prompt number each.
-    ///
-    /// # Errors
-    /// [`CoreError::Shape`] when the shapes do not belong together.
-    pub fn with_prompts(
-        chosen: Matrix,
-        rejected: Matrix,
-        prompts: Vec<u32>,
-    ) -> Result<Self, CoreError> {
-        let expected = (chosen.rows(), chosen.dim());
-        if (rejected.rows(), rejected.dim()) != expected {
-            return Err(CoreError::Shape {
-                what: "rejected embeddings against chosen",
-                expected,
-                found: (rejected.rows(), rejected.dim()),
-            });
-        }
-        if prompts.len() != chosen.rows() {
-            return Err(CoreError::Shape {
-                what: "prompt numbers against pairs",
-                expected: (chosen.rows(), 1),
-                found: (prompts.len(), 1),
-            });
-        }
-        Ok(EmbeddedPairs { chosen, rejected, prompts })
+    fn dim(&self) -> usize {
+        self.source.dim()
     }
 
-    /// Number of pairs.
-    pub fn len(&self) -> usize {
-        self.chosen.rows()
-    }
-
-    /// Whether there is no pair.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Width of an embedding.
-    pub fn dim(&self) -> usize {
-        self.chosen.dim()
-    }
-
-    /// The pairs named, in that order.
-    pub fn select(&self, rows: &[usize]) -> EmbeddedPairs {
-        EmbeddedPairs {
-            chosen: self.chosen.select(rows),
-            rejected: self.rejected.select(rows),
-            prompts: rows.iter().map(|&i| self.prompts[i]).collect(),
-        }
+    fn read(&self, i: usize, out: &mut [f32]) {
+        let row = self.selected.as_ref().map_or(i, |rows| rows[i]);
+        self.source.read(row, out);
     }
 }
 
-/// The different prompts among `prompts`, in ascending order.
-pub(crate) fn distinct(prompts: &[u32]) -> Vec<u32> {
-    let mut unique = prompts.to_vec();
-    unique.sort_unstable();
-    unique.dedup();
-    unique
-}
-
-/// Per-dimension standardisation, fitted on the responses of the seed pairs (method, step 1).
-#[derive(Debug, Clone, PartialEq)]
-pub struct Standardiser {
-    /// Mean of each dimension, `[d]`.
-    pub mean: Vec<f32>,
-    /// What a centred value is multiplied by, `[d]`: 1 / standard deviation, and 0 where a dimension
-    /// is constant, so that it carries nothing.
-    pub scale: Vec<f32>,
-}
-
-impl Standardiser {
-    /// Fits mean and standard deviation of every dimension on all responses of `pairs`.
-    pub fn fit(pairs: &EmbeddedPairs) -> Self {
-        let d = pairs.dim();
-        let n = (2 * pairs.len()).max(1) as f64;
-        let mut mean = vec![0.0f64; d];
-        let rows =
-            || pairs.chosen.data().chunks_exact(d).chain(pairs.rejected.data().chunks_exact(d));
-        for row in rows() {
-            for (m, &x) in mean.iter_mut().zip(row) {
-                *m += f64::from(x);
-            }
-        }
-        mean.iter_mut().for_each(|m| *m /= n);
-        let mut var = vec![0.0f64; d];
-        for row in rows() {
-            for ((v, &x), m) in var.iter_mut().zip(row).zip(&mean) {
-                *v += (f64::from(x) - m).powi(2);
-            }
-        }
-        let scale = var
-            .iter()
-            .zip(&mean)
-            .map(|(v, m)| {
-                let std = (v / n).sqrt();
-                // A spread that f32 rounding alone explains counts as none.
-                if std <= 1e-6 * m.abs().max(1e-12) { 0.0 } else { (1.0 / std) as f32 }
-            })
-            .collect();
-        Standardiser { mean: mean.iter().map(|&m| m as f32).collect(), scale }
-    }
-
-    /// No change: for arrays that are standardised already.
-    pub fn identity(d: usize) -> Self {
-        Standardiser { mean: vec![0.0; d], scale: vec![1.0; d] }
-    }
-
-    /// Number of dimensions that are constant on the seeds.
-    pub fn constant_dimensions(&self) -> usize {
-        self.scale.iter().filter(|&&s| s == 0.0).count()
-    }
-
-    /// Writes the standardised `row` to `out`.
-    pub fn apply(&self, row: &[f32], out: &mut [f32]) {
-        for (((o, &x), &m), &s) in out.iter_mut().zip(row).zip(&self.mean).zip(&self.scale) {
-            *o = (x - m) * s;
-        }
+impl From<Matrix> for Embeddings {
+    fn from(matrix: Matrix) -> Self {
+        Embeddings::new(Arc::new(matrix))
     }
 }
 
@@ -219,24 +152,10 @@ mod tests {
     }
 
     #[test]
-    fn standardises_to_mean_zero_and_deviation_one_and_silences_constants() {
-        let chosen = Matrix::new(vec![1.0, 5.0, 3.0, 5.0], 2, 2).unwrap();
-        let rejected = Matrix::new(vec![5.0, 5.0, 7.0, 5.0], 2, 2).unwrap();
-        let pairs = EmbeddedPairs::new(chosen, rejected).unwrap();
-        let s = Standardiser::fit(&pairs);
-        assert_eq!(s.mean, [4.0, 5.0]);
-        assert_eq!(s.constant_dimensions(), 1);
-        let mut out = [0.0; 2];
-        s.apply(&[1.0, 5.0], &mut out);
-        // Population deviation of 1, 3, 5, 7 is sqrt(5).
-        assert!((out[0] + 3.0 / 5.0f32.sqrt()).abs() < 1e-6);
-        assert_eq!(out[1], 0.0);
-    }
-
-    #[test]
-    fn refuses_pairs_of_two_widths() {
-        let a = Matrix::new(vec![0.0; 6], 2, 3).unwrap();
-        let b = Matrix::new(vec![0.0; 4], 2, 2).unwrap();
-        assert!(matches!(EmbeddedPairs::new(a, b), Err(CoreError::Shape { .. })));
+    fn a_selection_of_a_selection_reads_the_rows_meant() {
+        let all: Embeddings = Matrix::new((0..8).map(|i| i as f32).collect(), 4, 2).unwrap().into();
+        let some = all.select(&[3, 1, 0]).select(&[1, 0]);
+        assert_eq!((some.rows(), some.dim()), (2, 2));
+        assert_eq!(some.to_matrix().data(), [2.0, 3.0, 6.0, 7.0]);
     }
 }

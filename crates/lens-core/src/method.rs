@@ -1,15 +1,18 @@
 //! The whole method, from embedded seed pairs to reward models: with synthesis and, with the same
 //! head, the same folds and the same budget, without it.
 
-use crate::error::CoreError;
-use crate::head::train::{Augmentation, HeadReport, train as train_head};
+use crate::embedded::EmbeddedPairs;
+use crate::error::{CoreError, require_same};
+use crate::head::folds::Folds;
+use crate::head::train::{Augmentation, HeadData, HeadReport, train as train_head};
 use crate::head::{Head, HeadSettings, ensemble_mean};
 use crate::linalg::Threads;
-use crate::matrix::{EmbeddedPairs, Matrix, Standardiser};
+use crate::matrix::Rows;
 use crate::metrics::mean_and_deviation;
 use crate::order::{OrderReport, measure_order};
 use crate::pairing::{Pairing, check_factor, synthetic_per_side};
 use crate::progress::Progress;
+use crate::standardise::Standardiser;
 use crate::synthesis::{SynthesisSettings, synthesise};
 use crate::vae::train::{VaeReport, train as train_vae};
 use crate::vae::{Vae, VaeSettings};
@@ -98,26 +101,27 @@ impl RewardModel {
     /// [`CoreError::Shape`] when the embeddings are not as wide as those trained on.
     pub fn member_rewards(
         &self,
-        embeddings: &Matrix,
+        embeddings: &dyn Rows,
         threads: Threads,
     ) -> Result<Vec<f32>, CoreError> {
-        let d = self.standardiser.mean.len();
+        let (n, d) = (embeddings.rows(), self.standardiser.mean.len());
         if embeddings.dim() != d {
             return Err(CoreError::Shape {
                 what: "embeddings to score",
-                expected: (embeddings.rows(), d),
-                found: (embeddings.rows(), embeddings.dim()),
+                expected: (n, d),
+                found: (n, embeddings.dim()),
             });
         }
-        let mut rewards = Vec::with_capacity(embeddings.rows() * self.head.shape().members);
-        let mut x = Vec::new();
+        let mut rewards = Vec::with_capacity(n * self.head.shape().members);
         // Rows in blocks, so that a large store is never copied as a whole.
-        for block in embeddings.data().chunks(1024 * d.max(1)) {
-            x.resize(block.len(), 0.0);
-            for (row, out) in block.chunks_exact(d).zip(x.chunks_exact_mut(d)) {
-                self.standardiser.apply(row, out);
+        let mut x = vec![0.0f32; 512.min(n) * d];
+        for first in (0..n).step_by(512) {
+            let x = &mut x[..512.min(n - first) * d];
+            for (i, row) in x.chunks_exact_mut(d).enumerate() {
+                embeddings.read(first + i, row);
+                self.standardiser.apply(row);
             }
-            rewards.extend(self.head.member_rewards(&x, threads));
+            rewards.extend(self.head.member_rewards(x, threads));
         }
         Ok(rewards)
     }
@@ -126,7 +130,7 @@ impl RewardModel {
     ///
     /// # Errors
     /// As [`RewardModel::member_rewards`].
-    pub fn rewards(&self, embeddings: &Matrix, threads: Threads) -> Result<Vec<f32>, CoreError> {
+    pub fn rewards(&self, embeddings: &dyn Rows, threads: Threads) -> Result<Vec<f32>, CoreError> {
         let members = self.head.shape().members;
         Ok(ensemble_mean(&self.member_rewards(embeddings, threads)?, members))
     }
@@ -158,8 +162,8 @@ pub struct Augmented {
     pub vae: Vae,
     /// How its training went.
     pub vae_report: VaeReport,
-    /// Whether synthetic pairs keep their order.
-    pub order: OrderReport,
+    /// Whether synthetic pairs keep their order; `None` where nothing was held out to tell by.
+    pub order: Option<OrderReport>,
     /// Wall-clock seconds of VAE training and of synthesis.
     pub vae_seconds: f64,
     /// Wall-clock seconds of drawing the synthetic codes.
@@ -173,6 +177,19 @@ pub struct Outcome {
     pub none: Fitted,
     /// Trained with synthetic pairs; `None` where the factor is 1.
     pub augmented: Option<Augmented>,
+    /// Which pairs were held out from which member.
+    pub folds: Folds,
+}
+
+/// An earlier reward model, from which training goes on when more pairs have come in.
+#[derive(Clone, Copy)]
+pub struct WarmStart<'a> {
+    /// The model: its standardisation is kept, its head trained further.
+    pub model: &'a RewardModel,
+    /// Its VAE, trained further where it has one.
+    pub vae: Option<&'a Vae>,
+    /// The fold that each pair was in then; `None` for pairs that it was not trained on.
+    pub folds: &'a [Option<usize>],
 }
 
 /// How much lower one head's log-loss is than another's, on the same pairs.
@@ -194,7 +211,7 @@ impl FoldGain {
 
 impl Outcome {
     /// What augmentation gains on the seeds' own folds: the only ground for choosing a head that
-    /// spends no held-out pair. `None` without augmentation.
+    /// spends no held-out pair. `None` without augmentation, and where nothing was held out.
     pub fn fold_gain(&self) -> Option<FoldGain> {
         let with = &self.augmented.as_ref()?.fitted.report.fold_losses;
         let gains: Vec<f64> = self
@@ -205,6 +222,9 @@ impl Outcome {
             .zip(with)
             .filter_map(|(a, b)| Some((*a)? - (*b)?))
             .collect();
+        if gains.is_empty() {
+            return None;
+        }
         let (mean, deviation) = mean_and_deviation(gains.iter().copied());
         let standard_error = deviation / (gains.len().saturating_sub(1).max(1) as f64).sqrt();
         Some(FoldGain { mean, standard_error })
@@ -221,45 +241,69 @@ pub fn fit(
     threads: Threads,
     progress: &dyn Progress,
 ) -> Result<Outcome, CoreError> {
+    fit_from(pairs, settings, None, threads, progress)
+}
+
+/// As [`fit`], but from an earlier model where there is one: its head and VAE are trained further
+/// on `pairs`, and each member keeps its earlier state unless it becomes better on its fold.
+///
+/// # Errors
+/// As [`fit`]; [`CoreError::WarmStart`] when the settings ask for other sizes than the earlier
+/// model has.
+pub fn fit_from(
+    pairs: &EmbeddedPairs,
+    settings: &MethodSettings,
+    start: Option<WarmStart<'_>>,
+    threads: Threads,
+    progress: &dyn Progress,
+) -> Result<Outcome, CoreError> {
     settings.check()?;
-    let standardiser = if settings.standardise {
-        Standardiser::fit(pairs)
-    } else {
-        Standardiser::identity(pairs.dim())
+    let seed = settings.seed;
+    let (standardiser, folds) = match start {
+        None => {
+            let standardiser = if settings.standardise {
+                Standardiser::fit(pairs)
+            } else {
+                Standardiser::identity(pairs.dim())
+            };
+            (standardiser, Folds::assign(&pairs.prompts, settings.head.folds, seed))
+        }
+        Some(earlier) => {
+            let standardiser = earlier.model.standardiser.clone();
+            require_same("width of the embeddings", standardiser.mean.len(), pairs.dim())?;
+            let folds = Folds::further(&pairs.prompts, settings.head.folds, earlier.folds, seed)?;
+            (standardiser, folds)
+        }
     };
     let fit_head = |augmentation: Option<&Augmentation<'_>>| {
-        let start = std::time::Instant::now();
+        let clock = std::time::Instant::now();
+        let data = HeadData { pairs, standardiser: &standardiser, folds: &folds, augmentation };
         let (head, report) = train_head(
-            pairs,
-            &standardiser,
-            augmentation,
+            data,
             &settings.head,
-            settings.seed,
+            start.map(|s| &s.model.head),
+            seed,
             threads,
+            if augmentation.is_some() { "augmented head" } else { "head" },
             progress,
         )?;
         let model = RewardModel::calibrated(standardiser.clone(), head, pairs, threads)?;
-        Ok(Fitted { model, report, seconds: start.elapsed().as_secs_f64() })
+        Ok(Fitted { model, report, seconds: clock.elapsed().as_secs_f64() })
     };
     let none = fit_head(None)?;
     if settings.augment == 1 {
-        return Ok(Outcome { none, augmented: None });
+        return Ok(Outcome { none, augmented: None, folds });
     }
-    let start = std::time::Instant::now();
+    let clock = std::time::Instant::now();
+    let earlier_vae = start.and_then(|s| s.vae);
     let (vae, vae_report) =
-        train_vae(pairs, &standardiser, &settings.vae, settings.seed, threads, progress)?;
-    let vae_seconds = start.elapsed().as_secs_f64();
-    let start = std::time::Instant::now();
-    let codes = synthesise(
-        &vae,
-        pairs,
-        &standardiser,
-        &settings.synthesis,
-        synthetic_per_side(settings.augment),
-        settings.seed,
-        threads,
-    )?;
-    let synthesis_seconds = start.elapsed().as_secs_f64();
+        train_vae(pairs, &standardiser, &settings.vae, earlier_vae, seed, threads, progress)?;
+    let vae_seconds = clock.elapsed().as_secs_f64();
+    let clock = std::time::Instant::now();
+    let per_side = synthetic_per_side(settings.augment);
+    let codes =
+        synthesise(&vae, pairs, &standardiser, &settings.synthesis, per_side, seed, threads)?;
+    let synthesis_seconds = clock.elapsed().as_secs_f64();
     let augmentation = Augmentation {
         factor: settings.augment,
         pairing: settings.pairing,
@@ -267,16 +311,8 @@ pub fn fit(
         codes: &codes,
     };
     let fitted = fit_head(Some(&augmentation))?;
-    let order = measure_order(
-        pairs,
-        &none.model,
-        &vae,
-        &codes,
-        settings.augment,
-        settings.head.folds,
-        settings.seed,
-        threads,
-    );
+    let order =
+        measure_order(pairs, &folds, &none.model, &vae, &codes, settings.augment, seed, threads);
     let augmented = Augmented { fitted, vae, vae_report, order, vae_seconds, synthesis_seconds };
-    Ok(Outcome { none, augmented: Some(augmented) })
+    Ok(Outcome { none, augmented: Some(augmented), folds })
 }

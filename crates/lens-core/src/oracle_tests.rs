@@ -4,12 +4,13 @@
 #![allow(clippy::unwrap_used)]
 
 use crate::activation::Activation;
-use crate::head::loss::{Batch, Comparison, Decoder, HeadWorkspace};
+use crate::embedded::Label;
+use crate::head::loss::{Batch, Comparison, Decoder, HeadWorkspace, LossForm};
 use crate::head::{Head, HeadShape};
 use crate::linalg::Threads;
 use crate::pairing::{combinations, synthetic_per_side};
 use crate::rng::{Purpose, Stream};
-use crate::vae::loss::{LossWeights, VaeLoss, VaeWorkspace};
+use crate::vae::loss::{LossWeights, VaeBatch, VaeLoss, VaeWorkspace};
 use crate::vae::{Vae, VaeShape};
 use candle_core::{D, DType, Device, Tensor, Var};
 use proptest::prelude::*;
@@ -87,6 +88,7 @@ struct VaeCase {
     vae: Vae<f64>,
     x: Vec<f64>,
     eps: Vec<f64>,
+    apart: Vec<bool>,
     pairs: usize,
     weights: LossWeights,
 }
@@ -97,6 +99,8 @@ impl VaeCase {
             vae: Vae::new(shape, activation, seed),
             x: normals(2 * pairs * shape.dim, seed + 1),
             eps: normals(2 * pairs * shape.latent, seed + 2),
+            // Now and then a tie, which is not driven apart.
+            apart: (0..pairs).map(|p| (p as u64 + seed) % 4 != 3).collect(),
             pairs,
             weights: LossWeights { beta: 0.3, gamma: 0.2 },
         }
@@ -106,8 +110,7 @@ impl VaeCase {
         let mut ws = VaeWorkspace::new(vae.shape(), self.pairs);
         let mut gradient = vec![f64::NAN; vae.shape().parameters()];
         let loss = vae.loss_and_gradient(
-            &self.x,
-            &self.eps,
+            VaeBatch { x: &self.x, eps: &self.eps, apart: &self.apart },
             self.weights,
             &mut ws,
             &mut gradient,
@@ -154,6 +157,8 @@ impl VaeCase {
             (a - t.narrow(0, self.pairs, self.pairs).unwrap()).unwrap().sqr().unwrap()
         };
         let w2 = (gap(&mu) + gap(&sigma)).unwrap().sum(D::Minus1).unwrap().sqrt().unwrap();
+        let apart: Vec<f64> = self.apart.iter().map(|&a| f64::from(u8::from(a))).collect();
+        let w2 = (w2 * Tensor::new(apart, &Device::Cpu).unwrap()).unwrap();
         let w2 = (w2.sum_all().unwrap() * self.weights.gamma).unwrap();
         let total = ((vae_loss - w2).unwrap() / self.pairs as f64).unwrap();
         let gradient = parts.gradient(&total, self.vae.parameters().len());
@@ -183,10 +188,15 @@ proptest! {
     #[test]
     fn head_agrees_with_decoding_and_materialising_every_pair(
         dim in 1usize..8, h in 1usize..6, pairs in 1usize..5, factor in 1usize..17,
-        depth in 0usize..3, members in 1usize..4, across in any::<bool>(), tanh in any::<bool>(),
-        smoothing in prop_oneof![Just(0.0), Just(0.1)], seed in 0u64..1000,
+        hidden in proptest::collection::vec(1usize..5, 0..4), members in 1usize..4,
+        across in any::<bool>(), tanh in any::<bool>(), dropout in any::<bool>(),
+        smoothing in prop_oneof![Just(0.0), Just(0.1)],
+        tie_threshold in prop_oneof![Just(0.0), Just(0.6)], seed in 0u64..1000,
     ) {
-        let case = HeadCase::new(dim, h, pairs, factor, depth, members, across, activation(tanh), smoothing, seed);
+        let case = HeadCase::new(HeadPlan {
+            dim, h, pairs, factor, hidden, members, across, activation: activation(tanh),
+            form: LossForm { smoothing, tie_threshold }, dropout, seed,
+        });
         let (losses, gradient) = case.ours(&case.head);
         let (plain, plain_gradient) = case.plain();
         let total: f64 = losses.iter().sum();
@@ -216,8 +226,7 @@ fn the_production_precision_agrees_with_f64() {
     let mut gradient = vec![0.0f32; shape.parameters()];
     let mut ws = VaeWorkspace::new(shape, 20);
     let loss = vae.loss_and_gradient(
-        &narrow(&case.x),
-        &narrow(&case.eps),
+        VaeBatch { x: &narrow(&case.x), eps: &narrow(&case.eps), apart: &case.apart },
         case.weights,
         &mut ws,
         &mut gradient,
@@ -246,8 +255,7 @@ fn w2_and_kl_by_hand() {
     let mut ws = VaeWorkspace::new(shape, 1);
     let mut gradient = vec![0.0; shape.parameters()];
     let loss = vae.loss_and_gradient(
-        &[1.0, 0.0],
-        &[0.0, 0.0],
+        VaeBatch { x: &[1.0, 0.0], eps: &[0.0, 0.0], apart: &[true] },
         LossWeights { beta: 0.5, gamma: 0.25 },
         &mut ws,
         &mut gradient,
@@ -261,6 +269,20 @@ fn w2_and_kl_by_hand() {
     assert!((loss.total - (1.0 + 0.5 * 5.0 - 0.25 * 4.0)).abs() < 1e-12);
 }
 
+struct HeadPlan {
+    dim: usize,
+    h: usize,
+    pairs: usize,
+    factor: usize,
+    hidden: Vec<usize>,
+    members: usize,
+    across: bool,
+    activation: Activation,
+    form: LossForm,
+    dropout: bool,
+    seed: u64,
+}
+
 struct HeadCase {
     head: Head<f64>,
     vae: Vae<f64>,
@@ -268,32 +290,28 @@ struct HeadCase {
     codes: Vec<f64>,
     comparisons: Vec<Comparison>,
     trains: Vec<bool>,
-    smoothing: f64,
+    masks: Option<Vec<Vec<f64>>>,
+    form: LossForm,
 }
 
 impl HeadCase {
-    #[allow(clippy::too_many_arguments)]
-    fn new(
-        dim: usize,
-        h: usize,
-        pairs: usize,
-        factor: usize,
-        depth: usize,
-        members: usize,
-        across: bool,
-        activation: Activation,
-        smoothing: f64,
-        seed: u64,
-    ) -> Self {
+    fn new(plan: HeadPlan) -> Self {
+        let HeadPlan { dim, h, pairs, factor, members, across, activation, form, seed, .. } = plan;
         let latent = 2;
         let k = synthetic_per_side(factor);
-        let shape = HeadShape { dim, hidden: vec![3, 2][..depth].to_vec(), members };
+        let shape = HeadShape { dim, hidden: plan.hidden, members };
         let row = |pair: usize, side: usize, copy: u16| {
             (if copy == 0 {
                 side * pairs + pair
             } else {
                 2 * pairs + (side * pairs + pair) * k + usize::from(copy) - 1
             }) as u32
+        };
+        // Every kind of label: without a margin, with one, and ties where the form knows them.
+        let label = |pair: usize| match (pair as u64 + seed) % 3 {
+            0 => Label::default(),
+            1 if form.tie_threshold > 0.0 => Label::Tie,
+            n => Label::Preferred { margin: 0.25 * n as f32 },
         };
         let mut comparisons = Vec::new();
         for pair in 0..pairs {
@@ -303,9 +321,17 @@ impl HeadCase {
                     chosen: row(pair, 0, c.chosen),
                     rejected: row(other, 1, c.rejected),
                     pairs: [pair as u32, other as u32],
+                    label: label(pair),
                 });
             }
         }
+        let masks = plan.dropout.then(|| {
+            let mut stream = Stream::new(seed, Purpose::Dropout, 0);
+            let mut unit = || if stream.chance(0.3) { 0.0 } else { 1.0 / 0.7 };
+            let rows = 2 * pairs * (1 + k);
+            let mut mask = |len| (0..len).map(|_| unit()).collect();
+            shape.hidden.iter().map(|w| mask(rows * members * w)).collect()
+        });
         HeadCase {
             head: Head::new(shape, activation, seed),
             vae: Vae::new(VaeShape { dim, hidden: h, latent }, activation, seed),
@@ -314,7 +340,8 @@ impl HeadCase {
             comparisons,
             // Every member skips some pair, as in training with folds.
             trains: (0..members * pairs).map(|i| (i / pairs + i % pairs) % 3 != 1).collect(),
-            smoothing,
+            masks,
+            form,
         }
     }
 
@@ -333,6 +360,7 @@ impl HeadCase {
             }),
             comparisons: &self.comparisons,
             trains: &self.trains,
+            dropout: self.masks.as_deref(),
         };
         let rows = self.real.len() / head.shape().dim + synthetic_rows;
         let mut ws = HeadWorkspace::new(head.shape(), rows, h);
@@ -340,7 +368,7 @@ impl HeadCase {
         let mut losses = vec![0.0; head.shape().members];
         head.loss_and_gradient(
             &batch,
-            self.smoothing,
+            self.form,
             &mut ws,
             &mut gradient,
             &mut losses,
@@ -374,35 +402,62 @@ impl HeadCase {
         let pairs = self.trains.len() / members;
         let mut total = Tensor::zeros((), DType::F64, &Device::Cpu).unwrap();
         for m in 0..members {
-            let of = |side: fn(&Comparison) -> u32| -> Vec<f64> {
-                self.comparisons
-                    .iter()
-                    .filter(|c| c.pairs.iter().all(|&p| self.trains[m * pairs + p as usize]))
-                    .flat_map(|c| rows[side(c) as usize * dim..][..dim].to_vec())
-                    .collect()
-            };
-            let (chosen, rejected) = (of(|c| c.chosen), of(|c| c.rejected));
-            if chosen.is_empty() {
+            let trained: Vec<&Comparison> = self
+                .comparisons
+                .iter()
+                .filter(|c| c.pairs.iter().all(|&p| self.trains[m * pairs + p as usize]))
+                .collect();
+            if trained.is_empty() {
                 continue;
             }
-            let n = chosen.len() / dim;
-            let reward = |data: &[f64]| {
-                let mut x = tensor(data, n, dim);
-                for j in 0..layers.len() {
+            let n = trained.len();
+            let reward = |side: fn(&Comparison) -> u32| {
+                let at: Vec<usize> = trained.iter().map(|c| side(c) as usize).collect();
+                let data: Vec<f64> =
+                    at.iter().flat_map(|&r| rows[r * dim..][..dim].to_vec()).collect();
+                let mut x = tensor(&data, n, dim);
+                for (j, layer) in layers.iter().enumerate() {
                     x = x.matmul(&parts.get(&format!("{m}.{j}.w")).t().unwrap()).unwrap();
-                    if j + 1 < layers.len() {
-                        x = x.broadcast_add(parts.get(&format!("{m}.{j}.b"))).unwrap();
-                        x = activate(&x, self.head.activation());
+                    if j + 1 == layers.len() {
+                        break;
+                    }
+                    x = x.broadcast_add(parts.get(&format!("{m}.{j}.b"))).unwrap();
+                    x = activate(&x, self.head.activation());
+                    if let Some(masks) = &self.masks {
+                        let w = layer.outputs;
+                        let of_row = |&r: &usize| masks[j][(r * members + m) * w..][..w].to_vec();
+                        let mask: Vec<f64> = at.iter().flat_map(of_row).collect();
+                        x = (x * tensor(&mask, n, w)).unwrap();
                     }
                 }
-                x
+                x.flatten_all().unwrap()
             };
-            let margin = (reward(&chosen) - reward(&rejected)).unwrap();
-            // softplus(x) = ln(1 + e^x), plainly.
-            let softplus = |x: Tensor| (x.exp().unwrap() + 1.0).unwrap().log().unwrap();
-            let right = (softplus(margin.neg().unwrap()) * (1.0 - self.smoothing)).unwrap();
-            let wrong = (softplus(margin) * self.smoothing).unwrap();
-            total = (total + (right + wrong).unwrap().mean_all().unwrap()).unwrap();
+            let difference = (reward(|c| c.chosen) - reward(|c| c.rejected)).unwrap();
+            let weights = |f: &dyn Fn(&Comparison) -> f64| {
+                let values: Vec<f64> = trained.iter().map(|c| f(c)).collect();
+                Tensor::new(values, &Device::Cpu).unwrap()
+            };
+            // Likelihoods as they are defined, nothing rearranged.
+            let sigmoid =
+                |x: &Tensor| ((x.neg().unwrap().exp().unwrap() + 1.0).unwrap()).recip().unwrap();
+            let t = self.form.tie_threshold;
+            let ask = weights(&|c| match c.label {
+                Label::Preferred { margin } => f64::from(margin) + t,
+                Label::Tie => 0.0,
+            });
+            let log = |x: Tensor| x.log().unwrap();
+            let right = log(sigmoid(&(&difference - &ask).unwrap()));
+            let wrong = log(sigmoid(&(difference.neg().unwrap() - &ask).unwrap()));
+            let s = self.form.smoothing;
+            let preferred = ((right * (1.0 - s)).unwrap() + (wrong * s).unwrap()).unwrap();
+            let tie = (sigmoid(&(&difference + t).unwrap()) - sigmoid(&(&difference - t).unwrap()))
+                .unwrap();
+            // Where nothing can tie the difference is 0 and its logarithm must not be met.
+            let tie = if t > 0.0 { log(tie) } else { tie };
+            let is_tie = weights(&|c| if c.label.is_tie() { 1.0 } else { 0.0 });
+            let decided = weights(&|c| if c.label.is_tie() { 0.0 } else { 1.0 });
+            let likelihood = ((preferred * decided).unwrap() + (tie * is_tie).unwrap()).unwrap();
+            total = (total - likelihood.mean_all().unwrap()).unwrap();
         }
         let gradient = parts.gradient(&total, self.head.parameters().len());
         (total.to_scalar::<f64>().unwrap(), gradient)
@@ -411,7 +466,19 @@ impl HeadCase {
 
 #[test]
 fn head_gradient_agrees_with_finite_differences() {
-    let case = HeadCase::new(5, 4, 4, 8, 2, 2, true, Activation::Tanh, 0.05, 3);
+    let case = HeadCase::new(HeadPlan {
+        dim: 5,
+        h: 4,
+        pairs: 4,
+        factor: 8,
+        hidden: vec![3, 2],
+        members: 2,
+        across: true,
+        activation: Activation::Tanh,
+        form: LossForm { smoothing: 0.05, tie_threshold: 0.4 },
+        dropout: true,
+        seed: 3,
+    });
     let numeric = differences(case.head.parameters(), |p| {
         let shape = case.head.shape().clone();
         let head = Head::with_parameters(shape, Activation::Tanh, p.to_vec()).unwrap();

@@ -4,14 +4,13 @@
 //! a synthetic pair keeps its order where the seed's margin is larger. The reference reward of a
 //! seed pair is the member of the head without augmentation that did not train on it.
 
-use crate::head::train::assign_folds;
+use crate::embedded::EmbeddedPairs;
+use crate::head::folds::Folds;
 use crate::linalg::Threads;
-use crate::matrix::EmbeddedPairs;
 use crate::method::RewardModel;
 use crate::pairing::combinations;
 use crate::synthesis::SyntheticCodes;
 use crate::vae::Vae;
-use crate::vae::train::gather;
 use serde::{Deserialize, Serialize};
 
 /// Most seed pairs measured: more would not change the second digit.
@@ -34,35 +33,41 @@ pub struct OrderReport {
     pub seed_margin_median: f64,
 }
 
-/// Measures on (up to 2,000 of) the seed pairs whose fold has a member that was held out from it.
+/// Measures on (up to 2,000 of) the seed pairs, ties left out, that some member of the reference was
+/// held out from; `None` where there is no such pair.
 #[allow(clippy::too_many_arguments)] // Each is one ingredient of the measurement.
 pub(crate) fn measure_order(
     pairs: &EmbeddedPairs,
+    folds: &Folds,
     reference: &RewardModel,
     vae: &Vae,
     codes: &SyntheticCodes,
     factor: usize,
-    folds: usize,
     seed: u64,
     threads: Threads,
-) -> OrderReport {
-    let fold_of = assign_folds(&pairs.prompts, folds, seed);
+) -> Option<OrderReport> {
     let members = reference.head.shape().members;
     let k = codes.per_side();
+    let judged = |i: usize| (!pairs.labels[i].is_tie()).then(|| folds.judge(i, members))?;
     let rows: Vec<usize> =
-        (0..pairs.len()).filter(|&i| fold_of[i] < members).take(MOST_PAIRS).collect();
+        (0..pairs.len()).filter(|&i| judged(i).is_some()).take(MOST_PAIRS).collect();
+    if rows.is_empty() {
+        return None;
+    }
+    let [mut chosen_codes, mut rejected_codes] = [(); 2].map(|()| vec![0.0; k * codes.latent()]);
     let (mut kept, mut total, mut seeds) = (0.0, 0usize, 0.0);
     let (mut drift, mut margins) = (Vec::new(), Vec::new());
     for block in rows.chunks(64) {
         let mut x = vec![0.0f32; 2 * block.len() * pairs.dim()];
-        gather(pairs, &reference.standardiser, block, &mut x);
+        pairs.gather(&reference.standardiser, block, &mut x, threads);
         let real = reference.head.member_rewards(&x, threads);
         for (i, &pair) in block.iter().enumerate() {
-            let m = fold_of[pair];
+            let Some(m) = judged(pair) else { continue };
+            codes.write(pair, &mut chosen_codes, &mut rejected_codes);
             let mut side_rewards = [vec![real[i * members + m]], Vec::new()];
             side_rewards[1].push(real[(block.len() + i) * members + m]);
             for (side, rewards) in side_rewards.iter_mut().enumerate() {
-                let decoded = vae.decode(codes.of(pair, side), threads);
+                let decoded = vae.decode([&chosen_codes, &rejected_codes][side], threads);
                 let synthetic = reference.head.member_rewards(&decoded, threads);
                 rewards.extend((0..k).map(|c| synthetic[c * members + m]));
                 drift.extend(rewards[1..].iter().map(|r| f64::from((r - rewards[0]).abs())));
@@ -82,12 +87,12 @@ pub(crate) fn measure_order(
         let last = values.len().saturating_sub(1);
         values.get((last as f64 * q).round() as usize).copied().unwrap_or(0.0)
     };
-    OrderReport {
+    Some(OrderReport {
         pairs: rows.len(),
         synthetic_kept: kept / total.max(1) as f64,
         seeds_kept: seeds / rows.len().max(1) as f64,
         drift_mean: drift.iter().sum::<f64>() / drift.len().max(1) as f64,
         drift_p95: quantile(&mut drift, 0.95),
         seed_margin_median: quantile(&mut margins, 0.5),
-    }
+    })
 }

@@ -35,6 +35,8 @@ pub enum Purpose {
     Generation = 11,
     /// Texts and token ids made up for measuring speed; the index is the text's.
     Benchmark = 12,
+    /// Hidden units of the head that are left out of a step.
+    Dropout = 13,
 }
 
 /// A reproducible stream of random numbers.
@@ -60,6 +62,11 @@ impl Stream {
     /// Uniform in [0, 1).
     pub fn uniform(&mut self) -> f64 {
         (self.0.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// True with probability `p`, to within 2^-32.
+    pub fn chance(&mut self, p: f64) -> bool {
+        f64::from(self.0.next_u32()) < p * 4_294_967_296.0
     }
 
     /// Uniform in 0 .. n, without bias. `n` must be positive.

@@ -1,9 +1,9 @@
 //! Several splits of one pool of pairs into seeds and held-out pairs: at 1,000 seeds results move
 //! by a point or two with the split, so no comparison should rest on one.
 
+use crate::embedded::{EmbeddedPairs, distinct};
 use crate::error::CoreError;
 use crate::linalg::Threads;
-use crate::matrix::{EmbeddedPairs, distinct};
 use crate::method::{MethodSettings, Outcome, RewardModel, fit};
 use crate::metrics::{Estimate, bootstrap, credits};
 use crate::progress::Progress;
@@ -16,7 +16,7 @@ use serde::Serialize;
 pub struct Split {
     /// Seed pairs.
     pub seeds: Vec<usize>,
-    /// Held-out pairs, none of a prompt among the seeds.
+    /// Held-out pairs, none of a prompt among the seeds, and no tie.
     pub heldout: Vec<usize>,
 }
 
@@ -46,6 +46,8 @@ pub fn split(
             split.heldout.extend(rows);
         }
     }
+    // Of a tie no order can be right or wrong.
+    split.heldout.retain(|&i| !pairs.labels[i].is_tie());
     split.seeds.sort_unstable();
     split.heldout.sort_unstable();
     if split.heldout.is_empty() || split.seeds.is_empty() {
@@ -95,19 +97,28 @@ pub fn run_splits(
     splits: usize,
     progress: &dyn Progress,
 ) -> Result<SplitsReport, CoreError> {
-    /// The trainings inside the splits: heard when asked to stop, not seen.
-    struct Stop<'a>(&'a dyn Progress);
-    impl Progress for Stop<'_> {
+    /// The training inside a split: its curves are drawn and it hears when asked to stop, but it has
+    /// no bar of its own.
+    struct Inside<'a> {
+        run: String,
+        outer: &'a dyn Progress,
+    }
+    impl Progress for Inside<'_> {
         fn begin(&self, _stage: &str, _total: u64, _unit: &str) {}
         fn advance(&self, _n: u64) {}
         fn end(&self) {}
         fn note(&self, line: &str) {
-            self.0.note(line);
+            self.outer.note(line);
+        }
+        fn curve(&self, _run: &str, stage: &str, epoch: u64, values: &[(&str, f64)]) {
+            self.outer.curve(&self.run, stage, epoch, values);
         }
         fn cancelled(&self) -> bool {
-            self.0.cancelled()
+            self.outer.cancelled()
         }
     }
+    // Splits side by side; what is left over when they are few goes into each.
+    let inside = Threads((Threads::available().0 / splits.max(1)).max(1));
     progress.begin("train splits", splits as u64, "splits");
     let results: Vec<(Split, Vec<f64>, Option<Vec<f64>>)> = (0..splits as u64)
         .into_par_iter()
@@ -117,11 +128,12 @@ pub fn run_splits(
                 MethodSettings { seed: settings.seed.wrapping_add(index), ..settings.clone() };
             let seeds = pairs.select(&parts.seeds);
             let heldout = pairs.select(&parts.heldout);
-            let Outcome { none, augmented } =
-                fit(&seeds, &settings, Threads::ONE, &Stop(progress))?;
-            let none = heldout_credits(&none.model, &heldout)?;
-            let augmented =
-                augmented.map(|a| heldout_credits(&a.fitted.model, &heldout)).transpose()?;
+            let progress_inside = Inside { run: format!("split-{}", index + 1), outer: progress };
+            let Outcome { none, augmented, .. } = fit(&seeds, &settings, inside, &progress_inside)?;
+            let none = heldout_credits(&none.model, &heldout, inside)?;
+            let augmented = augmented
+                .map(|a| heldout_credits(&a.fitted.model, &heldout, inside))
+                .transpose()?;
             progress.advance(1);
             Ok((parts, none, augmented))
         })
@@ -152,8 +164,12 @@ pub fn run_splits(
     })
 }
 
-fn heldout_credits(model: &RewardModel, pairs: &EmbeddedPairs) -> Result<Vec<f64>, CoreError> {
-    let chosen = model.rewards(&pairs.chosen, Threads::ONE)?;
-    let rejected = model.rewards(&pairs.rejected, Threads::ONE)?;
+fn heldout_credits(
+    model: &RewardModel,
+    pairs: &EmbeddedPairs,
+    threads: Threads,
+) -> Result<Vec<f64>, CoreError> {
+    let chosen = model.rewards(&pairs.chosen, threads)?;
+    let rejected = model.rewards(&pairs.rejected, threads)?;
     Ok(credits(&chosen, &rejected))
 }

@@ -2,14 +2,17 @@
 //!
 //! For each latent code of a seed response, candidates z + eta with eta ~ N(0, s^2 I) are drawn and
 //! the k most likely under the encoder's own Gaussian N(mu, sigma^2) are kept. Nothing is decoded:
-//! the head trains on the codes (see [`crate::head`]).
+//! the head trains on the codes (see [`crate::head`]). The codes of a pair come from a stream of
+//! their own, so that they need not be kept either: where they would fill too much memory they are
+//! drawn again, the same to the bit, whenever a step needs them.
 
+use crate::embedded::EmbeddedPairs;
 use crate::error::{CoreError, require};
 use crate::linalg::Threads;
-use crate::matrix::{EmbeddedPairs, Standardiser};
 use crate::rng::{Purpose, Stream};
-use crate::vae::train::gather;
+use crate::standardise::Standardiser;
 use crate::vae::{Posterior, Vae};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// What the noise is added to.
@@ -33,11 +36,19 @@ pub struct SynthesisSettings {
     pub candidates: usize,
     /// What the noise is added to (O). Defaults to the posterior mean.
     pub origin: Origin,
+    /// Most memory for codes that are kept, in MB (O); where all of them need more, each step draws
+    /// its own again. Either way they are the same. Defaults to 512.
+    pub memory_mb: usize,
 }
 
 impl Default for SynthesisSettings {
     fn default() -> Self {
-        SynthesisSettings { noise_variance: 0.01, candidates: 4, origin: Origin::Mean }
+        SynthesisSettings {
+            noise_variance: 0.01,
+            candidates: 4,
+            origin: Origin::Mean,
+            memory_mb: 512,
+        }
     }
 }
 
@@ -67,15 +78,15 @@ impl SynthesisSettings {
 pub struct SyntheticCodes {
     per_side: usize,
     latent: usize,
-    codes: Vec<f32>,
+    /// Of every response: chosen and rejected of pair 0, of pair 1, and so on.
+    posterior: Posterior,
+    settings: SynthesisSettings,
+    seed: u64,
+    /// The codes of every pair in the same order, unless they are drawn when needed.
+    kept: Option<Vec<f32>>,
 }
 
 impl SyntheticCodes {
-    /// No codes: training without augmentation.
-    pub fn none(latent: usize) -> Self {
-        SyntheticCodes { per_side: 0, latent, codes: Vec::new() }
-    }
-
     /// k, the number of synthetic responses a side.
     pub fn per_side(&self) -> usize {
         self.per_side
@@ -86,19 +97,64 @@ impl SyntheticCodes {
         self.latent
     }
 
-    /// The k codes of one side of seed pair `pair`, [k, l]; side 0 is chosen, 1 rejected.
-    pub fn of(&self, pair: usize, side: usize) -> &[f32] {
+    /// Whether the codes are in memory; otherwise they are drawn when asked for.
+    pub fn are_kept(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    /// Writes the codes of seed pair `pair`: the k of its chosen response, [k, l], and the k of the
+    /// rejected one.
+    pub fn write(&self, pair: usize, chosen: &mut [f32], rejected: &mut [f32]) {
         let size = self.per_side * self.latent;
-        let start = (2 * pair + side) * size;
-        &self.codes[start..start + size]
+        match &self.kept {
+            Some(codes) => {
+                let of_pair = &codes[2 * pair * size..2 * (pair + 1) * size];
+                chosen.copy_from_slice(&of_pair[..size]);
+                rejected.copy_from_slice(&of_pair[size..]);
+            }
+            None => self.draw(pair, chosen, rejected, &mut self.candidates()),
+        }
+    }
+
+    /// Writes the codes of the pairs `rows`, [2B, k, l]: of the B chosen, then of the B rejected.
+    pub(crate) fn gather(&self, rows: &[usize], out: &mut [f32], threads: Threads) {
+        let size = self.per_side * self.latent;
+        if size == 0 {
+            return;
+        }
+        let (chosen, rejected) = out.split_at_mut(rows.len() * size);
+        if threads == Threads::ONE || self.are_kept() {
+            let sides = chosen.chunks_exact_mut(size).zip(rejected.chunks_exact_mut(size));
+            rows.iter().zip(sides).for_each(|(&pair, (a, b))| self.write(pair, a, b));
+        } else {
+            let sides = chosen.par_chunks_exact_mut(size).zip(rejected.par_chunks_exact_mut(size));
+            let each = rows.par_iter().zip(sides).with_min_len(8);
+            each.for_each_init(
+                || self.candidates(),
+                |candidates, (&pair, (a, b))| self.draw(pair, a, b, candidates),
+            );
+        }
+    }
+
+    fn candidates(&self) -> Candidates {
+        Candidates::new(self.per_side * self.settings.candidates, self.latent)
+    }
+
+    fn draw(&self, pair: usize, chosen: &mut [f32], rejected: &mut [f32], drawn: &mut Candidates) {
+        let mut stream = Stream::new(self.seed, Purpose::Synthesis, pair as u64);
+        for (side, out) in [chosen, rejected].into_iter().enumerate() {
+            drawn.draw(&self.posterior, 2 * pair + side, &self.settings, &mut stream);
+            drawn.keep(self.per_side, out);
+        }
     }
 }
 
-/// Draws `per_side` codes for each side of every pair, each pair from a stream of its own: the
-/// codes of a pair do not depend on which other pairs there are after it.
+/// Describes `per_side` synthetic responses for each side of every pair, each pair from a stream of
+/// its own: the codes of a pair do not depend on which other pairs there are after it.
 ///
 /// # Errors
-/// [`CoreError::Setting`] for settings out of range.
+/// [`CoreError::Setting`] for settings out of range; [`CoreError::Shape`] when the VAE is of another
+/// width than the pairs.
 pub fn synthesise(
     vae: &Vae,
     pairs: &EmbeddedPairs,
@@ -109,26 +165,62 @@ pub fn synthesise(
     threads: Threads,
 ) -> Result<SyntheticCodes, CoreError> {
     settings.check()?;
-    let l = vae.shape().latent;
-    let mut codes = Vec::with_capacity(2 * pairs.len() * per_side * l);
-    if per_side == 0 {
-        return Ok(SyntheticCodes::none(l));
+    let (d, l) = (pairs.dim(), vae.shape().latent);
+    if vae.shape().dim != d {
+        return Err(CoreError::Shape {
+            what: "embeddings to synthesise from",
+            expected: (pairs.len(), vae.shape().dim),
+            found: (pairs.len(), d),
+        });
     }
-    let all: Vec<usize> = (0..pairs.len()).collect();
-    let mut drawn = Candidates::new(per_side * settings.candidates, l);
+    let n = if per_side == 0 { 0 } else { pairs.len() };
+    let zeros = || vec![0.0f32; 2 * n * l];
+    let mut posterior = Posterior { mean: zeros(), log_variance: zeros() };
+    let all: Vec<usize> = (0..n).collect();
+    let mut x = vec![0.0f32; 2 * 256.min(n) * d];
     for rows in all.chunks(256) {
-        let mut x = vec![0.0f32; 2 * rows.len() * pairs.dim()];
-        gather(pairs, standardiser, rows, &mut x);
-        let posterior = vae.encode(&x, threads);
+        let x = &mut x[..2 * rows.len() * d];
+        pairs.gather(standardiser, rows, x, threads);
+        let of_rows = vae.encode(x, threads);
+        // From all chosen before all rejected to pair by pair.
         for (i, &pair) in rows.iter().enumerate() {
-            let mut stream = Stream::new(seed, Purpose::Synthesis, pair as u64);
-            for row in [i, i + rows.len()] {
-                drawn.draw(&posterior, row, settings, &mut stream);
-                drawn.keep(per_side, &mut codes);
+            for side in 0..2 {
+                let from = (side * rows.len() + i) * l;
+                let to = (2 * pair + side) * l;
+                posterior.mean[to..to + l].copy_from_slice(&of_rows.mean[from..from + l]);
+                posterior.log_variance[to..to + l]
+                    .copy_from_slice(&of_rows.log_variance[from..from + l]);
             }
         }
     }
-    Ok(SyntheticCodes { per_side, latent: l, codes })
+    let mut codes = SyntheticCodes {
+        per_side,
+        latent: l,
+        posterior,
+        settings: settings.clone(),
+        seed,
+        kept: None,
+    };
+    let values = 2 * n * per_side * l;
+    if values * size_of::<f32>() <= settings.memory_mb << 20 {
+        let mut kept = vec![0.0f32; values];
+        let size = per_side * l;
+        if size > 0 {
+            let draw = |drawn: &mut Candidates, (pair, out): (usize, &mut [f32])| {
+                let (chosen, rejected) = out.split_at_mut(size);
+                codes.draw(pair, chosen, rejected, drawn);
+            };
+            if threads == Threads::ONE {
+                let mut drawn = codes.candidates();
+                kept.chunks_exact_mut(2 * size).enumerate().for_each(|one| draw(&mut drawn, one));
+            } else {
+                let each = kept.par_chunks_exact_mut(2 * size).enumerate().with_min_len(8);
+                each.for_each_init(|| codes.candidates(), draw);
+            }
+        }
+        codes.kept = Some(kept);
+    }
+    Ok(codes)
 }
 
 /// Candidates for one response, with their log-likelihoods up to a constant.
@@ -169,11 +261,11 @@ impl Candidates {
         }
     }
 
-    /// Appends the `k` most likely codes to `out`, most likely first; ties by order of drawing.
-    fn keep(&mut self, k: usize, out: &mut Vec<f32>) {
+    /// Writes the `k` most likely codes, most likely first; ties by order of drawing.
+    fn keep(&mut self, k: usize, out: &mut [f32]) {
         self.scores.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        for &(_, c) in &self.scores[..k] {
-            out.extend_from_slice(&self.codes[c * self.latent..(c + 1) * self.latent]);
+        for (&(_, c), to) in self.scores[..k].iter().zip(out.chunks_exact_mut(self.latent)) {
+            to.copy_from_slice(&self.codes[c * self.latent..(c + 1) * self.latent]);
         }
     }
 }
@@ -197,18 +289,26 @@ mod tests {
         (Vae::new(shape, Activation::Tanh, 1), pairs, standardiser)
     }
 
+    /// The codes of one pair: of the chosen response, of the rejected one.
+    fn of(codes: &SyntheticCodes, pair: usize) -> [Vec<f32>; 2] {
+        let mut sides = [(); 2].map(|()| vec![0.0; codes.per_side() * codes.latent()]);
+        let [chosen, rejected] = &mut sides;
+        codes.write(pair, chosen, rejected);
+        sides
+    }
+
     fn spread(settings: &SynthesisSettings) -> f64 {
         let (vae, pairs, standardiser) = setup();
         let k = 40;
         let codes = synthesise(&vae, &pairs, &standardiser, settings, k, 9, Threads::ONE).unwrap();
         let mut x = vec![0.0; 2 * 5 * 6];
-        gather(&pairs, &standardiser, &[0, 1, 2, 3, 4], &mut x);
+        pairs.gather(&standardiser, &[0, 1, 2, 3, 4], &mut x, Threads::ONE);
         let posterior = vae.encode(&x, Threads::ONE);
         let mut total = 0.0;
         for pair in 0..5 {
             for side in 0..2 {
                 let mu = &posterior.mean[(pair + 5 * side) * 3..][..3];
-                for code in codes.of(pair, side).chunks_exact(3) {
+                for code in of(&codes, pair)[side].chunks_exact(3) {
                     total +=
                         code.iter().zip(mu).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
                 }
@@ -245,8 +345,44 @@ mod tests {
         let all = synthesise(&vae, &pairs, &standardiser, &settings, 3, 9, Threads::ONE).unwrap();
         let few = pairs.select(&[0, 1, 2]);
         let few = synthesise(&vae, &few, &standardiser, &settings, 3, 9, Threads::ONE).unwrap();
-        for (a, b) in all.of(2, 1).iter().zip(few.of(2, 1)) {
+        for (a, b) in of(&all, 2)[1].iter().zip(&of(&few, 2)[1]) {
             assert!((a - b).abs() < 1e-5);
         }
+    }
+
+    #[test]
+    fn codes_drawn_when_needed_are_those_that_would_have_been_kept() {
+        let (vae, pairs, standardiser) = setup();
+        let codes = |memory_mb, origin, threads| {
+            let settings = SynthesisSettings { memory_mb, origin, ..Default::default() };
+            synthesise(&vae, &pairs, &standardiser, &settings, 3, 9, threads).unwrap()
+        };
+        for origin in [Origin::Mean, Origin::Draw] {
+            let kept = codes(512, origin, Threads::ONE);
+            assert!(kept.are_kept());
+            for threads in [Threads::ONE, Threads(2)] {
+                let drawn = codes(0, origin, threads);
+                assert!(!drawn.are_kept());
+                let rows = [4, 0, 2];
+                let [mut a, mut b] = [(); 2].map(|()| vec![0.0; 2 * 3 * 3 * 3]);
+                kept.gather(&rows, &mut a, threads);
+                drawn.gather(&rows, &mut b, threads);
+                assert_eq!(a, b);
+                assert_eq!(of(&kept, 1), of(&drawn, 1));
+            }
+        }
+    }
+
+    #[test]
+    fn as_many_are_kept_as_asked_even_where_no_more_were_drawn() {
+        let (vae, pairs, standardiser) = setup();
+        let settings = SynthesisSettings { candidates: 1, ..Default::default() };
+        let codes = synthesise(&vae, &pairs, &standardiser, &settings, 7, 9, Threads::ONE).unwrap();
+        let [chosen, _] = of(&codes, 0);
+        let mut rows: Vec<&[f32]> = chosen.chunks_exact(3).collect();
+        rows.sort_unstable_by(|a, b| a.partial_cmp(b).unwrap());
+        rows.dedup();
+        assert_eq!(rows.len(), 7);
+        assert!(SynthesisSettings { candidates: 0, ..settings }.check().is_err());
     }
 }

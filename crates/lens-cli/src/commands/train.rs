@@ -167,8 +167,7 @@ pub fn load(files: &[PathBuf], settings: &Settings) -> Result<Loaded, CliError> 
     };
     let matrix = |a: Array2| Matrix::new(a.data, a.rows, a.dim);
     let all = EmbeddedPairs::with_prompts(matrix(chosen)?, matrix(rejected)?, prompts)?;
-    let differ: Vec<usize> =
-        (0..all.len()).filter(|&i| all.chosen.row(i) != all.rejected.row(i)).collect();
+    let differ: Vec<usize> = (0..all.len()).filter(|&i| !all.equal_sides(i)).collect();
     let equal = all.len() - differ.len();
     if differ.is_empty() {
         return Err(lens_core::CoreError::NoDifference { pairs: all.len() }.into());

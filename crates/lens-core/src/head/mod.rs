@@ -6,9 +6,13 @@
 //! mean.
 //!
 //! - [`loss`]: Bradley-Terry on real and synthetic responses, and its gradient.
-//! - [`train`]: minibatches, folds, early stopping.
+//! - `steps`: what each minibatch consists of.
+//! - [`folds`]: which pairs are held out from which member, and when a member stops.
+//! - [`train`]: the training loop.
 
+pub mod folds;
 pub mod loss;
+mod steps;
 pub mod train;
 
 use crate::activation::Activation;
@@ -30,7 +34,8 @@ pub struct HeadSettings {
     pub activation: Activation,
     /// Members of the ensemble. Defaults to 5.
     pub members: usize,
-    /// Folds of the prompts; member m is stopped early on fold m modulo this. Defaults to 5.
+    /// Folds of the prompts; member m is stopped early on fold m modulo this. 1 holds nothing out:
+    /// every pair trains every member in every epoch. Defaults to 5.
     pub folds: usize,
     /// Most passes over the seed pairs. Defaults to 60.
     pub epochs: usize,
@@ -42,8 +47,17 @@ pub struct HeadSettings {
     pub learning_rate: f64,
     /// Decoupled weight decay. Defaults to 0.3.
     pub weight_decay: f64,
+    /// Share of the hidden units that are left out, others for every response and step. Defaults
+    /// to 0.
+    pub dropout: f64,
     /// Share of the labels taken to be wrong, smoothing the loss. Defaults to 0.
     pub label_smoothing: f64,
+    /// What the margins of the data are multiplied by: the reward difference of a pair is asked to
+    /// exceed the result (Touvron et al. 2023, as in TRL). 0 ignores margins. Defaults to 1.
+    pub margin_weight: f64,
+    /// Where the data has ties: the reward difference within which a tie is the likeliest answer is
+    /// of this order (ln theta of Rao and Kupper 1967). Defaults to 0.5.
+    pub tie_threshold: f64,
 }
 
 impl Default for HeadSettings {
@@ -58,7 +72,10 @@ impl Default for HeadSettings {
             batch: 128,
             learning_rate: 3e-4,
             weight_decay: 0.3,
+            dropout: 0.0,
             label_smoothing: 0.0,
+            margin_weight: 1.0,
+            tie_threshold: 0.5,
         }
     }
 }
@@ -77,7 +94,7 @@ impl HeadSettings {
             "at most 16 widths from 1 to 65536",
         )?;
         require((1..=256).contains(&self.members), "head.members", self.members, "from 1 to 256")?;
-        require((2..=1000).contains(&self.folds), "head.folds", self.folds, "from 2 to 1000")?;
+        require((1..=1000).contains(&self.folds), "head.folds", self.folds, "from 1 to 1000")?;
         require(self.epochs >= 1, "head.epochs", self.epochs, "at least 1")?;
         require(self.patience >= 1, "head.patience", self.patience, "at least 1")?;
         require(self.batch >= 1, "head.batch", self.batch, "at least 1")?;
@@ -92,6 +109,24 @@ impl HeadSettings {
             "head.weight_decay",
             self.weight_decay,
             "at least 0 and below 1 / head.learning_rate",
+        )?;
+        require(
+            (0.0..1.0).contains(&self.dropout),
+            "head.dropout",
+            self.dropout,
+            "at least 0 and below 1",
+        )?;
+        require(
+            self.margin_weight.is_finite() && self.margin_weight >= 0.0,
+            "head.margin_weight",
+            self.margin_weight,
+            "a finite number of at least 0",
+        )?;
+        require(
+            self.tie_threshold.is_finite() && self.tie_threshold > 0.0,
+            "head.tie_threshold",
+            self.tie_threshold,
+            "a positive number",
         )?;
         require(
             (0.0..0.5).contains(&self.label_smoothing),

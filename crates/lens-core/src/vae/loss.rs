@@ -35,6 +35,17 @@ pub(crate) struct LossWeights {
     pub gamma: f64,
 }
 
+/// What a step sees.
+#[derive(Clone, Copy)]
+pub(crate) struct VaeBatch<'a, T> {
+    /// Standardised embeddings, [2B, d]: the B chosen, then the B rejected.
+    pub x: &'a [T],
+    /// Noise of the reparameterisation, [2B, l].
+    pub eps: &'a [T],
+    /// Which pairs are driven apart, [B]: those of which one side is better.
+    pub apart: &'a [bool],
+}
+
 /// Buffers of one step, allocated once.
 pub(crate) struct VaeWorkspace<T> {
     wide: Vec<T>,
@@ -78,20 +89,24 @@ impl<T: Real> VaeWorkspace<T> {
             decoder_sum: zeros(h),
         }
     }
+
+    /// The posterior means of the last step's `n` responses, a row each of width l.
+    pub(crate) fn means(&self, n: usize, latent: usize) -> impl Iterator<Item = &[T]> {
+        self.moments[..n * 2 * latent].chunks_exact(2 * latent).map(move |row| &row[..latent])
+    }
 }
 
 impl<T: Real> Vae<T> {
-    /// The objective on standardised embeddings `x`, [2B, d] (the B chosen, then the B rejected),
-    /// with noise `eps`, [2B, l]; `gradient` is overwritten with its gradient by every parameter.
+    /// The objective on one batch; `gradient` is overwritten with its gradient by every parameter.
     pub(crate) fn loss_and_gradient(
         &self,
-        x: &[T],
-        eps: &[T],
+        batch: VaeBatch<'_, T>,
         weights: LossWeights,
         ws: &mut VaeWorkspace<T>,
         gradient: &mut [T],
         threads: Threads,
     ) -> VaeLoss {
+        let VaeBatch { x, eps, apart } = batch;
         let LossWeights { beta, gamma } = weights;
         let shape = self.shape;
         let VaeShape { dim: d, hidden: h, latent: l } = shape;
@@ -193,7 +208,7 @@ impl<T: Real> Vae<T> {
             }
         }
         let gamma_scale = gamma * scale;
-        for p in 0..pairs {
+        for p in (0..pairs).filter(|&p| apart[p]) {
             let (a, b) = (p, p + pairs);
             let mut square = 0.0;
             for j in 0..l {

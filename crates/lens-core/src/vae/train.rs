@@ -1,13 +1,14 @@
 //! Training the VAE: minibatches of pairs, Adam, and a guard against divergence.
 
-use super::loss::{LossWeights, VaeLoss, VaeWorkspace};
+use super::loss::{LossWeights, VaeBatch, VaeLoss, VaeWorkspace};
 use super::{Vae, VaeSettings, VaeShape};
 use crate::adam::{Adam, AdamSettings};
-use crate::error::CoreError;
+use crate::embedded::EmbeddedPairs;
+use crate::error::{CoreError, require_same};
 use crate::linalg::Threads;
-use crate::matrix::{EmbeddedPairs, Standardiser};
 use crate::progress::Progress;
 use crate::rng::{Purpose, Stream};
+use crate::standardise::Standardiser;
 use serde::{Deserialize, Serialize};
 
 /// One epoch of VAE training.
@@ -23,6 +24,8 @@ pub struct VaeEpoch {
     pub w2: f64,
     /// What is minimised.
     pub total: f64,
+    /// Latents in use: their posterior means vary by more than 0.01 over the epoch.
+    pub latents_used: usize,
 }
 
 /// How VAE training went, and what came of it.
@@ -40,15 +43,21 @@ pub struct VaeReport {
     pub unexplained: f64,
 }
 
-/// Trains a VAE on `pairs`, standardised by `standardiser`.
+/// Fewest epochs after which a VAE without a latent in use counts as collapsed: before, it may not
+/// have found them yet.
+const COLLAPSE_AFTER: usize = 10;
+
+/// Trains a VAE on `pairs`, standardised by `standardiser`: a fresh one, or `start` further.
 ///
 /// # Errors
-/// [`CoreError::Diverged`] when a figure is not finite or W2 passes `settings.w2_limit`;
-/// [`CoreError::Cancelled`].
+/// [`CoreError::Diverged`] when a figure is not finite, W2 passes `settings.w2_limit`, or no latent
+/// is in use after half of the epochs (posterior collapse); [`CoreError::WarmStart`] when `start`
+/// has other sizes than the settings ask for; [`CoreError::Cancelled`].
 pub fn train(
     pairs: &EmbeddedPairs,
     standardiser: &Standardiser,
     settings: &VaeSettings,
+    start: Option<&Vae>,
     seed: u64,
     threads: Threads,
     progress: &dyn Progress,
@@ -58,7 +67,16 @@ pub fn train(
         return Err(CoreError::TooFewPairs { what: "training the VAE", needed: 1, found: 0 });
     }
     let shape = VaeShape { dim: pairs.dim(), hidden: settings.hidden, latent: settings.latent };
-    let mut vae = Vae::<f32>::new(shape, settings.activation, seed);
+    let mut vae = match start {
+        None => Vae::<f32>::new(shape, settings.activation, seed),
+        Some(earlier) => {
+            require_same("vae.hidden", earlier.shape.hidden, shape.hidden)?;
+            require_same("vae.latent", earlier.shape.latent, shape.latent)?;
+            require_same("vae.activation", earlier.activation, settings.activation)?;
+            require_same("width of the embeddings", earlier.shape.dim, shape.dim)?;
+            earlier.clone()
+        }
+    };
     let batch = settings.batch.min(pairs.len());
     let mut workspace = VaeWorkspace::new(shape, batch);
     let mut gradient = vec![0.0f32; shape.parameters()];
@@ -67,6 +85,7 @@ pub fn train(
     let weights = LossWeights { beta: settings.beta, gamma: settings.gamma };
     let mut x = vec![0.0f32; 2 * batch * shape.dim];
     let mut eps = vec![0.0f32; 2 * batch * shape.latent];
+    let mut apart = Vec::with_capacity(batch);
     let mut order: Vec<usize> = (0..pairs.len()).collect();
     let mut stream = Stream::new(seed, Purpose::VaeTrain, 0);
     let mut epochs = Vec::with_capacity(settings.epochs);
@@ -76,19 +95,24 @@ pub fn train(
     for epoch in 1..=settings.epochs {
         stream.shuffle(&mut order);
         let mut sum = VaeLoss::default();
+        let mut usage = Usage::new(shape.latent);
         for rows in order.chunks(batch) {
             if progress.cancelled() {
                 return Err(CoreError::Cancelled { stage: "VAE" });
             }
             step += 1;
             let x = &mut x[..2 * rows.len() * shape.dim];
-            gather(pairs, standardiser, rows, x);
+            pairs.gather(standardiser, rows, x, threads);
+            apart.clear();
+            apart.extend(rows.iter().map(|&i| !pairs.labels[i].is_tie()));
             let eps = &mut eps[..2 * rows.len() * shape.latent];
             eps.iter_mut().for_each(|e| *e = stream.normal());
+            let batch = VaeBatch { x, eps, apart: &apart };
             let loss =
-                vae.loss_and_gradient(x, eps, weights, &mut workspace, &mut gradient, threads);
+                vae.loss_and_gradient(batch, weights, &mut workspace, &mut gradient, threads);
             guard(&loss, settings, step)?;
-            adam.step(adam_settings, &mut vae.parameters, &gradient);
+            usage.add(workspace.means(2 * rows.len(), shape.latent));
+            adam.step(adam_settings, &mut vae.parameters, &gradient, threads);
             let weight = rows.len() as f64 / pairs.len() as f64;
             sum.reconstruction += weight * loss.reconstruction;
             sum.kl += weight * loss.kl;
@@ -96,7 +120,19 @@ pub fn train(
             sum.total += weight * loss.total;
         }
         let VaeLoss { reconstruction, kl, w2, total } = sum;
-        epochs.push(VaeEpoch { epoch, reconstruction, kl, w2, total });
+        let latents_used = usage.used();
+        epochs.push(VaeEpoch { epoch, reconstruction, kl, w2, total, latents_used });
+        let values = [
+            ("reconstruction", reconstruction),
+            ("kl", kl),
+            ("w2", w2),
+            ("total", total),
+            ("latents_used", latents_used as f64),
+        ];
+        progress.curve("", "vae", epoch as u64, &values);
+        if latents_used == 0 && 2 * epoch >= settings.epochs && epoch >= COLLAPSE_AFTER {
+            return Err(collapsed(step, &sum, settings));
+        }
         progress.advance(1);
     }
     progress.end();
@@ -105,23 +141,6 @@ pub fn train(
     }
     let report = report(&vae, pairs, standardiser, epochs, threads);
     Ok((vae, report))
-}
-
-/// Copies the standardised embeddings of `rows` to `x`: chosen first, then rejected.
-pub(crate) fn gather(
-    pairs: &EmbeddedPairs,
-    standardiser: &Standardiser,
-    rows: &[usize],
-    x: &mut [f32],
-) {
-    let d = pairs.dim();
-    let (chosen, rejected) = x.split_at_mut(rows.len() * d);
-    for ((&i, c), r) in
-        rows.iter().zip(chosen.chunks_exact_mut(d)).zip(rejected.chunks_exact_mut(d))
-    {
-        standardiser.apply(pairs.chosen.row(i), c);
-        standardiser.apply(pairs.rejected.row(i), r);
-    }
 }
 
 fn guard(loss: &VaeLoss, settings: &VaeSettings, step: u64) -> Result<(), CoreError> {
@@ -154,6 +173,56 @@ fn diverged(step: u64, figures: String, settings: &VaeSettings) -> CoreError {
     }
 }
 
+fn collapsed(step: u64, loss: &VaeLoss, settings: &VaeSettings) -> CoreError {
+    CoreError::Diverged {
+        stage: "VAE",
+        step,
+        figures: format!(
+            "posterior collapse: none of the {} latents depends on the embedding (KL {:.4}, \
+             reconstruction {:.4})",
+            settings.latent, loss.kl, loss.reconstruction
+        ),
+        advice: format!(
+            "try a smaller vae.beta (now {}), a larger vae.learning_rate (now {}), or more \
+             vae.epochs (now {}); augment = 1 trains without synthesis",
+            settings.beta, settings.learning_rate, settings.epochs
+        ),
+    }
+}
+
+/// Which latents vary from response to response.
+struct Usage {
+    sum: Vec<f64>,
+    squares: Vec<f64>,
+    absolute: f64,
+    count: usize,
+}
+
+impl Usage {
+    fn new(latent: usize) -> Self {
+        Usage { sum: vec![0.0; latent], squares: vec![0.0; latent], absolute: 0.0, count: 0 }
+    }
+
+    fn add<'a>(&mut self, means: impl Iterator<Item = &'a [f32]>) {
+        for mu in means {
+            for ((sum, square), &m) in self.sum.iter_mut().zip(&mut self.squares).zip(mu) {
+                let m = f64::from(m);
+                *sum += m;
+                *square += m * m;
+                self.absolute += m.abs();
+            }
+            self.count += 1;
+        }
+    }
+
+    /// Latents whose means vary by more than 0.01 (the active units of Burda et al. 2016).
+    fn used(&self) -> usize {
+        let n = self.count.max(1) as f64;
+        let varies = |(sum, square): (&f64, &f64)| square / n - (sum / n).powi(2) > 0.01;
+        self.sum.iter().zip(&self.squares).filter(|&pair| varies(pair)).count()
+    }
+}
+
 fn report(
     vae: &Vae,
     pairs: &EmbeddedPairs,
@@ -162,34 +231,25 @@ fn report(
     threads: Threads,
 ) -> VaeReport {
     let VaeShape { dim: d, latent: l, .. } = vae.shape();
-    let mut sum = vec![0.0f64; l];
-    let mut squares = vec![0.0f64; l];
-    let (mut absolute, mut error, mut variance, mut count) = (0.0, 0.0, 0.0, 0usize);
+    let mut usage = Usage::new(l);
+    let (mut error, mut variance) = (0.0, 0.0);
     let all: Vec<usize> = (0..pairs.len()).collect();
+    let mut x = vec![0.0f32; 2 * 256.min(all.len()) * d];
     for rows in all.chunks(256) {
-        let mut x = vec![0.0f32; 2 * rows.len() * d];
-        gather(pairs, standardiser, rows, &mut x);
-        let posterior = vae.encode(&x, threads);
-        for mu in posterior.mean.chunks_exact(l) {
-            for (j, &m) in mu.iter().enumerate() {
-                sum[j] += f64::from(m);
-                squares[j] += f64::from(m).powi(2);
-                absolute += f64::from(m.abs());
-            }
-        }
+        let x = &mut x[..2 * rows.len() * d];
+        pairs.gather(standardiser, rows, x, threads);
+        let posterior = vae.encode(x, threads);
+        usage.add(posterior.mean.chunks_exact(l));
         for (&a, &b) in x.iter().zip(&vae.decode(&posterior.mean, threads)) {
             error += f64::from(a - b).powi(2);
             variance += f64::from(a).powi(2);
         }
-        count += 2 * rows.len();
     }
-    let n = count as f64;
-    let latents_used = (0..l).filter(|&j| squares[j] / n - (sum[j] / n).powi(2) > 0.01).count();
     VaeReport {
         epochs,
         parameters: vae.shape().parameters(),
-        latents_used,
-        mean_abs_mu: absolute / (n * l as f64),
+        latents_used: usage.used(),
+        mean_abs_mu: usage.absolute / (usage.count * l) as f64,
         unexplained: if variance > 0.0 { error / variance } else { 0.0 },
     }
 }

@@ -1,0 +1,186 @@
+//! Embedded preference pairs: what the method is trained on.
+
+use crate::error::CoreError;
+use crate::linalg::Threads;
+use crate::matrix::{Embeddings, Rows};
+use crate::standardise::Standardiser;
+use rayon::prelude::*;
+
+/// What a person said of a pair.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Label {
+    /// The chosen response is better, by `margin` in units of reward where the data says so, else 0.
+    Preferred {
+        /// The least difference of rewards that is asked for.
+        margin: f32,
+    },
+    /// Both are as good.
+    Tie,
+}
+
+impl Default for Label {
+    fn default() -> Self {
+        Label::Preferred { margin: 0.0 }
+    }
+}
+
+impl Label {
+    /// Whether neither side won.
+    pub fn is_tie(self) -> bool {
+        self == Label::Tie
+    }
+}
+
+/// Embeddings of preference pairs: row i of `chosen` against row i of `rejected`.
+#[derive(Debug, Clone)]
+pub struct EmbeddedPairs {
+    /// Hidden states of (prompt, chosen), [n, d].
+    pub chosen: Embeddings,
+    /// Hidden states of (prompt, rejected), [n, d].
+    pub rejected: Embeddings,
+    /// Which prompt each pair belongs to: pairs of one prompt stay in one fold, and bootstrap
+    /// resamples draw prompts.
+    pub prompts: Vec<u32>,
+    /// What was said of each pair.
+    pub labels: Vec<Label>,
+}
+
+impl EmbeddedPairs {
+    /// Pairs that each have a prompt of their own.
+    ///
+    /// # Errors
+    /// [`CoreError::Shape`] when the two tables differ in shape.
+    pub fn new(
+        chosen: impl Into<Embeddings>,
+        rejected: impl Into<Embeddings>,
+    ) -> Result<Self, CoreError> {
+        let chosen = chosen.into();
+        let prompts = (0..chosen.rows() as u32).collect();
+        Self::with_prompts(chosen, rejected, prompts)
+    }
+
+    /// Pairs with a prompt number each.
+    ///
+    /// # Errors
+    /// [`CoreError::Shape`] when the shapes do not belong together.
+    pub fn with_prompts(
+        chosen: impl Into<Embeddings>,
+        rejected: impl Into<Embeddings>,
+        prompts: Vec<u32>,
+    ) -> Result<Self, CoreError> {
+        let (chosen, rejected) = (chosen.into(), rejected.into());
+        let expected = (chosen.rows(), chosen.dim());
+        if (rejected.rows(), rejected.dim()) != expected {
+            return Err(CoreError::Shape {
+                what: "rejected embeddings against chosen",
+                expected,
+                found: (rejected.rows(), rejected.dim()),
+            });
+        }
+        if prompts.len() != chosen.rows() {
+            return Err(CoreError::Shape {
+                what: "prompt numbers against pairs",
+                expected: (chosen.rows(), 1),
+                found: (prompts.len(), 1),
+            });
+        }
+        let labels = vec![Label::default(); prompts.len()];
+        Ok(EmbeddedPairs { chosen, rejected, prompts, labels })
+    }
+
+    /// The same pairs with a label each.
+    ///
+    /// # Errors
+    /// [`CoreError::Shape`] when there are not as many labels as pairs.
+    pub fn with_labels(self, labels: Vec<Label>) -> Result<Self, CoreError> {
+        if labels.len() != self.len() {
+            return Err(CoreError::Shape {
+                what: "labels against pairs",
+                expected: (self.len(), 1),
+                found: (labels.len(), 1),
+            });
+        }
+        Ok(EmbeddedPairs { labels, ..self })
+    }
+
+    /// Number of pairs.
+    pub fn len(&self) -> usize {
+        self.chosen.rows()
+    }
+
+    /// Whether there is no pair.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Width of an embedding.
+    pub fn dim(&self) -> usize {
+        self.chosen.dim()
+    }
+
+    /// The pairs named, in that order. No embedding is copied.
+    pub fn select(&self, rows: &[usize]) -> EmbeddedPairs {
+        EmbeddedPairs {
+            chosen: self.chosen.select(rows),
+            rejected: self.rejected.select(rows),
+            prompts: rows.iter().map(|&i| self.prompts[i]).collect(),
+            labels: rows.iter().map(|&i| self.labels[i]).collect(),
+        }
+    }
+
+    /// Whether the two embeddings of pair `i` are the same, bit for bit.
+    pub fn equal_sides(&self, i: usize) -> bool {
+        let mut rows = vec![0.0f32; 2 * self.dim()];
+        let (a, b) = rows.split_at_mut(self.dim());
+        self.chosen.read(i, a);
+        self.rejected.read(i, b);
+        a == b
+    }
+
+    /// Writes the standardised embeddings of `rows` to `x`, [2B, d]: the B chosen, then the B
+    /// rejected.
+    pub(crate) fn gather(
+        &self,
+        standardiser: &Standardiser,
+        rows: &[usize],
+        x: &mut [f32],
+        threads: Threads,
+    ) {
+        let d = self.dim();
+        let row = |(at, out): (usize, &mut [f32])| {
+            let (side, at) = match at.checked_sub(rows.len()) {
+                None => (&self.chosen, at),
+                Some(at) => (&self.rejected, at),
+            };
+            side.read(rows[at], out);
+            standardiser.apply(out);
+        };
+        if threads == Threads::ONE {
+            x.chunks_exact_mut(d).enumerate().for_each(row);
+        } else {
+            x.par_chunks_exact_mut(d).enumerate().with_min_len(16).for_each(row);
+        }
+    }
+}
+
+/// The different prompts among `prompts`, in ascending order.
+pub(crate) fn distinct(prompts: &[u32]) -> Vec<u32> {
+    let mut unique = prompts.to_vec();
+    unique.sort_unstable();
+    unique.dedup();
+    unique
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::matrix::Matrix;
+
+    #[test]
+    fn refuses_pairs_of_two_widths() {
+        let a = Matrix::new(vec![0.0; 6], 2, 3).unwrap();
+        let b = Matrix::new(vec![0.0; 4], 2, 2).unwrap();
+        assert!(matches!(EmbeddedPairs::new(a, b), Err(CoreError::Shape { .. })));
+    }
+}

@@ -1,0 +1,240 @@
+//! Which pairs are held out from which member of an ensemble, and when a member stops.
+
+use super::Head;
+use super::loss::softplus;
+use crate::embedded::{EmbeddedPairs, distinct};
+use crate::error::{CoreError, require_same};
+use crate::linalg::Threads;
+use crate::rng::{Purpose, Stream};
+use crate::standardise::Standardiser;
+use std::collections::HashMap;
+
+/// The folds of some pairs: pairs of one prompt are in one fold, and member m of an ensemble does
+/// not train on fold m modulo their number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folds {
+    of: Vec<usize>,
+    count: usize,
+}
+
+impl Folds {
+    /// Deals prompts to `folds` folds at random. With fewer prompts than folds there are only as
+    /// many folds as prompts.
+    pub fn assign(prompts: &[u32], folds: usize, seed: u64) -> Folds {
+        let mut unique = distinct(prompts);
+        Stream::new(seed, Purpose::Folds, 0).shuffle(&mut unique);
+        let count = folds.min(unique.len()).max(1);
+        let fold: HashMap<u32, usize> =
+            unique.iter().enumerate().map(|(i, &p)| (p, i % count)).collect();
+        Folds { of: prompts.iter().map(|p| fold[p]).collect(), count }
+    }
+
+    /// As [`Folds::assign`], but a prompt with a pair in `earlier` (the folds of an earlier
+    /// training, `None` for pairs that are new) stays in that fold, so that no member is judged on
+    /// pairs that it was trained on then. New prompts are dealt to the smallest folds.
+    ///
+    /// # Errors
+    /// [`CoreError::WarmStart`] when the earlier training had more folds.
+    pub fn further(
+        prompts: &[u32],
+        folds: usize,
+        earlier: &[Option<usize>],
+        seed: u64,
+    ) -> Result<Folds, CoreError> {
+        let Some(count) = earlier.iter().flatten().max().map(|last| last + 1) else {
+            return Ok(Folds::assign(prompts, folds, seed));
+        };
+        if count > folds {
+            require_same("head.folds", count, folds)?;
+        }
+        let mut fold: HashMap<u32, usize> = HashMap::new();
+        for (&prompt, known) in prompts.iter().zip(earlier) {
+            if let Some(known) = known {
+                fold.entry(prompt).or_insert(*known);
+            }
+        }
+        let mut sizes = vec![0usize; count];
+        fold.values().for_each(|&f| sizes[f] += 1);
+        let mut unique = distinct(prompts);
+        Stream::new(seed, Purpose::Folds, 0).shuffle(&mut unique);
+        for prompt in unique {
+            if let std::collections::hash_map::Entry::Vacant(entry) = fold.entry(prompt) {
+                let smallest = (0..count).min_by_key(|&f| sizes[f]).unwrap_or(0);
+                entry.insert(smallest);
+                sizes[smallest] += 1;
+            }
+        }
+        Ok(Folds { of: prompts.iter().map(|p| fold[p]).collect(), count })
+    }
+
+    /// The fold of every pair.
+    pub fn of_pairs(&self) -> &[usize] {
+        &self.of
+    }
+
+    /// Whether member `m` does not train on pair `pair`.
+    pub fn held(&self, m: usize, pair: usize) -> bool {
+        self.count > 1 && self.of[pair] == m % self.count
+    }
+
+    /// A member that does not train on pair `pair`, among the first `members`.
+    pub fn judge(&self, pair: usize, members: usize) -> Option<usize> {
+        (self.count > 1 && self.of[pair] < members).then(|| self.of[pair])
+    }
+}
+
+/// A member's figures on its own fold, ties left out.
+#[derive(Debug, Clone)]
+pub(crate) struct Figures {
+    pub log_loss: f64,
+    pub accuracy: f64,
+    /// Pair and log-loss; none where nothing is held out.
+    losses: Vec<(usize, f64)>,
+}
+
+impl Figures {
+    fn none() -> Self {
+        Figures { log_loss: f64::INFINITY, accuracy: 0.0, losses: Vec::new() }
+    }
+
+    /// The mean of one figure over those that have a fold.
+    pub(crate) fn mean(all: &[Figures], f: impl Fn(&Figures) -> f64) -> Option<f64> {
+        let judged: Vec<f64> = all.iter().filter(|x| !x.losses.is_empty()).map(f).collect();
+        (!judged.is_empty()).then(|| judged.iter().sum::<f64>() / judged.len() as f64)
+    }
+}
+
+/// Judges pairs by the members that do not train on them.
+pub(crate) struct Judge<'a> {
+    pairs: &'a EmbeddedPairs,
+    standardiser: &'a Standardiser,
+    folds: &'a Folds,
+    wanted: Vec<usize>,
+    x: Vec<f32>,
+}
+
+impl<'a> Judge<'a> {
+    pub(crate) fn new(
+        pairs: &'a EmbeddedPairs,
+        standardiser: &'a Standardiser,
+        folds: &'a Folds,
+        members: usize,
+    ) -> Self {
+        let wanted: Vec<usize> = (0..pairs.len())
+            .filter(|&i| !pairs.labels[i].is_tie() && folds.judge(i, members).is_some())
+            .collect();
+        let x = vec![0.0f32; 2 * 512.min(wanted.len()) * pairs.dim()];
+        Judge { pairs, standardiser, folds, wanted, x }
+    }
+
+    /// Every member's figures.
+    pub(crate) fn figures(&mut self, head: &Head, threads: Threads) -> Vec<Figures> {
+        let members = head.shape.members;
+        let mut sums = vec![(0.0f64, 0.0f64, Vec::new()); members];
+        for rows in self.wanted.chunks(512) {
+            let x = &mut self.x[..2 * rows.len() * self.pairs.dim()];
+            self.pairs.gather(self.standardiser, rows, x, threads);
+            let rewards = head.member_rewards(x, threads);
+            for (i, &pair) in rows.iter().enumerate() {
+                let held = sums.iter_mut().enumerate().filter(|(m, _)| self.folds.held(*m, pair));
+                for (m, sum) in held {
+                    let a = rewards[i * members + m];
+                    let b = rewards[(i + rows.len()) * members + m];
+                    let loss = softplus(-(f64::from(a) - f64::from(b)));
+                    sum.0 += loss;
+                    sum.1 += crate::metrics::credit(a, b);
+                    sum.2.push((pair, loss));
+                }
+            }
+        }
+        sums.into_iter()
+            .map(|(loss, right, losses)| {
+                if losses.is_empty() {
+                    return Figures::none();
+                }
+                let n = losses.len() as f64;
+                Figures { log_loss: loss / n, accuracy: right / n, losses }
+            })
+            .collect()
+    }
+}
+
+/// The best state of every member so far; of a member without a fold, the last.
+pub(crate) struct Best {
+    pub parameters: Vec<f32>,
+    pub figures: Vec<Figures>,
+    pub epoch: Vec<usize>,
+}
+
+impl Best {
+    pub(crate) fn new(head: &Head, members: usize) -> Self {
+        Best {
+            parameters: head.parameters.clone(),
+            figures: vec![Figures::none(); members],
+            epoch: vec![0; members],
+        }
+    }
+
+    pub(crate) fn update(&mut self, epoch: usize, head: &Head, fold: &[Figures]) {
+        for (m, figures) in fold.iter().enumerate() {
+            if figures.losses.is_empty() || figures.log_loss < self.figures[m].log_loss {
+                self.figures[m] = figures.clone();
+                self.epoch[m] = epoch;
+                for range in head.shape.of_member(m) {
+                    self.parameters[range.clone()].copy_from_slice(&head.parameters[range]);
+                }
+            }
+        }
+    }
+
+    /// Whether no member has become better for `patience` epochs.
+    pub(crate) fn done(&self, epoch: usize, patience: usize) -> bool {
+        self.epoch.iter().all(|&best| epoch - best >= patience)
+    }
+
+    pub(crate) fn pair_losses(&self, pairs: usize) -> Vec<Option<f64>> {
+        let mut sums = vec![(0.0, 0usize); pairs];
+        for &(pair, loss) in self.figures.iter().flat_map(|f| &f.losses) {
+            sums[pair].0 += loss;
+            sums[pair].1 += 1;
+        }
+        sums.into_iter().map(|(sum, n)| (n > 0).then(|| sum / n as f64)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn pairs_of_one_prompt_share_a_fold_and_folds_are_even() {
+        let prompts: Vec<u32> = (0..100).map(|i| i / 2).collect();
+        let folds = Folds::assign(&prompts, 5, 1);
+        let of = folds.of_pairs();
+        assert!((0..100).step_by(2).all(|i| of[i] == of[i + 1]));
+        assert!((0..5).all(|fold| of.iter().filter(|&&f| f == fold).count() == 20));
+        assert!((0..100).all(|i| folds.held(of[i], i) && folds.held(of[i] + 5, i)));
+    }
+
+    #[test]
+    fn one_fold_holds_nothing_out() {
+        let folds = Folds::assign(&[0, 1, 2], 1, 1);
+        assert!((0..3).all(|i| !folds.held(0, i) && folds.judge(i, 5).is_none()));
+    }
+
+    #[test]
+    fn prompts_stay_in_the_fold_they_were_in_and_new_ones_fill_the_smallest() {
+        let prompts = [0, 0, 1, 2, 3, 4];
+        let earlier = [Some(2), None, Some(2), Some(0), None, None];
+        let folds = Folds::further(&prompts, 3, &earlier, 1).unwrap();
+        assert_eq!(folds.of_pairs()[..4], [2, 2, 2, 0]);
+        // Fold 1 was empty and takes one of the two new prompts; then 0 and 1 are level.
+        let mut new = folds.of_pairs()[4..].to_vec();
+        new.sort_unstable();
+        assert_eq!(new, [0, 1]);
+        assert!(Folds::further(&prompts, 2, &earlier, 1).is_err());
+        let fresh = Folds::further(&prompts, 3, &[None; 6], 1).unwrap();
+        assert_eq!(fresh, Folds::assign(&prompts, 3, 1));
+    }
+}

@@ -1,0 +1,215 @@
+//! What each minibatch of head training consists of: real embeddings, the decoder's hidden layer of
+//! the synthetic responses, and every comparison between them.
+
+use super::folds::Folds;
+use super::loss::{Batch, Comparison, Decoder};
+use super::train::Augmentation;
+use super::{HeadSettings, HeadShape};
+use crate::embedded::{EmbeddedPairs, Label};
+use crate::error::CoreError;
+use crate::linalg::Threads;
+use crate::pairing::{Combination, Pairing, check_factor, combinations, synthetic_per_side};
+use crate::rng::{Purpose, Stream};
+use crate::standardise::Standardiser;
+
+/// Assembles the batches of every step into buffers allocated once.
+pub(super) struct Steps<'a> {
+    pairs: &'a EmbeddedPairs,
+    standardiser: &'a Standardiser,
+    augmentation: Option<&'a Augmentation<'a>>,
+    folds: &'a Folds,
+    seed: u64,
+    /// Most seed pairs in a step.
+    pub batch: usize,
+    /// k.
+    pub per_side: usize,
+    /// Width of the decoder's hidden layer.
+    pub hidden: usize,
+    margin_weight: f32,
+    /// The combinations that every pair has, where a pair has all there are; otherwise each pair's
+    /// are drawn when needed, the same in every epoch.
+    all_combinations: Option<Vec<Combination>>,
+    order: Stream,
+    dropout: Option<Dropout>,
+    real: Vec<f32>,
+    codes: Vec<f32>,
+    synthetic: Vec<f32>,
+    comparisons: Vec<Comparison>,
+    trains: Vec<bool>,
+}
+
+impl<'a> Steps<'a> {
+    pub(super) fn new(
+        pairs: &'a EmbeddedPairs,
+        standardiser: &'a Standardiser,
+        augmentation: Option<&'a Augmentation<'a>>,
+        folds: &'a Folds,
+        settings: &HeadSettings,
+        seed: u64,
+    ) -> Result<Self, CoreError> {
+        let batch = settings.batch.min(pairs.len());
+        let (mut per_side, mut hidden, mut latent, mut all_combinations) = (0, 0, 0, None);
+        if let Some(a) = augmentation {
+            check_factor(a.factor)?;
+            per_side = synthetic_per_side(a.factor);
+            hidden = a.vae.shape().hidden;
+            latent = a.codes.latent();
+            let found = (a.codes.per_side(), latent);
+            let expected = (per_side, a.vae.shape().latent);
+            if found != expected {
+                return Err(CoreError::Shape { what: "synthetic codes", expected, found });
+            }
+            if a.factor == (per_side + 1).pow(2) {
+                all_combinations = Some(combinations(a.factor, seed, 0));
+            }
+        }
+        let members = settings.members;
+        let layers = HeadShape { dim: 1, hidden: settings.hidden.clone(), members }.layers();
+        let widths = layers[..layers.len() - 1].iter().map(|l| members * l.outputs).collect();
+        Ok(Steps {
+            pairs,
+            standardiser,
+            augmentation,
+            folds,
+            seed,
+            batch,
+            per_side,
+            hidden,
+            margin_weight: settings.margin_weight as f32,
+            all_combinations,
+            order: Stream::new(seed, Purpose::HeadTrain, 0),
+            dropout: (settings.dropout > 0.0).then(|| Dropout {
+                share: settings.dropout,
+                stream: Stream::new(seed, Purpose::Dropout, 0),
+                widths,
+                masks: Vec::new(),
+            }),
+            real: vec![0.0; 2 * batch * pairs.dim()],
+            codes: vec![0.0; 2 * batch * per_side * latent],
+            synthetic: vec![0.0; 2 * batch * per_side * hidden],
+            comparisons: Vec::new(),
+            trains: Vec::new(),
+        })
+    }
+
+    /// Puts the pairs into the order of the next epoch.
+    pub(super) fn shuffle(&mut self, order: &mut [usize]) {
+        self.order.shuffle(order);
+    }
+
+    /// The step on the pairs `rows`.
+    pub(super) fn prepare(
+        &mut self,
+        rows: &[usize],
+        members: usize,
+        threads: Threads,
+    ) -> Batch<'_, f32> {
+        let b = rows.len();
+        let real = &mut self.real[..2 * b * self.pairs.dim()];
+        self.pairs.gather(self.standardiser, rows, real, threads);
+        self.trains.clear();
+        for m in 0..members {
+            self.trains.extend(rows.iter().map(|&pair| !self.folds.held(m, pair)));
+        }
+        self.compare(rows);
+        let mut synthetic_len = 0;
+        if let (Some(a), true) = (self.augmentation, self.per_side > 0) {
+            let codes = &mut self.codes[..2 * b * self.per_side * a.codes.latent()];
+            a.codes.gather(rows, codes, threads);
+            synthetic_len = 2 * b * self.per_side * self.hidden;
+            a.vae.decoder_hidden(codes, &mut self.synthetic[..synthetic_len], threads);
+        }
+        let responses = 2 * b * (1 + self.per_side);
+        Batch {
+            real: &self.real[..2 * b * self.pairs.dim()],
+            synthetic: &self.synthetic[..synthetic_len],
+            decoder: self.augmentation.filter(|_| self.per_side > 0).map(|a| Decoder {
+                weights: a.vae.decoder_out(),
+                bias: a.vae.decoder_out_bias(),
+                hidden: self.hidden,
+            }),
+            comparisons: &self.comparisons,
+            trains: &self.trains,
+            dropout: self.dropout.as_mut().map(|d| d.draw(responses)),
+        }
+    }
+
+    /// Lists every comparison of a step on the pairs `rows`.
+    fn compare(&mut self, rows: &[usize]) {
+        let (b, k) = (rows.len(), self.per_side);
+        let label = |pair: usize| match self.pairs.labels[pair] {
+            Label::Preferred { margin } => Label::Preferred { margin: margin * self.margin_weight },
+            Label::Tie => Label::Tie,
+        };
+        self.comparisons.clear();
+        let Some(a) = self.augmentation else {
+            self.comparisons.extend(rows.iter().zip(0..b as u32).map(|(&pair, i)| Comparison {
+                chosen: i,
+                rejected: i + b as u32,
+                pairs: [i, i],
+                label: label(pair),
+            }));
+            return;
+        };
+        // Row of copy `copy` of pair `i` on a side.
+        let row = |i: usize, side: usize, copy: u16| {
+            (if copy == 0 {
+                side * b + i
+            } else {
+                2 * b + (side * b + i) * k + usize::from(copy) - 1
+            }) as u32
+        };
+        for (i, &pair) in rows.iter().enumerate() {
+            let drawn;
+            let combinations = match &self.all_combinations {
+                Some(all) => all,
+                None => {
+                    drawn = combinations(a.factor, self.seed, pair);
+                    &drawn
+                }
+            };
+            let own = label(pair);
+            for c in combinations {
+                let original = c.chosen == 0 && c.rejected == 0;
+                let mut other = match a.pairing {
+                    Pairing::Across if !original => self.order.below(b),
+                    _ => i,
+                };
+                // A tie has no better side that could beat another pair's.
+                if own.is_tie() || self.pairs.labels[rows[other]].is_tie() {
+                    other = i;
+                }
+                self.comparisons.push(Comparison {
+                    chosen: row(i, 0, c.chosen),
+                    rejected: row(other, 1, c.rejected),
+                    pairs: [i as u32, other as u32],
+                    // A margin was given between the two responses of one pair only.
+                    label: if other == i { own } else { Label::default() },
+                });
+            }
+        }
+    }
+}
+
+/// Draws which hidden units are left out.
+struct Dropout {
+    share: f64,
+    stream: Stream,
+    /// Outputs of each hidden layer, of all members.
+    widths: Vec<usize>,
+    masks: Vec<Vec<f32>>,
+}
+
+impl Dropout {
+    /// What the outputs of each hidden layer are multiplied by, for so many responses.
+    fn draw(&mut self, responses: usize) -> &[Vec<f32>] {
+        let kept = (1.0 / (1.0 - self.share)) as f32;
+        self.masks.resize(self.widths.len(), Vec::new());
+        for (mask, width) in self.masks.iter_mut().zip(&self.widths) {
+            mask.clear();
+            let len = responses * width;
+            mask.extend((0..len).map(|_| if self.stream.chance(self.share) { 0.0 } else { kept }));
+        }
+        &self.masks
+    }
+}

@@ -1,0 +1,105 @@
+//! Standardisation of embeddings (method, step 1).
+
+use crate::embedded::EmbeddedPairs;
+use crate::matrix::Rows;
+use rayon::prelude::*;
+
+/// Pairs whose sums are formed by one thread. The sums of the blocks are added in their order, so
+/// that the result does not depend on the number of threads.
+const BLOCK: usize = 512;
+
+/// Per-dimension standardisation, fitted on the responses of the seed pairs (method, step 1).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Standardiser {
+    /// Mean of each dimension, `[d]`.
+    pub mean: Vec<f32>,
+    /// What a centred value is multiplied by, `[d]`: 1 / standard deviation, and 0 where a dimension
+    /// is constant, so that it carries nothing.
+    pub scale: Vec<f32>,
+}
+
+impl Standardiser {
+    /// Fits mean and standard deviation of every dimension on all responses of `pairs`.
+    pub fn fit(pairs: &EmbeddedPairs) -> Self {
+        let n = (2 * pairs.len()).max(1) as f64;
+        let mut mean = sums(pairs, |_, x| x);
+        mean.iter_mut().for_each(|m| *m /= n);
+        let var = sums(pairs, |j, x| (x - mean[j]).powi(2));
+        let scale = var
+            .iter()
+            .zip(&mean)
+            .map(|(v, m)| {
+                let std = (v / n).sqrt();
+                // A spread that f32 rounding alone explains counts as none.
+                if std <= 1e-6 * m.abs().max(1e-12) { 0.0 } else { (1.0 / std) as f32 }
+            })
+            .collect();
+        Standardiser { mean: mean.iter().map(|&m| m as f32).collect(), scale }
+    }
+
+    /// No change: for arrays that are standardised already.
+    pub fn identity(d: usize) -> Self {
+        Standardiser { mean: vec![0.0; d], scale: vec![1.0; d] }
+    }
+
+    /// Number of dimensions that are constant on the seeds.
+    pub fn constant_dimensions(&self) -> usize {
+        self.scale.iter().filter(|&&s| s == 0.0).count()
+    }
+
+    /// Standardises `row`, `[d]`, in place.
+    pub fn apply(&self, row: &mut [f32]) {
+        for ((x, &m), &s) in row.iter_mut().zip(&self.mean).zip(&self.scale) {
+            *x = (*x - m) * s;
+        }
+    }
+}
+
+/// The sum of `f(dimension, value)` over all responses, for each dimension.
+fn sums(pairs: &EmbeddedPairs, f: impl Fn(usize, f64) -> f64 + Sync) -> Vec<f64> {
+    let (n, d) = (pairs.len(), pairs.dim());
+    let block = |b: usize| {
+        let (mut sum, mut row) = (vec![0.0f64; d], vec![0.0f32; d]);
+        for i in b * BLOCK..((b + 1) * BLOCK).min(n) {
+            for side in [&pairs.chosen, &pairs.rejected] {
+                side.read(i, &mut row);
+                for (j, (s, &x)) in sum.iter_mut().zip(&row).enumerate() {
+                    *s += f(j, f64::from(x));
+                }
+            }
+        }
+        sum
+    };
+    let mut total = vec![0.0f64; d];
+    let blocks: Vec<usize> = (0..n.div_ceil(BLOCK)).collect();
+    // A few blocks at a time: with many pairs their sums would fill more memory than the pairs read.
+    for some in blocks.chunks(64) {
+        let parts: Vec<Vec<f64>> = some.par_iter().map(|&b| block(b)).collect();
+        for part in parts {
+            total.iter_mut().zip(&part).for_each(|(t, p)| *t += p);
+        }
+    }
+    total
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::matrix::Matrix;
+
+    #[test]
+    fn standardises_to_mean_zero_and_deviation_one_and_silences_constants() {
+        let chosen = Matrix::new(vec![1.0, 5.0, 3.0, 5.0], 2, 2).unwrap();
+        let rejected = Matrix::new(vec![5.0, 5.0, 7.0, 5.0], 2, 2).unwrap();
+        let pairs = EmbeddedPairs::new(chosen, rejected).unwrap();
+        let s = Standardiser::fit(&pairs);
+        assert_eq!(s.mean, [4.0, 5.0]);
+        assert_eq!(s.constant_dimensions(), 1);
+        let mut out = [1.0, 5.0];
+        s.apply(&mut out);
+        // Population deviation of 1, 3, 5, 7 is sqrt(5).
+        assert!((out[0] + 3.0 / 5.0f32.sqrt()).abs() < 1e-6);
+        assert_eq!(out[1], 0.0);
+    }
+}
