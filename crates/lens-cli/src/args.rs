@@ -1,5 +1,8 @@
 //! The command line as it is typed. What it means is decided in [`crate::settings`].
 
+mod bench;
+
+pub use bench::{BenchCommand, BenchEncodeArgs, BenchTrainArgs};
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -82,6 +85,7 @@ impl Command {
             }
             Command::Likelihood(a) => table(&a.text),
             Command::Bench(BenchArgs { command: BenchCommand::Encode(a) }) => a.encoder.table(),
+            Command::Bench(BenchArgs { command: BenchCommand::Train(_) }) => Ok(toml::Table::new()),
             Command::Pull(_) | Command::Info(_) => Ok(toml::Table::new()),
         }
     }
@@ -357,40 +361,6 @@ pub struct BenchArgs {
     /// The stage.
     #[command(subcommand)]
     pub command: BenchCommand,
-}
-
-/// What can be measured.
-#[derive(Debug, Subcommand)]
-pub enum BenchCommand {
-    /// Texts to hidden states: tokens/s, texts/s, what shared prompts save, memory, and the share of
-    /// this machine's matrix-product rate that is reached
-    Encode(BenchEncodeArgs),
-}
-
-/// Arguments of `lens bench encode`.
-#[derive(Debug, Args)]
-pub struct BenchEncodeArgs {
-    /// Preference pairs to embed; made-up text without
-    #[arg(long, value_name = "FILE")]
-    pub pairs: Option<PathBuf>,
-    /// How many of them
-    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
-    pub n_pairs: u32,
-    /// Instead of pairs: this many responses to one prompt, of random tokens
-    #[arg(long, value_name = "N", conflicts_with = "pairs", value_parser = clap::value_parser!(u32).range(1..))]
-    pub best_of: Option<u32>,
-    /// Tokens of that prompt
-    #[arg(long, value_name = "TOKENS", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
-    pub prompt_tokens: u32,
-    /// Tokens of each of those responses
-    #[arg(long, value_name = "TOKENS", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
-    pub response_tokens: u32,
-    /// Passes over the texts; the fastest counts
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    pub repeat: u32,
-    /// How texts become embeddings.
-    #[command(flatten)]
-    pub encoder: EncoderArgs,
 }
 
 /// Arguments of `lens info`.

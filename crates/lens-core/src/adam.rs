@@ -1,8 +1,6 @@
 //! Adam with decoupled weight decay (Kingma and Ba 2015; Loshchilov and Hutter 2019).
 
-use crate::linalg::Threads;
 use crate::real::Real;
-use rayon::prelude::*;
 
 /// Settings of one optimiser.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -14,8 +12,6 @@ pub(crate) struct AdamSettings {
 const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;
 const EPSILON: f64 = 1e-8;
-/// Below this many parameters one thread is faster than two.
-const PARALLEL_FROM: usize = 1 << 16;
 
 /// First and second moments for one flat vector of parameters.
 pub(crate) struct Adam<T> {
@@ -41,13 +37,7 @@ impl<T: Real> Adam<T> {
     }
 
     /// One step along `-gradient`.
-    pub(crate) fn step(
-        &mut self,
-        settings: AdamSettings,
-        parameters: &mut [T],
-        gradient: &[T],
-        threads: Threads,
-    ) {
+    pub(crate) fn step(&mut self, settings: AdamSettings, parameters: &mut [T], gradient: &[T]) {
         assert_eq!(parameters.len(), self.first.len());
         assert_eq!(parameters.len(), gradient.len());
         self.steps += 1;
@@ -61,16 +51,7 @@ impl<T: Real> Adam<T> {
             epsilon: T::of(EPSILON),
             shrink: T::of(1.0 - settings.learning_rate * settings.weight_decay),
         };
-        if parameters.len() < PARALLEL_FROM || threads == Threads::ONE {
-            update(&factors, parameters, gradient, &mut self.first, &mut self.second);
-        } else {
-            let chunk = parameters.len().div_ceil(threads.0).max(1);
-            parameters
-                .par_chunks_mut(chunk)
-                .zip(gradient.par_chunks(chunk))
-                .zip(self.first.par_chunks_mut(chunk).zip(self.second.par_chunks_mut(chunk)))
-                .for_each(|((p, g), (m, v))| update(&factors, p, g, m, v));
-        }
+        update(&factors, parameters, gradient, &mut self.first, &mut self.second);
     }
 }
 
@@ -96,12 +77,7 @@ mod tests {
     fn first_step_is_the_learning_rate_against_the_sign() {
         let mut adam = Adam::new(2);
         let mut p = [1.0f64, -1.0];
-        adam.step(
-            AdamSettings { learning_rate: 0.1, weight_decay: 0.0 },
-            &mut p,
-            &[3.0, -0.2],
-            Threads::ONE,
-        );
+        adam.step(AdamSettings { learning_rate: 0.1, weight_decay: 0.0 }, &mut p, &[3.0, -0.2]);
         assert!((p[0] - 0.9).abs() < 1e-7 && (p[1] + 0.9).abs() < 1e-7, "{p:?}");
     }
 
@@ -112,12 +88,7 @@ mod tests {
             let mut p = [5.0f32];
             for _ in 0..4000 {
                 let g = [2.0 * (p[0] - 2.0)];
-                adam.step(
-                    AdamSettings { learning_rate: 0.01, weight_decay: decay },
-                    &mut p,
-                    &g,
-                    Threads::ONE,
-                );
+                adam.step(AdamSettings { learning_rate: 0.01, weight_decay: decay }, &mut p, &g);
             }
             assert!((low..high).contains(&f64::from(p[0])), "{p:?} with decay {decay}");
         }

@@ -43,6 +43,7 @@ pub mod splits;
 pub mod standardise;
 pub mod synthesis;
 pub mod vae;
+mod wide;
 
 pub use embedded::{EmbeddedPairs, Label};
 pub use error::CoreError;

@@ -20,6 +20,16 @@ impl Threads {
         Threads(rayon::current_num_threads())
     }
 
+    /// Runs `work` on a thread of the pool, unless it runs there already or wants no other: from
+    /// outside, every parallel part would have to wake the pool and wait for it to fall asleep.
+    pub(crate) fn inside<R: Send>(self, work: impl FnOnce() -> R + Send) -> R {
+        if self == Threads::ONE || rayon::current_thread_index().is_some() {
+            work()
+        } else {
+            rayon::scope(|_| work())
+        }
+    }
+
     fn parallelism(self) -> Parallelism {
         if self.0 <= 1 { Parallelism::None } else { Parallelism::Rayon(self.0) }
     }

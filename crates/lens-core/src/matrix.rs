@@ -11,11 +11,18 @@ pub trait Rows: Debug + Send + Sync {
     fn rows(&self) -> usize;
     /// Width d of an embedding.
     fn dim(&self) -> usize;
+    /// Writes the columns of row `i` from `start` on to `out`, as many as it takes.
+    ///
+    /// # Panics
+    /// When there is no such row, or no such column: a bug in the caller.
+    fn read_part(&self, i: usize, start: usize, out: &mut [f32]);
     /// Writes row `i` to `out`, `[d]`.
     ///
     /// # Panics
-    /// When there is no such row, or `out` is not as wide as one: a bug in the caller.
-    fn read(&self, i: usize, out: &mut [f32]);
+    /// As [`Rows::read_part`].
+    fn read(&self, i: usize, out: &mut [f32]) {
+        self.read_part(i, 0, out);
+    }
 }
 
 /// A row-major matrix of f32: one embedding a row.
@@ -81,8 +88,8 @@ impl Rows for Matrix {
         self.dim
     }
 
-    fn read(&self, i: usize, out: &mut [f32]) {
-        out.copy_from_slice(self.row(i));
+    fn read_part(&self, i: usize, start: usize, out: &mut [f32]) {
+        out.copy_from_slice(&self.row(i)[start..start + out.len()]);
     }
 }
 
@@ -128,9 +135,9 @@ impl Rows for Embeddings {
         self.source.dim()
     }
 
-    fn read(&self, i: usize, out: &mut [f32]) {
+    fn read_part(&self, i: usize, start: usize, out: &mut [f32]) {
         let row = self.selected.as_ref().map_or(i, |rows| rows[i]);
-        self.source.read(row, out);
+        self.source.read_part(row, start, out);
     }
 }
 

@@ -5,12 +5,14 @@
 
 use crate::activation::Activation;
 use crate::embedded::Label;
-use crate::head::loss::{Batch, Comparison, Decoder, HeadWorkspace, LossForm};
+use crate::head::loss::{Comparison, LossForm};
+use crate::head::step::{Batch, HeadTrainer};
 use crate::head::{Head, HeadShape};
 use crate::linalg::Threads;
 use crate::pairing::{combinations, synthetic_per_side};
+use crate::real::Real;
 use crate::rng::{Purpose, Stream};
-use crate::vae::loss::{LossWeights, VaeBatch, VaeLoss, VaeWorkspace};
+use crate::vae::loss::{LossWeights, VaeBatch, VaeLoss, VaeTrainer};
 use crate::vae::{Vae, VaeShape};
 use candle_core::{D, DType, Device, Tensor, Var};
 use proptest::prelude::*;
@@ -84,12 +86,29 @@ fn differences(at: &[f64], f: impl Fn(&[f64]) -> f64) -> Vec<f64> {
         .collect()
 }
 
+/// Copies columns of `x`, rows of width `dim`.
+fn columns<T: Copy>(x: &[T], dim: usize, columns: Range<usize>, out: &mut [T]) {
+    for (to, row) in out.chunks_exact_mut(columns.len()).zip(x.chunks_exact(dim)) {
+        to.copy_from_slice(&row[columns.clone()]);
+    }
+}
+
+fn vae_step<T: Real>(mut trainer: VaeTrainer<T>, x: &[T], case: &VaeCase) -> (VaeLoss, Vec<T>) {
+    let dim = case.vae.shape().dim;
+    let eps: Vec<T> = case.eps.iter().map(|&e| T::of(e)).collect();
+    let load = |c, out: &mut [T]| columns(x, dim, c, out);
+    let batch = VaeBatch { pairs: case.pairs, load: &load, eps: &eps, apart: &case.apart };
+    let loss = trainer.step(batch, case.weights, None);
+    (loss, trainer.gradient())
+}
+
 struct VaeCase {
     vae: Vae<f64>,
     x: Vec<f64>,
     eps: Vec<f64>,
     apart: Vec<bool>,
     pairs: usize,
+    slabs: usize,
     weights: LossWeights,
 }
 
@@ -102,21 +121,13 @@ impl VaeCase {
             // Now and then a tie, which is not driven apart.
             apart: (0..pairs).map(|p| (p as u64 + seed) % 4 != 3).collect(),
             pairs,
+            slabs: 1 + seed as usize % 3,
             weights: LossWeights { beta: 0.3, gamma: 0.2 },
         }
     }
 
     fn ours(&self, vae: &Vae<f64>) -> (VaeLoss, Vec<f64>) {
-        let mut ws = VaeWorkspace::new(vae.shape(), self.pairs);
-        let mut gradient = vec![f64::NAN; vae.shape().parameters()];
-        let loss = vae.loss_and_gradient(
-            VaeBatch { x: &self.x, eps: &self.eps, apart: &self.apart },
-            self.weights,
-            &mut ws,
-            &mut gradient,
-            Threads::ONE,
-        );
-        (loss, gradient)
+        vae_step(VaeTrainer::with_slabs(vae, self.pairs, self.slabs), &self.x, self)
     }
 
     /// The objective as the method states it, every reconstruction formed.
@@ -223,15 +234,8 @@ fn the_production_precision_agrees_with_f64() {
     let (exact, exact_gradient) = case.ours(&case.vae);
     let narrow = |v: &[f64]| v.iter().map(|&x| x as f32).collect::<Vec<f32>>();
     let vae = Vae::with_parameters(shape, Activation::Relu, narrow(case.vae.parameters())).unwrap();
-    let mut gradient = vec![0.0f32; shape.parameters()];
-    let mut ws = VaeWorkspace::new(shape, 20);
-    let loss = vae.loss_and_gradient(
-        VaeBatch { x: &narrow(&case.x), eps: &narrow(&case.eps), apart: &case.apart },
-        case.weights,
-        &mut ws,
-        &mut gradient,
-        Threads::ONE,
-    );
+    let trainer = VaeTrainer::new(&vae, 20, Threads::ONE);
+    let (loss, gradient) = vae_step(trainer, &narrow(&case.x), &case);
     assert!((loss.total - exact.total).abs() < 1e-5 * exact.total.abs());
     let wide: Vec<f64> = gradient.iter().map(|&g| f64::from(g)).collect();
     assert!(relative(&wide, &exact_gradient) < 1e-5);
@@ -252,15 +256,10 @@ fn w2_and_kl_by_hand() {
         }
     }
     let vae = Vae::with_parameters(shape, Activation::Tanh, parameters).unwrap();
-    let mut ws = VaeWorkspace::new(shape, 1);
-    let mut gradient = vec![0.0; shape.parameters()];
-    let loss = vae.loss_and_gradient(
-        VaeBatch { x: &[1.0, 0.0], eps: &[0.0, 0.0], apart: &[true] },
-        LossWeights { beta: 0.5, gamma: 0.25 },
-        &mut ws,
-        &mut gradient,
-        Threads::ONE,
-    );
+    let load = |_, x: &mut [f64]| x.copy_from_slice(&[1.0, 0.0]);
+    let batch = VaeBatch { pairs: 1, load: &load, eps: &[0.0, 0.0], apart: &[true] };
+    let weights = LossWeights { beta: 0.5, gamma: 0.25 };
+    let loss = VaeTrainer::new(&vae, 1, Threads::ONE).step(batch, weights, None);
     assert!((loss.w2 - 4.0).abs() < 1e-12);
     // KL of N(3, 1) and N(-1, 1) from N(0, 1): 9/2 + 1/2.
     assert!((loss.kl - 5.0).abs() < 1e-12);
@@ -292,6 +291,7 @@ struct HeadCase {
     trains: Vec<bool>,
     masks: Option<Vec<Vec<f64>>>,
     form: LossForm,
+    slabs: usize,
 }
 
 impl HeadCase {
@@ -342,39 +342,27 @@ impl HeadCase {
             trains: (0..members * pairs).map(|i| (i / pairs + i % pairs) % 3 != 1).collect(),
             masks,
             form,
+            slabs: 1 + seed as usize % 3,
         }
     }
 
     fn ours(&self, head: &Head<f64>) -> (Vec<f64>, Vec<f64>) {
-        let h = self.vae.shape().hidden;
-        let synthetic_rows = self.codes.len() / self.vae.shape().latent;
-        let mut synthetic = vec![0.0; synthetic_rows * h];
-        self.vae.decoder_hidden(&self.codes, &mut synthetic, Threads::ONE);
+        let dim = head.shape().dim;
+        let real = self.real.len() / dim;
+        let vae = (!self.codes.is_empty()).then_some(&self.vae);
+        let load = |c, out: &mut [f64]| columns(&self.real, dim, c, out);
         let batch = Batch {
-            real: &self.real,
-            synthetic: &synthetic,
-            decoder: Some(Decoder {
-                weights: self.vae.decoder_out(),
-                bias: self.vae.decoder_out_bias(),
-                hidden: h,
-            }),
+            real,
+            load: &load,
+            codes: &self.codes,
             comparisons: &self.comparisons,
             trains: &self.trains,
             dropout: self.masks.as_deref(),
         };
-        let rows = self.real.len() / head.shape().dim + synthetic_rows;
-        let mut ws = HeadWorkspace::new(head.shape(), rows, h);
-        let mut gradient = vec![f64::NAN; head.shape().parameters()];
+        let mut trainer = HeadTrainer::with_slabs(head, vae, real, self.slabs);
         let mut losses = vec![0.0; head.shape().members];
-        head.loss_and_gradient(
-            &batch,
-            self.form,
-            &mut ws,
-            &mut gradient,
-            &mut losses,
-            Threads::ONE,
-        );
-        (losses, gradient)
+        trainer.step(batch, self.form, &mut losses, None);
+        (losses, trainer.gradient())
     }
 
     /// Decode every synthetic response, materialise every pair, differentiate automatically.

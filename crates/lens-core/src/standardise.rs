@@ -49,7 +49,14 @@ impl Standardiser {
 
     /// Standardises `row`, `[d]`, in place.
     pub fn apply(&self, row: &mut [f32]) {
-        for ((x, &m), &s) in row.iter_mut().zip(&self.mean).zip(&self.scale) {
+        self.apply_part(0, row);
+    }
+
+    /// Standardises the columns of a row from `start` on, in place.
+    pub fn apply_part(&self, start: usize, part: &mut [f32]) {
+        let all = start..start + part.len();
+        let (mean, scale) = (&self.mean[all.clone()], &self.scale[all]);
+        for ((x, &m), &s) in part.iter_mut().zip(mean).zip(scale) {
             *x = (*x - m) * s;
         }
     }

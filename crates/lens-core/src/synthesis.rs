@@ -164,6 +164,18 @@ pub fn synthesise(
     seed: u64,
     threads: Threads,
 ) -> Result<SyntheticCodes, CoreError> {
+    threads.inside(|| draw_all(vae, pairs, standardiser, settings, per_side, seed, threads))
+}
+
+fn draw_all(
+    vae: &Vae,
+    pairs: &EmbeddedPairs,
+    standardiser: &Standardiser,
+    settings: &SynthesisSettings,
+    per_side: usize,
+    seed: u64,
+    threads: Threads,
+) -> Result<SyntheticCodes, CoreError> {
     settings.check()?;
     let (d, l) = (pairs.dim(), vae.shape().latent);
     if vae.shape().dim != d {

@@ -5,14 +5,15 @@
 //! which also gives an estimate on unseen pairs without spending any. The reward is the members'
 //! mean.
 //!
-//! - [`loss`]: Bradley-Terry on real and synthetic responses, and its gradient.
-//! - `steps`: what each minibatch consists of.
+//! - `loss`: what is asked of each pair.
+//! - `batches`: what each minibatch consists of; `step`: what is done with it.
 //! - [`folds`]: which pairs are held out from which member, and when a member stops.
 //! - [`train`]: the training loop.
 
+mod batches;
 pub mod folds;
-pub mod loss;
-mod steps;
+pub(crate) mod loss;
+pub(crate) mod step;
 pub mod train;
 
 use crate::activation::Activation;

@@ -1,10 +1,11 @@
 //! Training an ensemble of heads: minibatches of seed pairs, early stopping.
 
+use super::batches::Batches;
 use super::folds::{Best, Figures, Folds, Judge};
-use super::loss::{HeadWorkspace, LossForm};
-use super::steps::Steps;
+use super::loss::LossForm;
+use super::step::HeadTrainer;
 use super::{Head, HeadSettings, HeadShape};
-use crate::adam::{Adam, AdamSettings};
+use crate::adam::AdamSettings;
 use crate::embedded::{EmbeddedPairs, distinct};
 use crate::error::{CoreError, require_same};
 use crate::linalg::Threads;
@@ -92,12 +93,24 @@ pub fn train(
     stage: &str,
     progress: &dyn Progress,
 ) -> Result<(Head, HeadReport), CoreError> {
+    threads.inside(|| run(data, settings, start, seed, threads, stage, progress))
+}
+
+fn run(
+    data: HeadData<'_>,
+    settings: &HeadSettings,
+    start: Option<&Head>,
+    seed: u64,
+    threads: Threads,
+    stage: &str,
+    progress: &dyn Progress,
+) -> Result<(Head, HeadReport), CoreError> {
     settings.check()?;
     let HeadData { pairs, standardiser, folds, augmentation } = data;
     check_pairs(pairs, settings)?;
     let members = settings.members;
     let shape = HeadShape { dim: pairs.dim(), hidden: settings.hidden.clone(), members };
-    let mut steps = Steps::new(pairs, standardiser, augmentation, folds, settings, seed)?;
+    let mut batches = Batches::new(pairs, standardiser, augmentation, folds, settings, seed)?;
     let mut head = match start {
         None => Head::<f32>::new(shape.clone(), settings.activation, seed),
         Some(earlier) => {
@@ -110,10 +123,8 @@ pub fn train(
     };
     let mut judge = Judge::new(pairs, standardiser, folds, members);
 
-    let mut workspace =
-        HeadWorkspace::new(&shape, 2 * steps.batch * (1 + steps.per_side), steps.hidden);
-    let mut gradient = vec![0.0f32; shape.parameters()];
-    let mut adam = Adam::new(shape.parameters());
+    let vae = augmentation.filter(|_| batches.per_side > 0).map(|a| a.vae);
+    let mut trainer = HeadTrainer::new(&head, vae, 2 * batches.batch, threads);
     let adam_settings =
         AdamSettings { learning_rate: settings.learning_rate, weight_decay: settings.weight_decay };
     let has_ties = pairs.labels.iter().any(|l| l.is_tie());
@@ -132,29 +143,21 @@ pub fn train(
 
     progress.begin(&format!("train {stage}"), settings.epochs as u64, "epochs");
     for epoch in 1..=settings.epochs {
-        steps.shuffle(&mut order);
+        batches.shuffle(&mut order);
         let mut loss_sum = 0.0;
-        for rows in order.chunks(steps.batch) {
+        for rows in order.chunks(batches.batch) {
             if progress.cancelled() {
                 return Err(CoreError::Cancelled { stage: "head" });
             }
             step += 1;
-            let batch = steps.prepare(rows, members, threads);
-            head.loss_and_gradient(
-                &batch,
-                form,
-                &mut workspace,
-                &mut gradient,
-                &mut losses,
-                threads,
-            );
+            batches.step(rows, &mut trainer, form, &mut losses, adam_settings, threads);
             let loss = losses.iter().sum::<f64>() / members as f64;
             if !loss.is_finite() || loss > LOSS_LIMIT {
                 return Err(diverged(step, loss, settings));
             }
-            adam.step(adam_settings, &mut head.parameters, &gradient, threads);
             loss_sum += loss * rows.len() as f64 / pairs.len() as f64;
         }
+        trainer.write_parameters(&mut head.parameters);
         let fold = judge.figures(&head, threads);
         let figures = HeadEpoch {
             epoch,

@@ -4,14 +4,19 @@
 //! L(e) = |e - g(z)|^2 / d + beta * KL(N(mu, sigma^2) || N(0, I)), z = mu + sigma * eps, and
 //! W2 = sqrt(|mu+ - mu-|^2 + |sigma+ - sigma-|^2) (method, step 2).
 //!
-//! The reconstruction g(z) = V u + c is never formed. Both |e - g|^2 and its gradient need only
-//! X V, V'V and U'X, so the inputs X are read twice in a step, once for `X [W | V]` and once for
-//! `[dH | U]' X`, where the plain computation reads or writes d-wide rows five times. The result is
-//! the same; a test holds it against the plain computation by automatic differentiation.
+//! The reconstruction is never formed. With c as the row of one more hidden unit that is always 1,
+//! g(z) = V' u, and both |e - g|^2 and its gradient need only X V', V V' and U' X: the inputs X are
+//! read twice in a step, once for `X [W | V]'` and once for `[dH | U]' X`, where the plain computation
+//! reads or writes d-wide rows five times. The result is the same; a test holds it against the plain
+//! computation by automatic differentiation, in any number of slabs (see [`crate::wide`]).
 
 use super::{LOG_VARIANCE_LIMIT, Vae, VaeShape, add_bias, clamp};
+use crate::activation::Activation;
+use crate::adam::{Adam, AdamSettings};
 use crate::linalg::{Target, Threads, View, add_column_sums, dot, matmul};
 use crate::real::Real;
+use crate::wide::{Load, Wide};
+use std::ops::Range;
 
 /// The terms of the objective, each a mean over pairs (the sum of both sides).
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -38,162 +43,258 @@ pub(crate) struct LossWeights {
 /// What a step sees.
 #[derive(Clone, Copy)]
 pub(crate) struct VaeBatch<'a, T> {
-    /// Standardised embeddings, [2B, d]: the B chosen, then the B rejected.
-    pub x: &'a [T],
+    /// Number B of pairs.
+    pub pairs: usize,
+    /// Gathers columns of the standardised embeddings, [2B, columns]: the B chosen, then the B
+    /// rejected.
+    pub load: Load<'a, T>,
     /// Noise of the reparameterisation, [2B, l].
     pub eps: &'a [T],
     /// Which pairs are driven apart, [B]: those of which one side is better.
     pub apart: &'a [bool],
 }
 
-/// Buffers of one step, allocated once.
-pub(crate) struct VaeWorkspace<T> {
-    wide: Vec<T>,
+/// A VAE in training: its parameters, their gradients, the optimiser, and the buffers of a step,
+/// allocated once.
+pub(crate) struct VaeTrainer<T> {
+    shape: VaeShape,
+    activation: Activation,
+    /// Encoder weights, decoder weights and decoder bias, [2h + 1, d].
+    wide: Wide<T>,
+    /// All other parameters, as they lie behind the wide ones in [`VaeShape`].
+    small: Vec<T>,
+    small_gradient: Vec<T>,
+    small_adam: Adam<T>,
+    /// X [W | V]', [n, 2h + 1].
+    products: Vec<T>,
     hidden: Vec<T>,
     moments: Vec<T>,
     sigma: Vec<T>,
     codes: Vec<T>,
+    /// The decoder's hidden layer u, with a last column of ones, [n, h + 1].
     decoder: Vec<T>,
     d_decoder: Vec<T>,
     d_codes: Vec<T>,
     d_moments: Vec<T>,
     d_hidden: Vec<T>,
-    d_wide: Vec<T>,
+    /// What the wide gradient is formed with, [n, 2h + 1].
+    d_products: Vec<T>,
+    /// V V', [h + 1, h + 1].
     gram: Vec<T>,
-    gram_bias: Vec<T>,
+    /// U' U, [h + 1, h + 1].
     decoder_gram: Vec<T>,
-    decoder_sum: Vec<T>,
 }
 
-impl<T: Real> VaeWorkspace<T> {
-    /// Room for steps of up to `pairs` pairs.
-    pub(crate) fn new(shape: VaeShape, pairs: usize) -> Self {
+impl<T: Real> VaeTrainer<T> {
+    /// Trains `vae` in steps of up to `pairs` pairs.
+    pub(crate) fn new(vae: &Vae<T>, pairs: usize, threads: Threads) -> Self {
+        let d = vae.shape.dim;
+        let wide = &vae.parameters[..wide_len(vae.shape)];
+        Self::over(vae, Wide::new(wide, d, 2 * pairs, threads), pairs)
+    }
+
+    /// The same over so many slabs.
+    #[cfg(test)]
+    pub(crate) fn with_slabs(vae: &Vae<T>, pairs: usize, slabs: usize) -> Self {
+        let d = vae.shape.dim;
+        let wide = &vae.parameters[..wide_len(vae.shape)];
+        Self::over(vae, Wide::with_slabs(wide, d, 2 * pairs, slabs), pairs)
+    }
+
+    fn over(vae: &Vae<T>, wide: Wide<T>, pairs: usize) -> Self {
         let n = 2 * pairs;
-        let VaeShape { hidden: h, latent: l, .. } = shape;
+        let VaeShape { hidden: h, latent: l, .. } = vae.shape;
         let zeros = |len: usize| vec![T::ZERO; len];
-        VaeWorkspace {
-            wide: zeros(n * 2 * h),
+        let small = vae.parameters[wide_len(vae.shape)..].to_vec();
+        VaeTrainer {
+            shape: vae.shape,
+            activation: vae.activation,
+            small_gradient: zeros(small.len()),
+            small_adam: Adam::new(small.len()),
+            small,
+            products: zeros(n * (2 * h + 1)),
+            wide,
             hidden: zeros(n * h),
             moments: zeros(n * 2 * l),
             sigma: zeros(n * l),
             codes: zeros(n * l),
-            decoder: zeros(n * h),
-            d_decoder: zeros(n * h),
+            decoder: zeros(n * (h + 1)),
+            d_decoder: zeros(n * (h + 1)),
             d_codes: zeros(n * l),
             d_moments: zeros(n * 2 * l),
             d_hidden: zeros(n * h),
-            d_wide: zeros(n * 2 * h),
-            gram: zeros(h * h),
-            gram_bias: zeros(h),
-            decoder_gram: zeros(h * h),
-            decoder_sum: zeros(h),
+            d_products: zeros(n * (2 * h + 1)),
+            gram: zeros((h + 1) * (h + 1)),
+            decoder_gram: zeros((h + 1) * (h + 1)),
         }
+    }
+
+    /// The VAE as it is now.
+    pub(crate) fn vae(&self) -> Vae<T> {
+        let mut parameters = vec![T::ZERO; self.shape.parameters()];
+        let (wide, small) = parameters.split_at_mut(wide_len(self.shape));
+        self.wide.write_weights(wide);
+        small.copy_from_slice(&self.small);
+        Vae { shape: self.shape, activation: self.activation, parameters }
+    }
+
+    /// The gradient of the last step by every parameter.
+    #[cfg(test)]
+    pub(crate) fn gradient(&self) -> Vec<T> {
+        let mut gradient = vec![T::ZERO; self.shape.parameters()];
+        let (wide, small) = gradient.split_at_mut(wide_len(self.shape));
+        self.wide.write_gradient(wide);
+        small.copy_from_slice(&self.small_gradient);
+        gradient
     }
 
     /// The posterior means of the last step's `n` responses, a row each of width l.
-    pub(crate) fn means(&self, n: usize, latent: usize) -> impl Iterator<Item = &[T]> {
-        self.moments[..n * 2 * latent].chunks_exact(2 * latent).map(move |row| &row[..latent])
+    pub(crate) fn means(&self, n: usize) -> impl Iterator<Item = &[T]> {
+        let l = self.shape.latent;
+        self.moments[..n * 2 * l].chunks_exact(2 * l).map(move |row| &row[..l])
     }
-}
 
-impl<T: Real> Vae<T> {
-    /// The objective on one batch; `gradient` is overwritten with its gradient by every parameter.
-    pub(crate) fn loss_and_gradient(
-        &self,
+    /// One step: the objective and its gradient on a batch and, with `update`, one step of the
+    /// optimiser along it; where the objective is not finite nothing is updated.
+    pub(crate) fn step(
+        &mut self,
         batch: VaeBatch<'_, T>,
         weights: LossWeights,
-        ws: &mut VaeWorkspace<T>,
-        gradient: &mut [T],
-        threads: Threads,
+        update: Option<AdamSettings>,
     ) -> VaeLoss {
-        let VaeBatch { x, eps, apart } = batch;
+        let n = 2 * batch.pairs;
+        self.forward_wide(n, batch.load);
+        let reconstruction = self.forward(n, batch.eps);
+        let (kl, w2) = self.backward(n, batch, weights);
         let LossWeights { beta, gamma } = weights;
-        let shape = self.shape;
-        let VaeShape { dim: d, hidden: h, latent: l } = shape;
-        let n = x.len() / d;
-        let pairs = n / 2;
-        let scale = 1.0 / pairs as f64;
-        let act = self.activation;
-        let decoder_bias = self.decoder_out_bias();
+        let total = reconstruction + beta * kl - gamma * w2;
+        if total.is_finite() {
+            self.backward_wide(n, update);
+        }
+        VaeLoss { reconstruction, kl, w2, total }
+    }
 
-        let wide = &mut ws.wide[..n * 2 * h];
-        let hidden = &mut ws.hidden[..n * h];
-        let moments = &mut ws.moments[..n * 2 * l];
-        let sigma = &mut ws.sigma[..n * l];
-        let codes = &mut ws.codes[..n * l];
-        let decoder = &mut ws.decoder[..n * h];
-        let d_decoder = &mut ws.d_decoder[..n * h];
-        let d_codes = &mut ws.d_codes[..n * l];
-        let d_moments = &mut ws.d_moments[..n * 2 * l];
-        let d_hidden = &mut ws.d_hidden[..n * h];
-        let d_wide = &mut ws.d_wide[..n * 2 * h];
-        let x_view = View::new(x, n, d);
+    /// X [W | V]', |x|^2 and V V'.
+    fn forward_wide(&mut self, n: usize, load: Load<'_, T>) {
+        let h = self.shape.hidden;
+        self.wide.each(|slab| {
+            let w = slab.width();
+            load(slab.columns.clone(), &mut slab.x[..n * w]);
+            slab.forward(0..n);
+            slab.squares.clear();
+            slab.squares.extend(slab.x[..n * w].chunks_exact(w).map(|row| dot(row, row)));
+            slab.gram.resize((h + 1) * (h + 1), T::ZERO);
+            let v = View::new(&slab.weights[h * w..], h + 1, w);
+            let target = Target::new(&mut slab.gram, h + 1);
+            matmul(target, v, v.t(), T::ONE, false, Threads::ONE);
+        });
+        self.wide.sum(&mut self.products[..n * (2 * h + 1)]);
+        self.gram.fill(T::ZERO);
+        for slab in &self.wide.slabs {
+            self.gram.iter_mut().zip(&slab.gram).for_each(|(g, &s)| *g += s);
+        }
+    }
 
-        // Forward. Columns 0..h of `wide`: encoder pre-activations; h..2h: X V.
-        let both = View::new(self.part(shape.wide()), 2 * h, d);
-        matmul(Target::new(wide, 2 * h), x_view, both.t(), T::ONE, false, threads);
-        for (out, row) in hidden.chunks_exact_mut(h).zip(wide.chunks_exact(2 * h)) {
+    /// Everything between the two wide products, up to the reconstruction error, which it returns:
+    /// |x - V' u|^2 = |x|^2 - 2 u . Vx + u' V V' u.
+    fn forward(&mut self, n: usize, eps: &[T]) -> f64 {
+        let VaeShape { dim: d, hidden: h, latent: l } = self.shape;
+        let (u, r, one) = (h + 1, 2 * h + 1, Threads::ONE);
+        let part = |range: Range<usize>| &self.small[small(self.shape, range)];
+        let hidden = &mut self.hidden[..n * h];
+        for (out, row) in hidden.chunks_exact_mut(h).zip(self.products.chunks_exact(r)) {
             out.copy_from_slice(&row[..h]);
         }
-        add_bias(hidden, self.part(shape.encoder_bias()));
-        act.apply(hidden);
-        self.moments_of(hidden, moments, threads);
+        add_bias(hidden, part(self.shape.encoder_bias()));
+        self.activation.apply(hidden);
+
+        let moments = &mut self.moments[..n * 2 * l];
+        let weights = View::new(part(self.shape.moments()), 2 * l, h);
+        let hidden = View::new(&*hidden, n, h);
+        matmul(Target::new(moments, 2 * l), hidden, weights.t(), T::ONE, false, one);
+        add_bias(moments, part(self.shape.moments_bias()));
         for (i, row) in moments.chunks_exact(2 * l).enumerate() {
             for j in 0..l {
                 let s = (clamp(row[l + j]) * T::of(0.5)).exp();
-                sigma[i * l + j] = s;
-                codes[i * l + j] = row[j] + s * eps[i * l + j];
+                self.sigma[i * l + j] = s;
+                self.codes[i * l + j] = row[j] + s * eps[i * l + j];
             }
         }
-        self.decoder_hidden(codes, decoder, threads);
 
-        // |x - V u - c|^2 = |x|^2 - 2 (u . Vx + x . c) + u'Gu + 2 u . Vc + |c|^2, G = V V'.
-        let v = View::new(self.decoder_out(), h, d);
-        matmul(Target::new(&mut ws.gram, h), v, v.t(), T::ONE, false, threads);
-        let bias_view = View::new(decoder_bias, d, 1);
-        matmul(Target::new(&mut ws.gram_bias, 1), v, bias_view, T::ONE, false, threads);
-        // d_decoder = G u + Vc - Vx, later scaled: also u . (G u) and its friends are in it.
-        let gram = View::new(&ws.gram, h, h);
-        let u_view = View::new(&*decoder, n, h);
-        matmul(Target::new(d_decoder, h), u_view, gram, T::ONE, false, threads);
-        let bias_norm = dot(decoder_bias, decoder_bias);
-        let mut reconstruction = 0.0;
-        for i in 0..n {
-            let (xi, u) = (&x[i * d..(i + 1) * d], &decoder[i * h..(i + 1) * h]);
-            let xv = &wide[i * 2 * h + h..(i + 1) * 2 * h];
-            let du = &mut d_decoder[i * h..(i + 1) * h];
-            let quadratic = dot(u, du) + 2.0 * dot(u, &ws.gram_bias) + bias_norm;
-            let cross = dot(u, xv) + dot(xi, decoder_bias);
+        let decoder = &mut self.decoder[..n * u];
+        let weights = View::new(part(self.shape.decoder_in()), h, l);
+        let codes = View::new(&self.codes, n, l);
+        matmul(Target::new(decoder, u), codes, weights.t(), T::ONE, false, one);
+        let bias = part(self.shape.decoder_in_bias());
+        for row in decoder.chunks_exact_mut(u) {
+            let (units, last) = row.split_at_mut(h);
+            units.iter_mut().zip(bias).for_each(|(x, &b)| *x += b);
+            self.activation.apply(units);
+            last[0] = T::ONE;
+        }
+
+        // V V' u of every response, from which V x is taken away: the gradient by u, but for a factor.
+        let d_decoder = &mut self.d_decoder[..n * u];
+        let (units, gram) = (View::new(&*decoder, n, u), View::new(&self.gram, u, u));
+        matmul(Target::new(d_decoder, u), units, gram, T::ONE, false, one);
+        let mut error = 0.0;
+        let products = self.products.chunks_exact(r).map(|row| &row[h..]);
+        let rows = decoder.chunks_exact(u).zip(d_decoder.chunks_exact_mut(u)).zip(products);
+        for (i, ((units, du), vx)) in rows.enumerate() {
+            let square: f64 = self.wide.slabs.iter().map(|slab| slab.squares[i]).sum();
             // Rounding may leave a tiny negative square where the reconstruction is perfect.
-            reconstruction += (dot(xi, xi) - 2.0 * cross + quadratic).max(0.0);
-            for ((g, &b), &p) in du.iter_mut().zip(&ws.gram_bias).zip(xv) {
-                *g += b - p;
-            }
+            error += (square - 2.0 * dot(units, vx) + dot(units, du)).max(0.0);
+            du.iter_mut().zip(vx).for_each(|(g, &p)| *g = *g - p);
         }
-        reconstruction *= scale / d as f64;
+        2.0 * error / (n * d) as f64
+    }
 
-        // Backward through the decoder.
+    /// The gradients by all but the wide parameters, and what the wide ones are formed with. Returns
+    /// KL and W2.
+    fn backward(
+        &mut self,
+        n: usize,
+        batch: VaeBatch<'_, T>,
+        LossWeights { beta, gamma }: LossWeights,
+    ) -> (f64, f64) {
+        let VaeBatch { pairs, eps, apart, .. } = batch;
+        let shape = self.shape;
+        let VaeShape { dim: d, hidden: h, latent: l } = shape;
+        let (u, r, one) = (h + 1, 2 * h + 1, Threads::ONE);
+        let scale = 1.0 / pairs as f64;
         let recon_scale = T::of(2.0 * scale / d as f64);
-        for (row, u) in d_wide.chunks_exact_mut(2 * h).zip(decoder.chunks_exact(h)) {
-            for (o, &value) in row[h..].iter_mut().zip(u) {
+        let at = |range: Range<usize>| small(shape, range);
+        let gradient = &mut self.small_gradient;
+
+        // The decoder. Its bias is the weight of a unit that is always 1.
+        let decoder = &self.decoder[..n * u];
+        let rows = self.d_products.chunks_exact_mut(r).zip(decoder.chunks_exact(u));
+        for (row, units) in rows {
+            for (o, &value) in row[h..].iter_mut().zip(units) {
                 *o = -(recon_scale * value);
             }
         }
-        d_decoder.iter_mut().for_each(|g| *g = *g * recon_scale);
-        ws.decoder_sum.fill(T::ZERO);
-        add_column_sums(&mut ws.decoder_sum, decoder, T::ONE);
-        let target = Target::new(&mut ws.decoder_gram, h);
-        matmul(target, u_view.t(), u_view, T::ONE, false, threads);
-        act.backward(decoder, d_decoder);
-        let dz_view = View::new(&*d_decoder, n, h);
-        let target = Target::new(&mut gradient[shape.decoder_in()], l);
-        matmul(target, dz_view.t(), View::new(codes, n, l), T::ONE, false, threads);
-        gradient[shape.decoder_in_bias()].fill(T::ZERO);
-        add_column_sums(&mut gradient[shape.decoder_in_bias()], d_decoder, T::ONE);
-        let decoder_in = View::new(self.part(shape.decoder_in()), h, l);
-        matmul(Target::new(d_codes, l), dz_view, decoder_in, T::ONE, false, threads);
+        let units = View::new(decoder, n, u);
+        let target = Target::new(&mut self.decoder_gram, u);
+        matmul(target, units.t(), units, recon_scale, false, one);
+        let d_decoder = &mut self.d_decoder[..n * u];
+        gradient[at(shape.decoder_in_bias())].fill(T::ZERO);
+        for (du, units) in d_decoder.chunks_exact_mut(u).zip(decoder.chunks_exact(u)) {
+            du.iter_mut().for_each(|g| *g = *g * recon_scale);
+            self.activation.backward(&units[..h], &mut du[..h]);
+            let bias = &mut gradient[at(shape.decoder_in_bias())];
+            bias.iter_mut().zip(&*du).for_each(|(b, &g)| *b += g);
+        }
+        let dz = View::columns(&*d_decoder, n, u, 0, h);
+        let target = Target::new(&mut gradient[at(shape.decoder_in())], l);
+        matmul(target, dz.t(), View::new(&self.codes, n, l), T::ONE, false, one);
+        let decoder_in = View::new(&self.small[at(shape.decoder_in())], h, l);
+        let d_codes = &mut self.d_codes[..n * l];
+        matmul(Target::new(d_codes, l), dz, decoder_in, T::ONE, false, one);
 
         // Moments: reconstruction through z, then KL, then the divergence of each pair.
+        let (moments, sigma) = (&self.moments[..n * 2 * l], &self.sigma[..n * l]);
+        let d_moments = &mut self.d_moments[..n * 2 * l];
         let (mut kl, mut w2) = (0.0, 0.0);
         let kl_scale = T::of(scale * beta);
         let half = T::of(0.5);
@@ -240,46 +341,52 @@ impl<T: Real> Vae<T> {
             }
         }
 
-        // Backward through the encoder.
-        let dm_view = View::new(&*d_moments, n, 2 * l);
-        let target = Target::new(&mut gradient[shape.moments()], h);
-        matmul(target, dm_view.t(), View::new(hidden, n, h), T::ONE, false, threads);
-        gradient[shape.moments_bias()].fill(T::ZERO);
-        add_column_sums(&mut gradient[shape.moments_bias()], d_moments, T::ONE);
-        let moments_weights = View::new(self.part(shape.moments()), 2 * l, h);
-        matmul(Target::new(d_hidden, h), dm_view, moments_weights, T::ONE, false, threads);
-        act.backward(hidden, d_hidden);
-        gradient[shape.encoder_bias()].fill(T::ZERO);
-        add_column_sums(&mut gradient[shape.encoder_bias()], d_hidden, T::ONE);
-        for (row, dh) in d_wide.chunks_exact_mut(2 * h).zip(d_hidden.chunks_exact(h)) {
+        // The encoder.
+        let hidden = &self.hidden[..n * h];
+        let dm = View::new(&*d_moments, n, 2 * l);
+        let target = Target::new(&mut gradient[at(shape.moments())], h);
+        matmul(target, dm.t(), View::new(hidden, n, h), T::ONE, false, one);
+        gradient[at(shape.moments_bias())].fill(T::ZERO);
+        add_column_sums(&mut gradient[at(shape.moments_bias())], d_moments, T::ONE);
+        let weights = View::new(&self.small[at(shape.moments())], 2 * l, h);
+        let d_hidden = &mut self.d_hidden[..n * h];
+        matmul(Target::new(d_hidden, h), dm, weights, T::ONE, false, one);
+        self.activation.backward(hidden, d_hidden);
+        gradient[at(shape.encoder_bias())].fill(T::ZERO);
+        add_column_sums(&mut gradient[at(shape.encoder_bias())], d_hidden, T::ONE);
+        for (row, dh) in self.d_products.chunks_exact_mut(r).zip(d_hidden.chunks_exact(h)) {
             row[..h].copy_from_slice(dh);
         }
-
-        // The two wide gradients in one pass over X, then what does not involve X.
-        let dw_view = View::new(&*d_wide, n, 2 * h);
-        let target = Target::new(&mut gradient[shape.wide()], d);
-        matmul(target, dw_view.t(), x_view, T::ONE, false, threads);
-        let target = Target::new(&mut gradient[shape.decoder_out()], d);
-        let decoder_gram = View::new(&ws.decoder_gram, h, h);
-        matmul(target, decoder_gram, v, recon_scale, true, threads);
-        for (j, row) in gradient[shape.decoder_out()].chunks_exact_mut(d).enumerate() {
-            let factor = recon_scale * ws.decoder_sum[j];
-            for (g, &c) in row.iter_mut().zip(decoder_bias) {
-                *g += factor * c;
-            }
-        }
-        let d_bias = &mut gradient[shape.decoder_out_bias()];
-        let count = T::of(n as f64);
-        let sum_view = View::new(&ws.decoder_sum, 1, h);
-        matmul(Target::new(d_bias, d), sum_view, v, recon_scale, false, threads);
-        for (g, &c) in d_bias.iter_mut().zip(decoder_bias) {
-            *g += recon_scale * count * c;
-        }
-        add_column_sums(d_bias, x, -recon_scale);
-
-        kl *= scale;
-        w2 *= scale;
-        let total = reconstruction + beta * kl - gamma * w2;
-        VaeLoss { reconstruction, kl, w2, total }
+        (kl * scale, w2 * scale)
     }
+
+    /// The wide gradients, `[dH | -U]' X` and `U'U V`, and the optimiser's step.
+    fn backward_wide(&mut self, n: usize, update: Option<AdamSettings>) {
+        let h = self.shape.hidden;
+        let (products, gram) = (&self.d_products[..n * (2 * h + 1)], &self.decoder_gram);
+        self.wide.each(|slab| {
+            slab.backward(products, 0..n);
+            let w = slab.width();
+            let (gram, v) =
+                (View::new(gram, h + 1, h + 1), View::new(&slab.weights[h * w..], h + 1, w));
+            let target = Target::new(&mut slab.gradient[h * w..], w);
+            matmul(target, gram, v, T::ONE, true, Threads::ONE);
+            if let Some(settings) = update {
+                slab.step(settings);
+            }
+        });
+        if let Some(settings) = update {
+            self.small_adam.step(settings, &mut self.small, &self.small_gradient);
+        }
+    }
+}
+
+/// Number of wide parameters: encoder weights, decoder weights and decoder bias, [2h + 1, d].
+fn wide_len(shape: VaeShape) -> usize {
+    shape.decoder_out_bias().end
+}
+
+/// Where a range of the small parameters lies among them.
+fn small(shape: VaeShape, range: Range<usize>) -> Range<usize> {
+    range.start - wide_len(shape)..range.end - wide_len(shape)
 }

@@ -115,7 +115,7 @@ impl VaeShape {
 
     /// First encoder layer and last decoder layer as one [2h, d] block, so that one product with
     /// the inputs serves both. Rows 0..h: encoder weights [h, d]. Rows h..2h: the transpose of the
-    /// decoder's output weights, [h, d].
+    /// decoder's output weights, [h, d]; its bias follows as one more row.
     fn wide(&self) -> Range<usize> {
         0..2 * self.hidden * self.dim
     }
@@ -295,6 +295,11 @@ impl<T: Real> Vae<T> {
         add_bias(out, self.part(self.shape.moments_bias()));
     }
 
+    /// Decoder output weights, transposed, and behind them its bias: [h + 1, d].
+    pub(crate) fn decoder_rows(&self) -> &[T] {
+        self.part(self.shape.decoder_out().start..self.shape.decoder_out_bias().end)
+    }
+
     /// The decoder's last hidden layer u, [n, h], of latent codes `z`, [n, l]. An embedding is
     /// affine in it: e = W u + c, which is what makes decoding unnecessary in training.
     pub(crate) fn decoder_hidden(&self, z: &[T], out: &mut [T], threads: Threads) {
@@ -305,6 +310,23 @@ impl<T: Real> Vae<T> {
         matmul(target, View::new(z, n, l), weights, T::ONE, false, threads);
         add_bias(&mut out[..n * h], self.part(self.shape.decoder_in_bias()));
         self.activation.apply(&mut out[..n * h]);
+    }
+
+    /// The same with a last column of ones, [n, h + 1]: the weight of that unit is the bias c, so that
+    /// an embedding is linear in it (see [`Vae::decoder_rows`]).
+    pub(crate) fn decoder_units(&self, z: &[T], out: &mut [T]) {
+        let VaeShape { hidden: h, latent: l, .. } = self.shape;
+        let n = z.len() / l;
+        let weights = View::new(self.part(self.shape.decoder_in()), h, l).t();
+        let target = Target::new(&mut out[..n * (h + 1)], h + 1);
+        matmul(target, View::new(z, n, l), weights, T::ONE, false, Threads::ONE);
+        let bias = self.part(self.shape.decoder_in_bias());
+        for row in out.chunks_exact_mut(h + 1) {
+            let (units, last) = row.split_at_mut(h);
+            units.iter_mut().zip(bias).for_each(|(x, &b)| *x += b);
+            self.activation.apply(units);
+            last[0] = T::ONE;
+        }
     }
 
     /// Standardised embeddings [n, d] of latent codes `z`, [n, l]: needed only when someone asks

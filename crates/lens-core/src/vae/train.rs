@@ -1,8 +1,8 @@
 //! Training the VAE: minibatches of pairs, Adam, and a guard against divergence.
 
-use super::loss::{LossWeights, VaeBatch, VaeLoss, VaeWorkspace};
+use super::loss::{LossWeights, VaeBatch, VaeLoss, VaeTrainer};
 use super::{Vae, VaeSettings, VaeShape};
-use crate::adam::{Adam, AdamSettings};
+use crate::adam::AdamSettings;
 use crate::embedded::EmbeddedPairs;
 use crate::error::{CoreError, require_same};
 use crate::linalg::Threads;
@@ -62,12 +62,24 @@ pub fn train(
     threads: Threads,
     progress: &dyn Progress,
 ) -> Result<(Vae, VaeReport), CoreError> {
+    threads.inside(|| run(pairs, standardiser, settings, start, seed, threads, progress))
+}
+
+fn run(
+    pairs: &EmbeddedPairs,
+    standardiser: &Standardiser,
+    settings: &VaeSettings,
+    start: Option<&Vae>,
+    seed: u64,
+    threads: Threads,
+    progress: &dyn Progress,
+) -> Result<(Vae, VaeReport), CoreError> {
     settings.check()?;
     if pairs.is_empty() {
         return Err(CoreError::TooFewPairs { what: "training the VAE", needed: 1, found: 0 });
     }
     let shape = VaeShape { dim: pairs.dim(), hidden: settings.hidden, latent: settings.latent };
-    let mut vae = match start {
+    let vae = match start {
         None => Vae::<f32>::new(shape, settings.activation, seed),
         Some(earlier) => {
             require_same("vae.hidden", earlier.shape.hidden, shape.hidden)?;
@@ -78,12 +90,9 @@ pub fn train(
         }
     };
     let batch = settings.batch.min(pairs.len());
-    let mut workspace = VaeWorkspace::new(shape, batch);
-    let mut gradient = vec![0.0f32; shape.parameters()];
-    let mut adam = Adam::new(shape.parameters());
+    let mut trainer = VaeTrainer::new(&vae, batch, threads);
     let adam_settings = AdamSettings { learning_rate: settings.learning_rate, weight_decay: 0.0 };
     let weights = LossWeights { beta: settings.beta, gamma: settings.gamma };
-    let mut x = vec![0.0f32; 2 * batch * shape.dim];
     let mut eps = vec![0.0f32; 2 * batch * shape.latent];
     let mut apart = Vec::with_capacity(batch);
     let mut order: Vec<usize> = (0..pairs.len()).collect();
@@ -101,18 +110,16 @@ pub fn train(
                 return Err(CoreError::Cancelled { stage: "VAE" });
             }
             step += 1;
-            let x = &mut x[..2 * rows.len() * shape.dim];
-            pairs.gather(standardiser, rows, x, threads);
             apart.clear();
             apart.extend(rows.iter().map(|&i| !pairs.labels[i].is_tie()));
             let eps = &mut eps[..2 * rows.len() * shape.latent];
             eps.iter_mut().for_each(|e| *e = stream.normal());
-            let batch = VaeBatch { x, eps, apart: &apart };
-            let loss =
-                vae.loss_and_gradient(batch, weights, &mut workspace, &mut gradient, threads);
+            let load =
+                |columns, x: &mut [f32]| pairs.gather_columns(standardiser, rows, columns, x);
+            let batch = VaeBatch { pairs: rows.len(), load: &load, eps, apart: &apart };
+            let loss = trainer.step(batch, weights, Some(adam_settings));
             guard(&loss, settings, step)?;
-            usage.add(workspace.means(2 * rows.len(), shape.latent));
-            adam.step(adam_settings, &mut vae.parameters, &gradient, threads);
+            usage.add(trainer.means(2 * rows.len()));
             let weight = rows.len() as f64 / pairs.len() as f64;
             sum.reconstruction += weight * loss.reconstruction;
             sum.kl += weight * loss.kl;
@@ -136,6 +143,7 @@ pub fn train(
         progress.advance(1);
     }
     progress.end();
+    let vae = trainer.vae();
     if vae.parameters.iter().any(|p| !p.is_finite()) {
         return Err(diverged(step, "a weight is not finite".into(), settings));
     }

@@ -1,10 +1,12 @@
-//! What each minibatch of head training consists of: real embeddings, the decoder's hidden layer of
-//! the synthetic responses, and every comparison between them.
+//! What each minibatch of head training consists of: seed pairs, the latent codes of their synthetic
+//! responses, and every comparison between them.
 
 use super::folds::Folds;
-use super::loss::{Batch, Comparison, Decoder};
+use super::loss::{Comparison, LossForm};
+use super::step::{Batch, HeadTrainer};
 use super::train::Augmentation;
 use super::{HeadSettings, HeadShape};
+use crate::adam::AdamSettings;
 use crate::embedded::{EmbeddedPairs, Label};
 use crate::error::CoreError;
 use crate::linalg::Threads;
@@ -12,8 +14,8 @@ use crate::pairing::{Combination, Pairing, check_factor, combinations, synthetic
 use crate::rng::{Purpose, Stream};
 use crate::standardise::Standardiser;
 
-/// Assembles the batches of every step into buffers allocated once.
-pub(super) struct Steps<'a> {
+/// Assembles the batch of every step into buffers allocated once.
+pub(super) struct Batches<'a> {
     pairs: &'a EmbeddedPairs,
     standardiser: &'a Standardiser,
     augmentation: Option<&'a Augmentation<'a>>,
@@ -23,22 +25,18 @@ pub(super) struct Steps<'a> {
     pub batch: usize,
     /// k.
     pub per_side: usize,
-    /// Width of the decoder's hidden layer.
-    pub hidden: usize,
     margin_weight: f32,
     /// The combinations that every pair has, where a pair has all there are; otherwise each pair's
     /// are drawn when needed, the same in every epoch.
     all_combinations: Option<Vec<Combination>>,
     order: Stream,
     dropout: Option<Dropout>,
-    real: Vec<f32>,
     codes: Vec<f32>,
-    synthetic: Vec<f32>,
     comparisons: Vec<Comparison>,
     trains: Vec<bool>,
 }
 
-impl<'a> Steps<'a> {
+impl<'a> Batches<'a> {
     pub(super) fn new(
         pairs: &'a EmbeddedPairs,
         standardiser: &'a Standardiser,
@@ -48,11 +46,10 @@ impl<'a> Steps<'a> {
         seed: u64,
     ) -> Result<Self, CoreError> {
         let batch = settings.batch.min(pairs.len());
-        let (mut per_side, mut hidden, mut latent, mut all_combinations) = (0, 0, 0, None);
+        let (mut per_side, mut latent, mut all_combinations) = (0, 0, None);
         if let Some(a) = augmentation {
             check_factor(a.factor)?;
             per_side = synthetic_per_side(a.factor);
-            hidden = a.vae.shape().hidden;
             latent = a.codes.latent();
             let found = (a.codes.per_side(), latent);
             let expected = (per_side, a.vae.shape().latent);
@@ -66,7 +63,7 @@ impl<'a> Steps<'a> {
         let members = settings.members;
         let layers = HeadShape { dim: 1, hidden: settings.hidden.clone(), members }.layers();
         let widths = layers[..layers.len() - 1].iter().map(|l| members * l.outputs).collect();
-        Ok(Steps {
+        Ok(Batches {
             pairs,
             standardiser,
             augmentation,
@@ -74,7 +71,6 @@ impl<'a> Steps<'a> {
             seed,
             batch,
             per_side,
-            hidden,
             margin_weight: settings.margin_weight as f32,
             all_combinations,
             order: Stream::new(seed, Purpose::HeadTrain, 0),
@@ -84,9 +80,7 @@ impl<'a> Steps<'a> {
                 widths,
                 masks: Vec::new(),
             }),
-            real: vec![0.0; 2 * batch * pairs.dim()],
             codes: vec![0.0; 2 * batch * per_side * latent],
-            synthetic: vec![0.0; 2 * batch * per_side * hidden],
             comparisons: Vec::new(),
             trains: Vec::new(),
         })
@@ -97,41 +91,40 @@ impl<'a> Steps<'a> {
         self.order.shuffle(order);
     }
 
-    /// The step on the pairs `rows`.
-    pub(super) fn prepare(
+    /// Prepares the step on the pairs `rows`, and takes it.
+    pub(super) fn step(
         &mut self,
         rows: &[usize],
-        members: usize,
+        trainer: &mut HeadTrainer<'_, f32>,
+        form: LossForm,
+        losses: &mut [f64],
+        update: AdamSettings,
         threads: Threads,
-    ) -> Batch<'_, f32> {
+    ) {
         let b = rows.len();
-        let real = &mut self.real[..2 * b * self.pairs.dim()];
-        self.pairs.gather(self.standardiser, rows, real, threads);
         self.trains.clear();
-        for m in 0..members {
+        for m in 0..losses.len() {
             self.trains.extend(rows.iter().map(|&pair| !self.folds.held(m, pair)));
         }
         self.compare(rows);
-        let mut synthetic_len = 0;
-        if let (Some(a), true) = (self.augmentation, self.per_side > 0) {
-            let codes = &mut self.codes[..2 * b * self.per_side * a.codes.latent()];
-            a.codes.gather(rows, codes, threads);
-            synthetic_len = 2 * b * self.per_side * self.hidden;
-            a.vae.decoder_hidden(codes, &mut self.synthetic[..synthetic_len], threads);
+        let mut codes: &[f32] = &[];
+        if let Some(a) = self.augmentation {
+            let all = &mut self.codes[..2 * b * self.per_side * a.codes.latent()];
+            a.codes.gather(rows, all, threads);
+            codes = all;
         }
         let responses = 2 * b * (1 + self.per_side);
-        Batch {
-            real: &self.real[..2 * b * self.pairs.dim()],
-            synthetic: &self.synthetic[..synthetic_len],
-            decoder: self.augmentation.filter(|_| self.per_side > 0).map(|a| Decoder {
-                weights: a.vae.decoder_out(),
-                bias: a.vae.decoder_out_bias(),
-                hidden: self.hidden,
-            }),
+        let (pairs, standardiser) = (self.pairs, self.standardiser);
+        let load = |columns, x: &mut [f32]| pairs.gather_columns(standardiser, rows, columns, x);
+        let batch = Batch {
+            real: 2 * b,
+            load: &load,
+            codes,
             comparisons: &self.comparisons,
             trains: &self.trains,
             dropout: self.dropout.as_mut().map(|d| d.draw(responses)),
-        }
+        };
+        trainer.step(batch, form, losses, Some(update));
     }
 
     /// Lists every comparison of a step on the pairs `rows`.

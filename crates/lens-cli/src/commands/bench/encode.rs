@@ -1,6 +1,7 @@
-//! `lens bench`: how fast this machine is, against what it could be.
+//! `lens bench encode`: texts to hidden states.
 
-use crate::args::{BenchArgs, BenchCommand, BenchEncodeArgs};
+use super::peak_mb;
+use crate::args::BenchEncodeArgs;
 use crate::embedding::find_model;
 use crate::error::CliError;
 use crate::output::{self, percent, thousands};
@@ -21,20 +22,14 @@ const WORDS: [&str; 24] = [
     "country", "question", "morning", "together",
 ];
 
-/// Runs the command.
-pub fn run(args: &BenchArgs, settings: &Settings, reporter: &Reporter) -> Result<(), CliError> {
-    match &args.command {
-        BenchCommand::Encode(args) => encode(args, settings, reporter),
-    }
-}
-
 /// What is embedded.
 enum Work {
     Exchanges(Vec<Exchange>),
     Ids(Vec<Vec<u32>>),
 }
 
-fn encode(
+/// Runs the command.
+pub fn run(
     args: &BenchEncodeArgs,
     settings: &Settings,
     reporter: &Reporter,
@@ -196,11 +191,4 @@ fn since(now: &EncodeStats, before: &EncodeStats) -> EncodeStats {
         forward_seconds: now.forward_seconds - before.forward_seconds,
         ..EncodeStats::default()
     }
-}
-
-/// Peak of this process's memory in MB, where the system tells.
-fn peak_mb() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|l| l.starts_with("VmHWM"))?;
-    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? / 1024)
 }
