@@ -49,7 +49,7 @@ pub use embedded::{EmbeddedPairs, Label};
 pub use error::CoreError;
 pub use linalg::Threads;
 pub use matrix::{Embeddings, Matrix, Rows};
-pub use method::{MethodSettings, Outcome, RewardModel, WarmStart, fit, fit_from};
+pub use method::{Extras, MethodSettings, Outcome, RewardModel, WarmStart, fit, fit_with};
 pub use pair::{Content, Exchange, Message, PreferencePair};
 pub use progress::{Progress, Quiet};
 pub use standardise::Standardiser;

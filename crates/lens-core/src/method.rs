@@ -231,6 +231,15 @@ impl Outcome {
     }
 }
 
+/// What training can be given beyond its pairs.
+#[derive(Clone, Copy, Default)]
+pub struct Extras<'a> {
+    /// An earlier model to go on from.
+    pub start: Option<WarmStart<'a>>,
+    /// Held-out pairs to measure on after every epoch, for the curves: they decide nothing.
+    pub watch: Option<&'a EmbeddedPairs>,
+}
+
 /// Runs steps 1 (standardisation) to 5 on embedded seed pairs.
 ///
 /// # Errors
@@ -241,23 +250,24 @@ pub fn fit(
     threads: Threads,
     progress: &dyn Progress,
 ) -> Result<Outcome, CoreError> {
-    fit_from(pairs, settings, None, threads, progress)
+    fit_with(pairs, settings, Extras::default(), threads, progress)
 }
 
-/// As [`fit`], but from an earlier model where there is one: its head and VAE are trained further
-/// on `pairs`, and each member keeps its earlier state unless it becomes better on its fold.
+/// As [`fit`], with extras. From an earlier model, its head and VAE are trained further on `pairs`,
+/// and each member keeps its earlier state unless it becomes better on its fold.
 ///
 /// # Errors
 /// As [`fit`]; [`CoreError::WarmStart`] when the settings ask for other sizes than the earlier
 /// model has.
-pub fn fit_from(
+pub fn fit_with(
     pairs: &EmbeddedPairs,
     settings: &MethodSettings,
-    start: Option<WarmStart<'_>>,
+    extras: Extras<'_>,
     threads: Threads,
     progress: &dyn Progress,
 ) -> Result<Outcome, CoreError> {
     settings.check()?;
+    let Extras { start, watch } = extras;
     let seed = settings.seed;
     let (standardiser, folds) = match start {
         None => {
@@ -277,7 +287,8 @@ pub fn fit_from(
     };
     let fit_head = |augmentation: Option<&Augmentation<'_>>| {
         let clock = std::time::Instant::now();
-        let data = HeadData { pairs, standardiser: &standardiser, folds: &folds, augmentation };
+        let data =
+            HeadData { pairs, standardiser: &standardiser, folds: &folds, augmentation, watch };
         let (head, report) = train_head(
             data,
             &settings.head,

@@ -1,7 +1,7 @@
 //! Training an ensemble of heads: minibatches of seed pairs, early stopping.
 
 use super::batches::Batches;
-use super::folds::{Best, Figures, Folds, Judge};
+use super::folds::{Best, Figures, Folds, Judge, watched};
 use super::loss::LossForm;
 use super::step::HeadTrainer;
 use super::{Head, HeadSettings, HeadShape};
@@ -42,6 +42,13 @@ pub struct HeadEpoch {
     pub fold_log_loss: Option<f64>,
     /// Mean accuracy of the members on their own folds, equal rewards as half.
     pub fold_accuracy: Option<f64>,
+    /// Log-loss of the members' mean as they are after this epoch on held-out pairs, where some are
+    /// watched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heldout_log_loss: Option<f64>,
+    /// Accuracy on the same pairs, equal rewards as half.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heldout_accuracy: Option<f64>,
 }
 
 /// How head training went.
@@ -74,6 +81,8 @@ pub struct HeadData<'a> {
     pub folds: &'a Folds,
     /// Their synthetic responses, where there are any.
     pub augmentation: Option<&'a Augmentation<'a>>,
+    /// Held-out pairs to measure on after every epoch, for the curves: they decide nothing.
+    pub watch: Option<&'a EmbeddedPairs>,
 }
 
 /// Trains an ensemble: a fresh one, or `start` further. Only real pairs decide when a member stops.
@@ -106,7 +115,7 @@ fn run(
     progress: &dyn Progress,
 ) -> Result<(Head, HeadReport), CoreError> {
     settings.check()?;
-    let HeadData { pairs, standardiser, folds, augmentation } = data;
+    let HeadData { pairs, standardiser, folds, augmentation, watch } = data;
     check_pairs(pairs, settings)?;
     let members = settings.members;
     let shape = HeadShape { dim: pairs.dim(), hidden: settings.hidden.clone(), members };
@@ -159,15 +168,20 @@ fn run(
         }
         trainer.write_parameters(&mut head.parameters);
         let fold = judge.figures(&head, threads);
+        let heldout = watch.and_then(|w| watched(&head, w, standardiser, threads));
         let figures = HeadEpoch {
             epoch,
             loss: loss_sum,
             fold_log_loss: Figures::mean(&fold, |f| f.log_loss),
             fold_accuracy: Figures::mean(&fold, |f| f.accuracy),
+            heldout_log_loss: heldout.map(|(loss, _)| loss),
+            heldout_accuracy: heldout.map(|(_, accuracy)| accuracy),
         };
         let mut curve = vec![("loss", loss_sum)];
         curve.extend(figures.fold_log_loss.map(|x| ("fold_log_loss", x)));
         curve.extend(figures.fold_accuracy.map(|x| ("fold_accuracy", x)));
+        curve.extend(figures.heldout_log_loss.map(|x| ("heldout_log_loss", x)));
+        curve.extend(figures.heldout_accuracy.map(|x| ("heldout_accuracy", x)));
         progress.curve("", stage, epoch as u64, &curve);
         epochs.push(figures);
         best.update(epoch, &head, &fold);

@@ -10,13 +10,11 @@ use crate::settings::Settings;
 use lens_core::head::HeadSettings;
 use lens_core::head::folds::Folds;
 use lens_core::head::train::{Augmentation, HeadData, train as train_head};
-use lens_core::head::{Head, ensemble_mean};
-use lens_core::metrics::{credits, log_loss};
 use lens_core::pairing::{check_factor, synthetic_per_side};
 use lens_core::synthesis::{SyntheticCodes, synthesise};
 use lens_core::vae::train::train as train_vae;
 use lens_core::vae::{Vae, VaeSettings};
-use lens_core::{EmbeddedPairs, RewardModel, Standardiser, Threads};
+use lens_core::{EmbeddedPairs, Standardiser, Threads};
 use serde_json::{Map, Value, json};
 use std::path::Path;
 use std::time::Instant;
@@ -25,9 +23,9 @@ use std::time::Instant;
 struct Point {
     factor: usize,
     head_seconds: f64,
-    log_loss: f64,
-    best_log_loss: f64,
-    accuracy: f64,
+    log_loss: Option<f64>,
+    best_log_loss: Option<f64>,
+    accuracy: Option<f64>,
 }
 
 /// Runs the command.
@@ -75,17 +73,17 @@ pub fn run(
     let head_steps = steps(args.head_epochs, head_settings.batch);
     let per_minute = synthetic as f64 / synthesis_seconds * 60.0;
     if settings.json {
-        let by_factor = |f: &dyn Fn(&Point) -> f64| -> Value {
+        let by_factor = |f: &dyn Fn(&Point) -> Option<f64>| -> Value {
             points.iter().map(|p| (p.factor.to_string(), json!(f(p)))).collect::<Map<_, _>>().into()
         };
         return output::json(&json!({
             "dim": pairs.dim(), "pairs": pairs.len(), "members": args.members,
             "threads": threads.0, "seed": settings.seed,
             "vae_seconds": vae_seconds, "synthesis_seconds": synthesis_seconds,
-            "head_seconds": by_factor(&|p| p.head_seconds), "peak_mb": peak,
+            "head_seconds": by_factor(&|p| Some(p.head_seconds)), "peak_mb": peak,
             "standardise_seconds": standardise_seconds,
             "vae_step_seconds": vae_step,
-            "head_step_seconds": by_factor(&|p| p.head_seconds / head_steps),
+            "head_step_seconds": by_factor(&|p| Some(p.head_seconds / head_steps)),
             "synthetic_responses": synthetic, "synthetic_per_minute": per_minute,
             "codes_kept": codes.are_kept(),
             "vae_parameters": vae.shape().parameters(), "vae_last": vae_report.epochs.last(),
@@ -120,13 +118,11 @@ pub fn run(
         ),
     ];
     rows.extend(points.iter().map(|p| {
-        let text = format!(
-            "{:.3} s: {:.2} ms a step; held-out log-loss {:.4}, accuracy {}",
-            p.head_seconds,
-            1e3 * p.head_seconds / head_steps,
-            p.log_loss,
-            percent(p.accuracy)
-        );
+        let mut text =
+            format!("{:.3} s: {:.2} ms a step", p.head_seconds, 1e3 * p.head_seconds / head_steps);
+        if let (Some(loss), Some(accuracy)) = (p.log_loss, p.accuracy) {
+            text += &format!("; held-out log-loss {loss:.4}, accuracy {}", percent(accuracy));
+        }
         (format!("head at {}x", p.factor), text)
     }));
     let peak = peak.map_or("unknown".to_owned(), |mb| format!("{} MB at most", thousands(mb)));
@@ -217,35 +213,27 @@ impl Bench<'_> {
             standardiser: &self.standardiser,
             folds: &folds,
             augmentation: (factor > 1).then_some(&augmentation),
+            watch: None,
         };
-        let train = |settings: &HeadSettings| {
+        let train = |data| {
             let (seed, threads) = (self.settings.seed, self.threads);
             train_head(data, settings, None, seed, threads, "head", self.reporter)
         };
-        let (head_seconds, (head, _)) = fastest(repeat, || train(settings))?;
-        let (log_loss, accuracy) = self.measure(head)?;
-        // The same training, stopped after every epoch before the last.
-        let mut best_log_loss = log_loss;
+        let (head_seconds, _) = fastest(repeat, || train(data))?;
+        // Once more, off the clock, with a look at the held-out pairs after every epoch.
+        let mut heldout = Vec::new();
         if !self.heldout.is_empty() {
-            for epochs in 1..settings.epochs {
-                let (head, _) = train(&HeadSettings { epochs, ..settings.clone() })?;
-                best_log_loss = best_log_loss.min(self.measure(head)?.0);
-            }
+            let (_, report) = train(HeadData { watch: Some(self.heldout), ..data })?;
+            heldout = report.epochs;
         }
-        Ok(Point { factor, head_seconds, log_loss, best_log_loss, accuracy })
-    }
-
-    /// Log-loss and accuracy on the held-out pairs; NaN where there is none.
-    fn measure(&self, head: Head) -> Result<(f64, f64), CliError> {
-        let members = head.shape().members;
-        let standardiser = self.standardiser.clone();
-        let model = RewardModel { standardiser, head, reward_mean: 0.0, reward_deviation: 1.0 };
-        let rewards = |side| -> Result<Vec<f32>, CliError> {
-            Ok(ensemble_mean(&model.member_rewards(side, self.threads)?, members))
-        };
-        let (chosen, rejected) = (rewards(&self.heldout.chosen)?, rewards(&self.heldout.rejected)?);
-        let loss = log_loss(&chosen, &rejected).unwrap_or(f64::NAN);
-        let right: f64 = credits(&chosen, &rejected).iter().sum();
-        Ok((loss, right / self.heldout.len() as f64))
+        let last = heldout.last();
+        let losses = heldout.iter().filter_map(|e| e.heldout_log_loss);
+        Ok(Point {
+            factor,
+            head_seconds,
+            log_loss: last.and_then(|e| e.heldout_log_loss),
+            best_log_loss: losses.reduce(f64::min),
+            accuracy: last.and_then(|e| e.heldout_accuracy),
+        })
     }
 }
