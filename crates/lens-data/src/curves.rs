@@ -34,6 +34,8 @@ pub struct CurveLog {
     folder: PathBuf,
     /// Kept open: whoever replaces the file by that of another training gets no lines of this one.
     lines: File,
+    /// Whether `lines` still is the file of an earlier training, to be replaced.
+    replace: bool,
     /// The event file of each run that has begun.
     events: BTreeMap<String, PathBuf>,
 }
@@ -42,8 +44,8 @@ impl CurveLog {
     /// Begins the log of a training, and makes the folder where there is none.
     ///
     /// A folder with curves is refused, for two trainings in one file are no curve. With `overwrite`
-    /// its `curves.jsonl` is replaced. Its event files stay: TensorBoard shows those points of a run
-    /// that the newest one of its event files has.
+    /// its `curves.jsonl` is replaced, though not before there is a first epoch. Its event files stay:
+    /// TensorBoard shows those points of a run that the newest one of its event files has.
     ///
     /// # Errors
     /// [`Error::CurvesExist`] for a folder with curves, [`Error::CurvesInBundle`] for one with a
@@ -60,18 +62,17 @@ impl CurveLog {
             Err(_) => make_folder(&folder)?,
         }
         let path = folder.join(CURVES);
-        match fs::metadata(&path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        let replace = match fs::metadata(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => false,
             Err(e) => return Err(Error::io(path, "open", e)),
             Ok(meta) if meta.is_dir() => return Err(Error::IsFolder { path }),
             // What ended before its first epoch left an empty one.
-            Ok(meta) if !meta.is_file() || meta.len() == 0 => {}
+            Ok(meta) if !meta.is_file() || meta.len() == 0 => false,
             Ok(_) if !overwrite => return Err(Error::CurvesExist { path }),
-            Ok(_) => fs::remove_file(&path).map_err(|e| Error::io(&path, "replace", e))?,
-        }
-        let lines = OpenOptions::new().append(true).create(true).open(&path);
-        let lines = lines.map_err(|e| Error::io(path, "create", e))?;
-        Ok(CurveLog { folder, lines, events: BTreeMap::new() })
+            Ok(_) => true,
+        };
+        let lines = open_lines(&path)?;
+        Ok(CurveLog { folder, lines, replace, events: BTreeMap::new() })
     }
 
     /// Adds one epoch of one stage. `run` is empty, or the plain name of one of several trainings
@@ -100,8 +101,13 @@ impl CurveLog {
             values.iter().map(|&(name, value)| (name.to_owned(), json!(value))).collect();
         line.insert("values".to_owned(), all.into());
         let line = Value::Object(line).to_string() + "\n";
-        append(&mut self.lines, line.as_bytes())
-            .map_err(|e| Error::io(self.folder.join(CURVES), "write", e))?;
+        let path = self.folder.join(CURVES);
+        if self.replace {
+            fs::remove_file(&path).map_err(|e| Error::io(&path, "replace", e))?;
+            self.lines = open_lines(&path)?;
+            self.replace = false;
+        }
+        append(&mut self.lines, line.as_bytes()).map_err(|e| Error::io(path, "write", e))?;
 
         let path = self.event_file(run, now)?;
         let tag = |name: &str| format!("{stage}/{name}").replace(' ', "_");
@@ -150,6 +156,11 @@ impl CurveLog {
         make_folder(&path)?;
         Ok(path)
     }
+}
+
+fn open_lines(path: &Path) -> Result<File, Error> {
+    let file = OpenOptions::new().append(true).create(true).open(path);
+    file.map_err(|e| Error::io(path, "create", e))
 }
 
 fn make_folder(path: &Path) -> Result<(), Error> {

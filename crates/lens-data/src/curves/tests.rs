@@ -89,7 +89,11 @@ fn curves_of_two_trainings_are_never_mixed() {
     assert!(matches!(&error, Error::CurvesExist { .. }), "{error}");
     assert_eq!(lines(dir).len(), 2);
 
+    // One that ends before its first epoch replaces nothing.
+    drop(CurveLog::create(dir, true).unwrap());
+    assert_eq!(lines(dir).len(), 2);
     let mut second = CurveLog::create(dir, true).unwrap();
+    assert_eq!(lines(dir).len(), 2);
     second.write("", "head", 1, &[("loss", 7.0)]).unwrap();
     // The first still runs: its lines go nowhere, not among those of the second.
     first.write("", "head", 3, &[("loss", 0.25)]).unwrap();
