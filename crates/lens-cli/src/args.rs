@@ -234,7 +234,11 @@ pub struct RunArgs {
     /// Folder for the reward model [default: reward-model]
     #[arg(long, short, value_name = "DIR")]
     pub output: Option<PathBuf>,
-    /// Replace a reward model that stands in the output folder
+    /// Write training curves into this folder while training goes on: curves.jsonl, and event files
+    /// for TensorBoard
+    #[arg(long, value_name = "DIR")]
+    pub log_dir: Option<PathBuf>,
+    /// Replace a reward model that stands in the output folder, and curves in the log folder
     #[arg(long)]
     #[serde(skip_serializing_if = "not_given")]
     pub overwrite: bool,
@@ -292,7 +296,11 @@ pub struct TrainArgs {
     /// Also train on all pairs, and save the reward model here
     #[arg(long, short, value_name = "DIR")]
     pub output: Option<PathBuf>,
-    /// Replace a reward model that stands in the output folder
+    /// Write training curves into this folder while training goes on: curves.jsonl, and event files
+    /// for TensorBoard
+    #[arg(long, value_name = "DIR")]
+    pub log_dir: Option<PathBuf>,
+    /// Replace a reward model that stands in the output folder, and curves in the log folder
     #[arg(long)]
     #[serde(skip_serializing_if = "not_given")]
     pub overwrite: bool,

@@ -78,6 +78,12 @@ pub enum CliError {
         /// Counts by reason.
         left_out: String,
     },
+    /// The curves of a training could not all be written, which did not stop the training.
+    #[error("training curves are not complete, but training went on without them: {source}")]
+    Curves {
+        /// The first failure.
+        source: lens_data::Error,
+    },
     /// Standard output could not be written.
     #[error("cannot write to standard output: {source}")]
     Output {
@@ -140,6 +146,12 @@ impl CliError {
         match self {
             CliError::Data(Data::TargetExists { .. }) => {
                 Some("choose another folder with -o, or replace a reward model with --overwrite")
+            }
+            CliError::Data(Data::CurvesExist { .. }) => {
+                Some("choose another folder with --log-dir, or replace them with --overwrite")
+            }
+            CliError::Data(Data::CurvesInBundle { .. }) => {
+                Some("choose another folder with --log-dir")
             }
             CliError::Data(Data::AllMalformed { .. }) => {
                 Some("each row needs chosen and rejected (and a prompt); see `lens run --help`")

@@ -2,6 +2,7 @@
 
 mod args;
 mod commands;
+mod curves;
 mod embedding;
 mod error;
 mod evaluation;
@@ -23,18 +24,21 @@ fn main() -> ExitCode {
     if let Err(error) = reporter.stop_on_signals() {
         output::tell(&format!("warning: Ctrl-C will end the program at once: {error}"));
     }
-    match run(&cli, &reporter) {
-        Ok(()) => ExitCode::SUCCESS,
+    let done = match run(&cli, &reporter) {
         // The reader of our output left (`lens score .. | head`): that is not an error.
         Err(CliError::Output { source }) if source.kind() == std::io::ErrorKind::BrokenPipe => {
-            ExitCode::SUCCESS
+            Ok(())
         }
-        Err(error) => {
-            reporter.clear();
-            error.print();
-            ExitCode::from(error.exit_code())
-        }
+        done => done,
+    };
+    let mut code = ExitCode::SUCCESS;
+    // What ended the command is said last, and decides the exit status.
+    for error in [reporter.end_curves().err(), done.err()].into_iter().flatten() {
+        reporter.clear();
+        error.print();
+        code = ExitCode::from(error.exit_code());
     }
+    code
 }
 
 fn run(cli: &Cli, reporter: &Reporter) -> Result<(), CliError> {

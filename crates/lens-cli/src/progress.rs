@@ -1,10 +1,11 @@
 //! Progress on standard error: a bar with rate and time left on a terminal, plain lines elsewhere,
-//! nothing with --quiet. Also where Ctrl-C is heard.
+//! nothing with --quiet. Also where Ctrl-C is heard, and where training curves go to their log.
 
 use crate::error::CliError;
 use crate::output::{tell, thousands};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lens_core::Progress;
+use lens_data::CurveLog;
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,6 +24,16 @@ pub struct Reporter {
     cancelled: Arc<AtomicBool>,
     done: AtomicU64,
     stage: Mutex<Option<Stage>>,
+    curves: Mutex<Curves>,
+}
+
+/// Where training curves go.
+enum Curves {
+    /// Nobody asked for them.
+    Unwanted,
+    Log(CurveLog),
+    /// They could not be written, which is no reason to lose the training.
+    Failed(lens_data::Error),
 }
 
 struct Stage {
@@ -44,6 +55,7 @@ impl Reporter {
             cancelled: Arc::default(),
             done: AtomicU64::new(0),
             stage: Mutex::new(None),
+            curves: Mutex::new(Curves::Unwanted),
         }
     }
 
@@ -78,6 +90,24 @@ impl Reporter {
         if let Some(bar) = self.stage().take().and_then(|s| s.bar) {
             bar.finish_and_clear();
         }
+    }
+
+    /// Training curves go to this log from now on.
+    pub fn log_curves(&self, log: CurveLog) {
+        *self.curves() = Curves::Log(log);
+    }
+
+    /// Ends the log of curves: an error if it could not be written to its end. Asked when all else
+    /// is done.
+    pub fn end_curves(&self) -> Result<(), CliError> {
+        match std::mem::replace(&mut *self.curves(), Curves::Unwanted) {
+            Curves::Failed(source) => Err(CliError::Curves { source }),
+            Curves::Unwanted | Curves::Log(_) => Ok(()),
+        }
+    }
+
+    fn curves(&self) -> MutexGuard<'_, Curves> {
+        self.curves.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn stage(&self) -> MutexGuard<'_, Option<Stage>> {
@@ -171,5 +201,14 @@ impl Progress for Reporter {
 
     fn cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
+    }
+
+    fn curve(&self, run: &str, stage: &str, epoch: u64, values: &[(&str, f64)]) {
+        let mut curves = self.curves();
+        let Curves::Log(log) = &mut *curves else { return };
+        if let Err(error) = log.write(run, stage, epoch, values) {
+            self.note(&format!("training goes on without its curves: {error}"));
+            *curves = Curves::Failed(error);
+        }
     }
 }

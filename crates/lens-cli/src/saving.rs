@@ -159,6 +159,7 @@ fn report(
         // What decides where results go, not what they are, is left out.
         Settings {
             output: None,
+            log_dir: None,
             cache: None,
             threads: None,
             eval: None,

@@ -91,7 +91,10 @@ pub struct Settings {
     /// Folder for the reward model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<PathBuf>,
-    /// Replace a reward model in the output folder.
+    /// Folder for training curves, written while training goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_dir: Option<PathBuf>,
+    /// Replace a reward model in the output folder, and curves in the log folder.
     pub overwrite: bool,
     /// Which head is saved.
     pub keep: Keep,
@@ -162,6 +165,7 @@ impl Default for Settings {
             eval: None,
             holdout: 0.2,
             output: None,
+            log_dir: None,
             overwrite: false,
             keep: Keep::Auto,
             chosen_key: "chosen".to_owned(),
@@ -490,6 +494,7 @@ mod tests {
             server: Some("x".into()),
             eval: Some("x".into()),
             output: Some("x".into()),
+            log_dir: Some("x".into()),
             seed_pairs: Some(1),
             threads: Some(1),
             cache: Some("x".into()),

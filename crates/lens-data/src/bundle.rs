@@ -20,12 +20,12 @@ use serde_json::Value;
 
 use crate::arrays::{Array2, ArrayFile, write_safetensors};
 use crate::atomic::{AtomicDir, Existing, write_atomic};
+use crate::curves::CURVES;
 use crate::error::Error;
 
 /// The manifest's file name, by which a folder is known as a bundle.
 pub const MANIFEST: &str = "lens.json";
 const WEIGHTS: &str = "model.safetensors";
-const CURVES: &str = "curves.jsonl";
 /// The report's file name.
 pub const REPORT: &str = "report.md";
 const FORMAT: &str = "lens-reward-model";

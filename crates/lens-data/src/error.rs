@@ -203,6 +203,21 @@ pub enum Error {
         /// Why it may not be replaced; may be empty.
         hint: String,
     },
+    /// The folder has the curves of another training, which another's would be mixed into.
+    #[error("{}: holds the curves of an earlier training", path.display())]
+    CurvesExist {
+        /// The file with the curves.
+        path: PathBuf,
+    },
+    /// The folder for curves is that of a reward model, which has its own.
+    #[error(
+        "{}: is a reward model, whose own curves are not replaced by those of another training",
+        path.display()
+    )]
+    CurvesInBundle {
+        /// The folder.
+        path: PathBuf,
+    },
     /// The folder has no manifest in it.
     #[error("{}: is not a reward model: there is no `{manifest}` in it", path.display())]
     NotABundle {

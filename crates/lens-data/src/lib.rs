@@ -24,11 +24,13 @@
 //! ```
 //!
 //! [`read_exchanges`] reads rows to be scored or embedded, [`ArrayFile`] ready-made embeddings, and
-//! [`AtomicFile`] and [`AtomicDir`] write files and folders that are never seen half done.
+//! [`AtomicFile`] and [`AtomicDir`] write files and folders that are never seen half done. A
+//! [`CurveLog`] is the other way round: curves that are read while they grow.
 
 pub mod arrays;
 pub mod atomic;
 pub mod bundle;
+pub mod curves;
 pub mod dataset;
 pub mod error;
 pub mod vet;
@@ -36,6 +38,7 @@ pub mod vet;
 pub use arrays::{Array2, ArrayFile, write_safetensors};
 pub use atomic::{AtomicDir, AtomicFile, Existing, write_atomic, write_atomic_with};
 pub use bundle::Bundle;
+pub use curves::CurveLog;
 pub use dataset::{
     BestOfN, Compression, Dataset, Format, PromptSet, ReadOptions, Row, ScoreRow, ScoreSet, Shape,
     fingerprint, fingerprint_arrays, read_exchanges, read_exchanges_with, read_pairs,

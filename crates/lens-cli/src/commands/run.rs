@@ -2,6 +2,7 @@
 
 use crate::args::RunArgs;
 use crate::commands::train::file_name;
+use crate::curves;
 use crate::embedding::{
     StageTime, embed_vetted, encode_pairs, encoder_record, note_truncated, open_encoder,
     prompt_numbers,
@@ -25,6 +26,7 @@ use std::time::Instant;
 pub fn run(args: &RunArgs, settings: &Settings, reporter: &Reporter) -> Result<(), CliError> {
     let output = settings.output.clone().unwrap_or_else(|| PathBuf::from("reward-model"));
     check_target(&output, settings.overwrite)?;
+    curves::start(settings, Some(&output), reporter)?;
     let (mut train, mut heldout) = read(&args.pairs, settings, reporter)?;
     let encoder = open_encoder(settings, reporter)?;
 

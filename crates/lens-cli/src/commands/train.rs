@@ -3,6 +3,7 @@
 
 use crate::args::TrainArgs;
 use crate::commands::embed::PROMPT_KEY;
+use crate::curves;
 use crate::embedding::stored_encoder;
 use crate::error::CliError;
 use crate::evaluation::{Accuracy, shown_difference};
@@ -24,6 +25,7 @@ pub fn run(args: &TrainArgs, settings: &Settings, reporter: &Reporter) -> Result
     if let Some(output) = &settings.output {
         check_target(output, settings.overwrite)?;
     }
+    curves::start(settings, settings.output.as_deref(), reporter)?;
     let loaded = load(&args.arrays, settings)?;
     if loaded.equal > 0 {
         reporter.note(&format!(
