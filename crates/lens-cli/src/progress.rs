@@ -203,6 +203,10 @@ impl Progress for Reporter {
         self.cancelled.load(Ordering::Relaxed)
     }
 
+    fn wants_curves(&self) -> bool {
+        matches!(*self.curves(), Curves::Log(_))
+    }
+
     fn curve(&self, run: &str, stage: &str, epoch: u64, values: &[(&str, f64)]) {
         let mut curves = self.curves();
         let Curves::Log(log) = &mut *curves else { return };

@@ -11,10 +11,6 @@ pub trait Progress: Sync {
     fn end(&self);
     /// A line for the person watching (not an error).
     fn note(&self, line: &str);
-    /// The figures of one epoch, as they come: for curves that are watched while training goes on.
-    /// `run` is empty, or names one of several trainings side by side (`split-3`); `stage` is `vae`,
-    /// `head` or `augmented head`; epochs count from 1.
-    fn curve(&self, _run: &str, _stage: &str, _epoch: u64, _values: &[(&str, f64)]) {}
     /// Whether the user asked to stop. Checked between units of work; the work then returns its
     /// crate's `Cancelled` error with everything already done kept.
     fn cancelled(&self) -> bool;
@@ -22,6 +18,10 @@ pub trait Progress: Sync {
     /// `run` is empty, or names one of several trainings side by side (`split-3`); `stage` is `vae`,
     /// `head` or `augmented head`; epochs count from 1.
     fn curve(&self, _run: &str, _stage: &str, _epoch: u64, _values: &[(&str, f64)]) {}
+    /// Whether anyone looks at the curves: held-out pairs are measured for them only then.
+    fn wants_curves(&self) -> bool {
+        false
+    }
 }
 
 /// Progress nobody watches.

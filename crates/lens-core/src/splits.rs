@@ -4,7 +4,7 @@
 use crate::embedded::{EmbeddedPairs, distinct};
 use crate::error::CoreError;
 use crate::linalg::Threads;
-use crate::method::{MethodSettings, Outcome, RewardModel, fit};
+use crate::method::{Extras, MethodSettings, Outcome, RewardModel, fit_with};
 use crate::metrics::{Estimate, bootstrap, credits};
 use crate::progress::Progress;
 use crate::rng::{Purpose, Stream};
@@ -113,6 +113,9 @@ pub fn run_splits(
         fn curve(&self, _run: &str, stage: &str, epoch: u64, values: &[(&str, f64)]) {
             self.outer.curve(&self.run, stage, epoch, values);
         }
+        fn wants_curves(&self) -> bool {
+            self.outer.wants_curves()
+        }
         fn cancelled(&self) -> bool {
             self.outer.cancelled()
         }
@@ -129,7 +132,10 @@ pub fn run_splits(
             let seeds = pairs.select(&parts.seeds);
             let heldout = pairs.select(&parts.heldout);
             let progress_inside = Inside { run: format!("split-{}", index + 1), outer: progress };
-            let Outcome { none, augmented, .. } = fit(&seeds, &settings, inside, &progress_inside)?;
+            let watch = progress.wants_curves().then_some(&heldout);
+            let extras = Extras { watch, ..Extras::default() };
+            let Outcome { none, augmented, .. } =
+                fit_with(&seeds, &settings, extras, inside, &progress_inside)?;
             let none = heldout_credits(&none.model, &heldout, inside)?;
             let augmented = augmented
                 .map(|a| heldout_credits(&a.fitted.model, &heldout, inside))

@@ -14,7 +14,9 @@ use crate::progress::Reporter;
 use crate::saving::{Sources, save};
 use crate::settings::Settings;
 use lens_core::metrics::Estimate;
-use lens_core::{EmbeddedPairs, Outcome, PreferencePair, Progress, Threads, fit, splits};
+use lens_core::{
+    EmbeddedPairs, Extras, Outcome, PreferencePair, Progress, Threads, fit_with, splits,
+};
 use lens_data::bundle::{DataRecord, Kept, REPORT, check_target};
 use lens_data::{Dataset, Reason, Row, VetReport, Vetted, read_pairs_with, shared_prompts, vet};
 use lens_encoder::TextEncoder;
@@ -36,7 +38,10 @@ pub fn run(args: &RunArgs, settings: &Settings, reporter: &Reporter) -> Result<(
     if train_pairs.is_empty() {
         return Err(nothing_left(&args.pairs, &train));
     }
-    let outcome = fit(&train_pairs, &settings.method(), Threads::available(), reporter)?;
+    let watch = (!heldout_pairs.is_empty()).then_some(&heldout_pairs);
+    let extras = Extras { watch, ..Extras::default() };
+    let threads = Threads::available();
+    let outcome = fit_with(&train_pairs, &settings.method(), extras, threads, reporter)?;
     stages.push(stage("train head", outcome.none.seconds));
     if let Some(a) = &outcome.augmented {
         stages.push(stage("train vae", a.vae_seconds));
