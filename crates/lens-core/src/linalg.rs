@@ -151,7 +151,14 @@ pub(crate) fn matmul<T: Real>(
     }
 }
 
+/// Runs a plain loop compiled for the widest vectors this machine has. The closure and what it calls
+/// must be `#[inline(always)]`.
+pub(crate) fn vectorised<R>(work: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(work)
+}
+
 /// `out[c] += scale * sum over rows of m[r][c]` for a contiguous row-major matrix.
+#[inline(always)]
 pub(crate) fn add_column_sums<T: Real>(out: &mut [T], m: &[T], scale: T) {
     for row in m.chunks_exact(out.len()) {
         for (o, &x) in out.iter_mut().zip(row) {

@@ -33,6 +33,10 @@ pub(super) struct Batches<'a> {
     dropout: Option<Dropout>,
     codes: Vec<f32>,
     comparisons: Vec<Comparison>,
+    /// Seed pairs that the comparisons are of.
+    compared: usize,
+    /// Whether steps of as many pairs have the same comparisons, whichever the pairs are.
+    alike: bool,
     trains: Vec<bool>,
 }
 
@@ -60,6 +64,7 @@ impl<'a> Batches<'a> {
                 all_combinations = Some(combinations(a.factor, seed, 0));
             }
         }
+        let has_all = all_combinations.is_some();
         let members = settings.members;
         let layers = HeadShape { dim: 1, hidden: settings.hidden.clone(), members }.layers();
         let widths = layers[..layers.len() - 1].iter().map(|l| members * l.outputs).collect();
@@ -82,6 +87,10 @@ impl<'a> Batches<'a> {
             }),
             codes: vec![0.0; 2 * batch * per_side * latent],
             comparisons: Vec::new(),
+            compared: 0,
+            alike: pairs.labels.iter().all(|&l| l == Label::default())
+                && augmentation.is_none_or(|a| a.pairing == Pairing::Within)
+                && (augmentation.is_none() || has_all),
             trains: Vec::new(),
         })
     }
@@ -130,6 +139,10 @@ impl<'a> Batches<'a> {
     /// Lists every comparison of a step on the pairs `rows`.
     fn compare(&mut self, rows: &[usize]) {
         let (b, k) = (rows.len(), self.per_side);
+        if self.alike && self.compared == b {
+            return;
+        }
+        self.compared = b;
         let label = |pair: usize| match self.pairs.labels[pair] {
             Label::Preferred { margin } => Label::Preferred { margin: margin * self.margin_weight },
             Label::Tie => Label::Tie,

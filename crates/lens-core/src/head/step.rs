@@ -12,11 +12,11 @@
 //! A test holds both against the plain computation: decode, materialise every pair, differentiate
 //! automatically; in any number of slabs (see [`crate::wide`]) and chunks.
 
-use super::loss::{Comparison, LossForm, bradley_terry};
+use super::loss::{Comparison, LossForm, PairLosses};
 use super::{Head, HeadShape, Layer};
 use crate::activation::Activation;
 use crate::adam::{Adam, AdamSettings};
-use crate::linalg::{Target, Threads, View, add_column_sums, matmul};
+use crate::linalg::{Target, Threads, View, add_column_sums, matmul, vectorised};
 use crate::real::Real;
 use crate::vae::{Vae, add_bias};
 use crate::wide::{Load, Wide};
@@ -61,6 +61,7 @@ pub(crate) struct HeadTrainer<'a, T> {
     small: Vec<T>,
     small_gradient: Vec<T>,
     small_adam: Adam<T>,
+    pair_losses: PairLosses<T>,
     chunks: Vec<Chunk<T>>,
     least_rows: usize,
     /// The first layer's outputs for the riding rows, then for the real ones, [h + 1 + 2B, M * w].
@@ -155,6 +156,7 @@ impl<'a, T: Real> HeadTrainer<'a, T> {
             wide,
             small_gradient: vec![T::ZERO; small.len()],
             small_adam: Adam::new(small.len()),
+            pair_losses: PairLosses::new(chunks),
             chunks: (0..chunks.max(1)).map(chunk).collect(),
             least_rows: LEAST_ROWS,
             small,
@@ -234,7 +236,8 @@ impl<'a, T: Real> HeadTrainer<'a, T> {
             self.rewards.extend_from_slice(&chunk.outputs[chunk.outputs.len() - 1]);
         }
         self.d_rewards.resize(rows * members, T::ZERO);
-        bradley_terry(comparisons, trains, form, &self.rewards, &mut self.d_rewards, losses);
+        let (rewards, d_rewards) = (&self.rewards, &mut self.d_rewards);
+        self.pair_losses.take(comparisons, trains, form, rewards, d_rewards, losses);
         if losses.iter().any(|l| !l.is_finite()) {
             return;
         }
@@ -277,6 +280,67 @@ fn each<T: Send>(chunks: &mut [Chunk<T>], work: impl Fn(&mut Chunk<T>) + Send + 
     }
 }
 
+/// Bias and activation in place, then the one output of every member: `inputs` are [n, M * i],
+/// `outputs` [n, M].
+#[inline(always)]
+fn output_forward<T: Real>(
+    activation: Activation,
+    inputs: &mut [T],
+    bias: &[T],
+    weights: &[T],
+    i: usize,
+    outputs: &mut [T],
+) {
+    for (row, out) in
+        inputs.chunks_exact_mut(bias.len()).zip(outputs.chunks_exact_mut(weights.len() / i))
+    {
+        row.iter_mut().zip(bias).for_each(|(x, &b)| *x += b);
+        activation.apply(row);
+        for ((x, w), out) in row.chunks_exact(i).zip(weights.chunks_exact(i)).zip(out) {
+            // Eight sums, so that the loop vectorises; their order is fixed.
+            let mut sums = [T::ZERO; 8];
+            let (xs, ws) = (x.chunks_exact(8), w.chunks_exact(8));
+            let mut tail = T::ZERO;
+            xs.remainder().iter().zip(ws.remainder()).for_each(|(&x, &w)| tail += x * w);
+            for (x, w) in xs.zip(ws) {
+                sums.iter_mut().zip(x).zip(w).for_each(|((s, &x), &w)| *s += x * w);
+            }
+            *out = sums.into_iter().fold(tail, |total, s| total + s);
+        }
+    }
+}
+
+/// The gradients that belong to [`output_forward`], whose activated inputs and `deltas`, [n, M], it
+/// takes: by the pre-activations, and added to `d_weights` and `d_bias`.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)] // One pass over all of them is the point.
+fn output_backward<T: Real>(
+    activation: Activation,
+    inputs: &[T],
+    weights: &[T],
+    i: usize,
+    deltas: &[T],
+    below: &mut [T],
+    d_weights: &mut [T],
+    d_bias: &mut [T],
+) {
+    let width = weights.len();
+    let rows = inputs.chunks_exact(width).zip(below.chunks_exact_mut(width));
+    for ((x, below), delta) in rows.zip(deltas.chunks_exact(width / i)) {
+        for (m, &delta) in delta.iter().enumerate() {
+            let part = m * i..(m + 1) * i;
+            let (x, below) = (&x[part.clone()], &mut below[part.clone()]);
+            let (w, dw) = (&weights[part.clone()], &mut d_weights[part]);
+            for (((b, dw), &w), &x) in below.iter_mut().zip(dw).zip(w).zip(x) {
+                *b = delta * w;
+                *dw += delta * x;
+            }
+        }
+        activation.backward(x, below);
+        d_bias.iter_mut().zip(&*below).for_each(|(d, &b)| *d += b);
+    }
+}
+
 fn add<T: Real>(to: &mut [T], from: &[T]) {
     to.iter_mut().zip(from).for_each(|(t, &f)| *t += f);
 }
@@ -291,6 +355,13 @@ impl<T: Real> Shared<'_, T> {
     fn at(&self, range: &Range<usize>) -> Range<usize> {
         let start = self.layers[0].weights.end;
         range.start - start..range.end - start
+    }
+
+    /// The weights of layer `j` >= 1, [M, i], where it has one output a member and nothing is dropped
+    /// before it: then one pass over its inputs does everything.
+    fn only_outputs(&self, j: usize) -> Option<&[T]> {
+        let one = self.layers[j].outputs == 1 && self.batch.dropout.is_none();
+        one.then(|| &self.small[self.at(&self.layers[j].weights)])
     }
 
     /// Weights of member `m` in layer `j` >= 1, [o, i], among the small parameters.
@@ -329,13 +400,26 @@ impl<T: Real> Chunk<T> {
             let Layer { inputs: i, outputs: o, .. } = layers[j];
             let (before, after) = self.outputs.split_at_mut(j);
             let (inputs, outputs) = (&mut before[j - 1], &mut after[0]);
-            add_bias(inputs, &shared.small[shared.at(&layers[j - 1].bias)]);
-            shared.activation.apply(inputs);
+            outputs.resize(n * members * o, T::ZERO);
+            let bias = &shared.small[shared.at(&layers[j - 1].bias)];
+            if let Some(weights) = shared.only_outputs(j) {
+                vectorised(
+                    #[inline(always)]
+                    || output_forward(shared.activation, inputs, bias, weights, i, outputs),
+                );
+                continue;
+            }
+            vectorised(
+                #[inline(always)]
+                || {
+                    add_bias(inputs, bias);
+                    shared.activation.apply(inputs);
+                },
+            );
             if let Some(masks) = batch.dropout {
                 let mask = &masks[j - 1][self.rows.start * members * i..];
                 inputs.iter_mut().zip(mask).for_each(|(y, &m)| *y = *y * m);
             }
-            outputs.resize(n * members * o, T::ZERO);
             for m in 0..members {
                 let x = View::columns(inputs, n, members * i, m * i, i);
                 let w = View::new(&shared.small[shared.weights_of(j, m)], o, i);
@@ -360,6 +444,20 @@ impl<T: Real> Chunk<T> {
             let (lower, upper) = self.deltas.split_at_mut(j);
             let (below, delta) = (&mut lower[j - 1], &upper[0]);
             below.resize(n * members * i, T::ZERO);
+            if let Some(weights) = shared.only_outputs(j) {
+                let (at, bias) = (shared.at(&layers[j].weights), shared.at(&layers[j - 1].bias));
+                // The weights lie right behind the bias of the layer before.
+                let (d_bias, d_weights) =
+                    self.gradient[bias.start..at.end].split_at_mut(bias.len());
+                d_bias.fill(T::ZERO);
+                d_weights.fill(T::ZERO);
+                let act = shared.activation;
+                vectorised(
+                    #[inline(always)]
+                    || output_backward(act, inputs, weights, i, delta, below, d_weights, d_bias),
+                );
+                continue;
+            }
             for m in 0..members {
                 let delta = View::columns(delta, n, members * o, m * o, o);
                 let x = View::columns(&*inputs, n, members * i, m * i, i);
@@ -380,10 +478,15 @@ impl<T: Real> Chunk<T> {
                     }
                 }
             }
-            shared.activation.backward(inputs, below);
             let bias = &mut self.gradient[shared.at(&layers[j - 1].bias)];
             bias.fill(T::ZERO);
-            add_column_sums(bias, below, T::ONE);
+            vectorised(
+                #[inline(always)]
+                || {
+                    shared.activation.backward(inputs, below);
+                    add_column_sums(bias, below, T::ONE);
+                },
+            );
         }
         if riding == 0 {
             return;

@@ -11,7 +11,7 @@ pub mod train;
 
 use crate::activation::Activation;
 use crate::error::{CoreError, require};
-use crate::linalg::{Target, Threads, View, matmul};
+use crate::linalg::{Target, Threads, View, matmul, vectorised};
 use crate::real::Real;
 use crate::rng::{Purpose, Stream};
 use serde::{Deserialize, Serialize};
@@ -321,12 +321,18 @@ impl<T: Real> Vae<T> {
         let target = Target::new(&mut out[..n * (h + 1)], h + 1);
         matmul(target, View::new(z, n, l), weights, T::ONE, false, Threads::ONE);
         let bias = self.part(self.shape.decoder_in_bias());
-        for row in out.chunks_exact_mut(h + 1) {
-            let (units, last) = row.split_at_mut(h);
-            units.iter_mut().zip(bias).for_each(|(x, &b)| *x += b);
-            self.activation.apply(units);
-            last[0] = T::ONE;
-        }
+        let activation = self.activation;
+        vectorised(
+            #[inline(always)]
+            || {
+                for row in out.chunks_exact_mut(h + 1) {
+                    let (units, last) = row.split_at_mut(h);
+                    units.iter_mut().zip(bias).for_each(|(x, &b)| *x += b);
+                    activation.apply(units);
+                    last[0] = T::ONE;
+                }
+            },
+        );
     }
 
     /// Standardised embeddings [n, d] of latent codes `z`, [n, l]: needed only when someone asks
@@ -346,6 +352,7 @@ impl<T: Real> Vae<T> {
 }
 
 /// Adds `bias` to every row of `rows`.
+#[inline(always)]
 pub(crate) fn add_bias<T: Real>(rows: &mut [T], bias: &[T]) {
     for row in rows.chunks_exact_mut(bias.len()) {
         for (x, &b) in row.iter_mut().zip(bias) {
