@@ -1,10 +1,11 @@
 //! A name for the exact pairs that a reward model was trained on.
 
-use lens_core::{Content, PreferencePair};
+use lens_core::{Content, PreferencePair, Progress, Rows};
 use serde_json::{Map, Number, Value};
 use sha2::{Digest, Sha256};
 
 use crate::arrays::Array2;
+use crate::error::Error;
 
 /// Hashed first, so that another canonical form can never give the same fingerprint.
 const FORM: &str = "lens-pairs-v1\n";
@@ -31,11 +32,42 @@ pub fn fingerprint_arrays(arrays: &[&Array2]) -> String {
         for size in array.shape() {
             hash.update((size as u64).to_le_bytes());
         }
-        for value in &array.data {
-            hash.update(value.to_le_bytes());
-        }
+        update(&mut hash, &array.data);
     }
     hex(hash)
+}
+
+/// As [`fingerprint_arrays`], over tables read row by row: the same for the same values, in
+/// whatever form they are stored. [`Error::Cancelled`] where `progress` is cancelled.
+pub fn fingerprint_rows(tables: &[&dyn Rows], progress: &dyn Progress) -> Result<String, Error> {
+    let mut hash = Sha256::new();
+    hash.update("lens-arrays-v1\n");
+    for table in tables {
+        for size in [table.rows(), table.dim()] {
+            hash.update((size as u64).to_le_bytes());
+        }
+        let mut row = vec![0.0; table.dim()];
+        for i in 0..table.rows() {
+            if progress.cancelled() {
+                return Err(Error::Cancelled);
+            }
+            table.read(i, &mut row);
+            update(&mut hash, &row);
+            progress.advance(1);
+        }
+    }
+    Ok(hex(hash))
+}
+
+/// Adds little-endian values, many at a time.
+fn update(hash: &mut Sha256, values: &[f32]) {
+    let mut bytes = [[0u8; 4]; 1024];
+    for values in values.chunks(bytes.len()) {
+        for (bytes, value) in bytes.iter_mut().zip(values) {
+            *bytes = value.to_le_bytes();
+        }
+        hash.update(bytes[..values.len()].as_flattened());
+    }
 }
 
 fn hex(hash: Sha256) -> String {
