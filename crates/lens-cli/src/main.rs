@@ -5,6 +5,7 @@ mod commands;
 mod embedding;
 mod error;
 mod evaluation;
+mod labels;
 mod output;
 mod progress;
 mod saving;

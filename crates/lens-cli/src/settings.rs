@@ -7,7 +7,7 @@ use lens_core::head::HeadSettings;
 use lens_core::pairing::Pairing;
 use lens_core::synthesis::SynthesisSettings;
 use lens_core::vae::VaeSettings;
-use lens_data::ReadOptions;
+use lens_data::{FloatType, ReadOptions};
 use lens_encoder::{
     EncoderOptions, GenerateOptions, LayerChoice, Pooling, Precision, ServerApi, SpecialTokens,
     TemplateChoice, ViewChoice,
@@ -81,6 +81,8 @@ pub struct Settings {
     pub special_tokens: String,
     /// Tokens computed in one pass.
     pub batch_tokens: usize,
+    /// In which form embeddings are stored: `f32`, `f16`, `bf16`.
+    pub dtype: FloatType,
     /// Stop at the first malformed row.
     pub strict: bool,
     /// Held-out pairs.
@@ -158,6 +160,7 @@ impl Default for Settings {
             bos: Bos::Auto,
             special_tokens: encoder.special_tokens.to_string(),
             batch_tokens: encoder.batch_tokens,
+            dtype: FloatType::default(),
             strict: false,
             eval: None,
             holdout: 0.2,

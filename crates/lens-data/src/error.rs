@@ -170,7 +170,7 @@ pub enum Error {
     /// A finite value that the form it is to be stored in has no room for.
     #[error(
         "{}: array `{key}`, row {row}, column {column}: {value} is too large for {form}; \
-         bf16 and f32 reach further", path.display()
+         f32 has room for it", path.display()
     )]
     TooLargeFor {
         /// The file to be written.

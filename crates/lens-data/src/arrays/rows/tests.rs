@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use half::{bf16, f16};
+use lens_core::Label;
 use tempfile::TempDir;
 
 use super::*;
@@ -177,7 +178,15 @@ fn the_fingerprint_is_that_of_the_values() {
         safetensors("F16", [ROWS, DIM], &bytes(&values, |v| f16::from_f32(v).to_le_bytes()), 1),
     ] {
         let table = open(&home, &data).table(None).unwrap();
-        assert_eq!(fingerprint_rows(&[&table, &table], &Quiet).unwrap(), wanted);
+        assert_eq!(
+            fingerprint_rows(&[&table, &table], &[Label::default(); 3], &Quiet).unwrap(),
+            wanted
+        );
+        let tie = [Label::default(), Label::Tie];
+        let margin = [Label::default(), Label::Preferred { margin: 0.5 }];
+        let others =
+            [tie, margin].map(|l| fingerprint_rows(&[&table, &table], &l, &Quiet).unwrap());
+        assert!(others[0] != wanted && others[1] != wanted && others[0] != others[1]);
     }
 }
 
@@ -216,5 +225,5 @@ fn checking_stops_when_asked_to() {
     let file = open(&home, &safetensors("F32", [ROWS, DIM], &data, 0));
     assert!(matches!(file.table_with(None, &Stopped), Err(Error::Cancelled)));
     let table = file.table(None).unwrap();
-    assert!(matches!(fingerprint_rows(&[&table], &Stopped), Err(Error::Cancelled)));
+    assert!(matches!(fingerprint_rows(&[&table], &[], &Stopped), Err(Error::Cancelled)));
 }
