@@ -262,6 +262,9 @@ pub struct EmbedArgs {
     #[arg(long, short, value_name = "FILE")]
     #[serde(skip)]
     pub output: PathBuf,
+    /// How embeddings are stored: f32, or f16 or bf16 in half the size [default: f32]
+    #[arg(long, value_name = "FORM")]
+    pub dtype: Option<String>,
     /// How texts become embeddings.
     #[command(flatten)]
     #[serde(skip)]

@@ -296,11 +296,12 @@ pub fn embed_vetted(
     let chosen: Vec<&Encoded> = kept.iter().map(|&i| &encoded[i]).collect();
     let rejected: Vec<&Encoded> = kept.iter().map(|&i| &encoded[i + n]).collect();
     let prompts = prompt_numbers(vetted.used.iter().map(|r| &r.value.prompt));
-    Ok(EmbeddedPairs::with_prompts(
+    let pairs = EmbeddedPairs::with_prompts(
         matrix(chosen.into_iter(), dim)?,
         matrix(rejected.into_iter(), dim)?,
         prompts,
-    )?)
+    )?;
+    Ok(pairs.with_labels(vetted.used.iter().map(|r| r.value.label()).collect())?)
 }
 
 /// `shortened` texts of some, as a note; nothing if there are none.

@@ -6,6 +6,7 @@ mod curves;
 mod embedding;
 mod error;
 mod evaluation;
+mod labels;
 mod output;
 mod progress;
 mod saving;

@@ -7,7 +7,7 @@ use lens_core::head::HeadSettings;
 use lens_core::pairing::Pairing;
 use lens_core::synthesis::SynthesisSettings;
 use lens_core::vae::VaeSettings;
-use lens_data::ReadOptions;
+use lens_data::{FloatType, ReadOptions};
 use lens_encoder::{
     EncoderOptions, GenerateOptions, LayerChoice, Pooling, Precision, ServerApi, SpecialTokens,
     TemplateChoice, ViewChoice,
@@ -81,6 +81,8 @@ pub struct Settings {
     pub special_tokens: String,
     /// Tokens computed in one pass.
     pub batch_tokens: usize,
+    /// In which form embeddings are stored: `f32`, `f16`, `bf16`.
+    pub dtype: FloatType,
     /// Stop at the first malformed row.
     pub strict: bool,
     /// Held-out pairs.
@@ -116,6 +118,8 @@ pub struct Settings {
     /// Threads; all cores by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
+    /// Stored embeddings of up to so many MB (as float32) are copied into memory.
+    pub memory_mb: usize,
     /// Where models and embeddings are kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache: Option<PathBuf>,
@@ -161,6 +165,7 @@ impl Default for Settings {
             bos: Bos::Auto,
             special_tokens: encoder.special_tokens.to_string(),
             batch_tokens: encoder.batch_tokens,
+            dtype: FloatType::default(),
             strict: false,
             eval: None,
             holdout: 0.2,
@@ -176,6 +181,7 @@ impl Default for Settings {
             json: false,
             quiet: false,
             threads: None,
+            memory_mb: 1024,
             cache: None,
             augment,
             pairing,

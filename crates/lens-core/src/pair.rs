@@ -1,5 +1,6 @@
 //! The vocabulary of preference data: what a person saw, and which answer they preferred.
 
+use crate::embedded::Label;
 use serde::{Deserialize, Serialize};
 
 /// One turn of a chat, in the shape that Hugging Face datasets use.
@@ -60,9 +61,20 @@ pub struct PreferencePair {
     /// By how much it was preferred, where the data says so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub margin: Option<f64>,
+    /// Whether both responses are as good. Which of them is called chosen then means nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tie: bool,
 }
 
 impl PreferencePair {
+    /// What was said of the pair, as training takes it.
+    pub fn label(&self) -> Label {
+        match self.tie {
+            true => Label::Tie,
+            false => Label::Preferred { margin: self.margin.unwrap_or_default() as f32 },
+        }
+    }
+
     /// The preferred side as an exchange.
     pub fn chosen_exchange(&self) -> Exchange {
         Exchange { prompt: self.prompt.clone(), response: self.chosen.clone() }

@@ -167,6 +167,25 @@ pub enum Error {
         /// The value as float32.
         value: f32,
     },
+    /// A finite value that the form it is to be stored in has no room for.
+    #[error(
+        "{}: array `{key}`, row {row}, column {column}: {value} is too large for {form}; \
+         f32 has room for it", path.display()
+    )]
+    TooLargeFor {
+        /// The file to be written.
+        path: PathBuf,
+        /// The array.
+        key: String,
+        /// Zero-based row.
+        row: usize,
+        /// Zero-based column.
+        column: usize,
+        /// The value.
+        value: f32,
+        /// The form: `f16`, ..
+        form: &'static str,
+    },
     /// The array has no rows or no columns.
     #[error("{}: array `{key}` is empty: its shape is {shape:?}", path.display())]
     EmptyArray {

@@ -35,14 +35,16 @@ pub mod dataset;
 pub mod error;
 pub mod vet;
 
-pub use arrays::{Array2, ArrayFile, write_safetensors};
+pub use arrays::{
+    Array2, ArrayFile, FloatType, StoredRows, Tensor, write_safetensors, write_tensors,
+};
 pub use atomic::{AtomicDir, AtomicFile, Existing, write_atomic, write_atomic_with};
 pub use bundle::Bundle;
 pub use curves::CurveLog;
 pub use dataset::{
     BestOfN, Compression, Dataset, Format, PromptSet, ReadOptions, Row, ScoreRow, ScoreSet, Shape,
-    fingerprint, fingerprint_arrays, read_exchanges, read_exchanges_with, read_pairs,
-    read_pairs_with, read_prompts_with, visit_exchanges,
+    fingerprint, fingerprint_arrays, fingerprint_rows, read_exchanges, read_exchanges_with,
+    read_pairs, read_pairs_with, read_prompts_with, visit_exchanges,
 };
 pub use error::{Error, MalformedRow};
 pub use vet::{LeftOut, Reason, VetReport, Vetted, shared_prompts, vet};

@@ -22,10 +22,14 @@ pub enum Reason {
     EmptySide,
     /// Chosen and rejected are the same but for white space around them.
     IdenticalSides,
-    /// An earlier row has the same prompt, chosen and rejected; that one is kept.
+    /// An earlier row has the same prompt, chosen and rejected, of ties in either order; that one is
+    /// kept.
     Duplicate,
-    /// Another row prefers the other of the same two responses; neither is kept.
+    /// Another row prefers the other of the same two responses, or calls them a tie where this one
+    /// does not; neither is kept.
     Contradiction,
+    /// Both responses are as good: no order of them is right or wrong. Left out of evaluation only.
+    Tie,
     /// The prompt also occurs in the held-out set.
     Overlap,
     /// The pair is longer than the encoder takes.
@@ -43,6 +47,7 @@ impl Reason {
             Reason::IdenticalSides => "identical-sides",
             Reason::Duplicate => "duplicate",
             Reason::Contradiction => "contradiction",
+            Reason::Tie => "tie",
             Reason::Overlap => "overlap",
             Reason::TooLong => "too-long",
             Reason::EqualAfterTruncation => "equal-after-truncation",
@@ -122,6 +127,7 @@ pub struct Vetted {
 ///
 /// A row is left out for the first reason that holds, in that order; so of a pair that stands
 /// twice one way and once the other, the repetition is a duplicate and the rest a contradiction.
+/// The sides of a tie have no order.
 pub fn vet(dataset: Dataset) -> Vetted {
     let malformed = dataset.malformed.iter().map(|row| {
         let what = format!("{}: expected {}, found {}", row.field, row.expected, row.found);
@@ -137,25 +143,21 @@ pub fn vet(dataset: Dataset) -> Vetted {
     }
 
     let pairs = &dataset.pairs;
-    let mut first_lines: HashMap<[&Content; 3], u64> = HashMap::with_capacity(sound.len());
+    let mut first = FirstLines::default();
     sound.retain(|&index| {
         let Row { line, value: pair, .. } = &pairs[index];
-        let earlier =
-            *first_lines.entry([&pair.prompt, &pair.chosen, &pair.rejected]).or_insert(*line);
-        let new = earlier == *line;
-        if !new {
+        let earlier = first.enter(pair, *line);
+        if let Some(earlier) = earlier {
             left_out.push((*line, Reason::Duplicate, format!("as line {earlier}")));
         }
-        new
+        earlier.is_none()
     });
     sound.retain(|&index| {
         let Row { line, value: pair, .. } = &pairs[index];
-        let swapped = first_lines.get(&[&pair.prompt, &pair.rejected, &pair.chosen]);
-        if let Some(other) = swapped {
-            let detail = format!("line {other} has the sides swapped");
-            left_out.push((*line, Reason::Contradiction, detail));
-        }
-        swapped.is_none()
+        let against = first.against(pair);
+        let sound = against.is_none();
+        left_out.extend(against.map(|detail| (*line, Reason::Contradiction, detail)));
+        sound
     });
 
     let keep: BTreeSet<usize> = sound.into_iter().collect();
@@ -174,6 +176,48 @@ pub fn vet(dataset: Dataset) -> Vetted {
         rows.sort_by_key(|row| row.line);
     }
     vetted
+}
+
+/// Where each judgement stands first.
+#[derive(Default)]
+struct FirstLines<'a> {
+    decided: HashMap<[&'a Content; 3], u64>,
+    ties: HashMap<[&'a Content; 3], u64>,
+}
+
+impl<'a> FirstLines<'a> {
+    /// Enters a judgement, unless it stands on an earlier line, which is returned.
+    fn enter(&mut self, pair: &'a PreferencePair, line: u64) -> Option<u64> {
+        let known = if pair.tie { self.tie(pair) } else { self.decided.get(&given(pair)).copied() };
+        if known.is_none() {
+            let lines = if pair.tie { &mut self.ties } else { &mut self.decided };
+            lines.insert(given(pair), line);
+        }
+        known
+    }
+
+    fn tie(&self, pair: &'a PreferencePair) -> Option<u64> {
+        self.ties.get(&given(pair)).or_else(|| self.ties.get(&swapped(pair))).copied()
+    }
+
+    /// Which line says otherwise of the same two responses.
+    fn against(&self, pair: &'a PreferencePair) -> Option<String> {
+        let other_way = self.decided.get(&swapped(pair));
+        if pair.tie {
+            let line = self.decided.get(&given(pair)).or(other_way)?;
+            return Some(format!("line {line} prefers one of the two"));
+        }
+        let reversed = other_way.map(|line| format!("line {line} has the sides swapped"));
+        reversed.or_else(|| Some(format!("line {} calls the two a tie", self.tie(pair)?)))
+    }
+}
+
+fn given(pair: &PreferencePair) -> [&Content; 3] {
+    [&pair.prompt, &pair.chosen, &pair.rejected]
+}
+
+fn swapped(pair: &PreferencePair) -> [&Content; 3] {
+    [&pair.prompt, &pair.rejected, &pair.chosen]
 }
 
 fn fault(pair: &PreferencePair) -> Option<(Reason, &'static str)> {
@@ -222,6 +266,14 @@ impl Vetted {
         }
         self.report.used = self.used.len();
         before - self.used.len()
+    }
+
+    /// Leaves out ties, for evaluation. Returns how many there were.
+    pub fn leave_out_ties(&mut self) -> usize {
+        let ties = self.used.iter().filter(|row| row.value.tie);
+        let ties: Vec<LeftOut> =
+            ties.map(|row| LeftOut { line: row.line, detail: String::new() }).collect();
+        self.leave_out(Reason::Tie, ties)
     }
 
     /// The [`fingerprint`] of the used pairs.

@@ -3,11 +3,12 @@
 use crate::args::EmbedArgs;
 use crate::embedding::{encoder_record, note_truncated, open_encoder, prompt_numbers};
 use crate::error::CliError;
+use crate::labels::{MARGIN_KEY, TIE_KEY};
 use crate::output;
 use crate::progress::Reporter;
 use crate::settings::Settings;
-use lens_core::{Content, Exchange, Progress};
-use lens_data::{Array2, AtomicFile, Row, ScoreRow, read_exchanges_with, write_safetensors};
+use lens_core::{Content, Exchange, Label, Progress};
+use lens_data::{Array2, AtomicFile, Row, ScoreRow, Tensor, read_exchanges_with, write_tensors};
 use lens_encoder::{Encoded, TextEncoder};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -35,9 +36,23 @@ pub fn run(args: &EmbedArgs, settings: &Settings, reporter: &Reporter) -> Result
     let arrays = embed(&set.rows, encoder.as_ref(), reporter)?;
     note_truncated(&arrays.encoded, encoder.identity().max_length, reporter);
     let tensors: Vec<(&str, &Array2)> = arrays.tensors.iter().map(|(n, a)| (*n, a)).collect();
-    let mut integers: Vec<(&str, &[i64])> = vec![(ROW_KEY, &arrays.rows)];
+    let floats = tensors.iter().map(|(name, a)| (*name, Tensor::Floats(a, settings.dtype)));
+    let mut stored: Vec<(&str, Tensor)> = floats.collect();
+    stored.push((ROW_KEY, Tensor::Integers(&arrays.rows)));
     if !arrays.prompts.is_empty() {
-        integers.push((PROMPT_KEY, &arrays.prompts));
+        stored.push((PROMPT_KEY, Tensor::Integers(&arrays.prompts)));
+    }
+    let margin = |label: &Label| match label {
+        Label::Preferred { margin } => *margin,
+        Label::Tie => 0.0,
+    };
+    let margins: Vec<f32> = arrays.labels.iter().map(margin).collect();
+    let ties: Vec<i64> = arrays.labels.iter().map(|l| i64::from(l.is_tie())).collect();
+    if margins.iter().any(|&margin| margin != 0.0) {
+        stored.push((MARGIN_KEY, Tensor::Vector(&margins)));
+    }
+    if ties.contains(&1) {
+        stored.push((TIE_KEY, Tensor::Integers(&ties)));
     }
     let record = encoder_record(encoder.as_ref(), &settings.model)?;
     let record = serde_json::to_string(&record).map_err(std::io::Error::from)?;
@@ -47,7 +62,7 @@ pub fn run(args: &EmbedArgs, settings: &Settings, reporter: &Reporter) -> Result
     ]);
     let metadata = with_views(metadata, encoder.as_ref())?;
     reporter.go_on()?;
-    write_safetensors(&args.output, &tensors, &integers, &metadata)?;
+    write_tensors(&args.output, &stored, &metadata)?;
 
     let stats = encoder.stats();
     let shapes: serde_json::Map<String, serde_json::Value> =
@@ -56,7 +71,7 @@ pub fn run(args: &EmbedArgs, settings: &Settings, reporter: &Reporter) -> Result
     if settings.json {
         return output::json(&json!({
             "read": set.read, "embedded": set.rows.len(), "malformed": set.malformed.len(),
-            "tensors": shapes, "output": args.output, "seconds": seconds,
+            "tensors": shapes, "dtype": settings.dtype, "output": args.output, "seconds": seconds,
             "tokens": stats.tokens, "computed": stats.computed,
         }));
     }
@@ -110,6 +125,8 @@ struct Arrays {
     tensors: Vec<(&'static str, Array2)>,
     rows: Vec<i64>,
     prompts: Vec<i64>,
+    /// Of pairs.
+    labels: Vec<Label>,
     encoded: Vec<Encoded>,
 }
 
@@ -120,6 +137,7 @@ fn embed(
 ) -> Result<Arrays, CliError> {
     let (mut texts, mut first, mut second) = (Vec::new(), Vec::new(), Vec::new());
     let (mut lines, mut prompts): (Vec<i64>, Vec<&Content>) = (Vec::new(), Vec::new());
+    let mut labels = Vec::new();
     let mut key = None;
     for row in rows {
         let line = row.line.cast_signed();
@@ -146,6 +164,7 @@ fn embed(
             ScoreRow::Pair(pair) => {
                 lines.push(line);
                 prompts.push(&pair.prompt);
+                labels.push(pair.label());
                 first.push(pair.chosen_exchange());
                 second.push(pair.rejected_exchange());
                 "chosen"
@@ -181,5 +200,5 @@ fn embed(
         other => vec![(other, array(&encoded)?)],
     };
     let prompts = prompt_numbers(prompts.into_iter()).into_iter().map(i64::from).collect();
-    Ok(Arrays { tensors, rows: lines, prompts, encoded })
+    Ok(Arrays { tensors, rows: lines, prompts, labels, encoded })
 }

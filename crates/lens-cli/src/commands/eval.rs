@@ -12,7 +12,7 @@ use crate::progress::Reporter;
 use crate::settings::Settings;
 use lens_core::{PreferencePair, Progress};
 use lens_data::bundle::Bundle;
-use lens_data::{VetReport, read_pairs_with, vet};
+use lens_data::{LeftOut, Reason, VetReport, read_pairs_with, vet};
 use lens_encoder::TextEncoder;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -75,6 +75,7 @@ fn text(
     let options = settings.reading();
     let mut vetted = vet(read_pairs_with(path, &options, reporter)?);
     let fingerprint = vetted.fingerprint();
+    vetted.leave_out_ties();
     let pairs: Vec<&PreferencePair> = vetted.used.iter().map(|r| &r.value).collect();
     let encoded = encode_pairs(encoder, &pairs, reporter)?;
     note_truncated(&encoded, encoder.identity().max_length, reporter);
@@ -96,19 +97,36 @@ fn arrays(
     settings: &Settings,
     reporter: &Reporter,
 ) -> Result<Evaluated, CliError> {
-    let loaded = load(&[path.to_owned()], settings)?;
+    let loaded = load(&[path.to_owned()], settings, reporter)?;
     check_arrays(bundle, loaded.encoder.as_ref(), path, reporter)?;
-    let rewards = PairRewards::of(&bundle.model, &loaded.pairs)?;
-    let (n, equal) = (loaded.pairs.len(), loaded.equal);
+    let (ties, decided): (Vec<usize>, Vec<usize>) =
+        (0..loaded.pairs.len()).partition(|&i| loaded.pairs.labels[i].is_tie());
+    let pairs = if ties.is_empty() { loaded.pairs.clone() } else { loaded.pairs.select(&decided) };
+    let rewards = loaded.sound(PairRewards::of(&bundle.model, &pairs))?;
+    let equal = loaded.equal.len();
     if equal > 0 {
         reporter.note(&format!("left out: {equal} pairs with equal embeddings on both sides"));
     }
+    // An array has rows, not lines; they are counted from 1 here as lines are.
+    let listed = |rows: Vec<usize>, detail: &str| -> Vec<LeftOut> {
+        let row = |r: usize| LeftOut { line: r as u64 + 1, detail: detail.to_owned() };
+        rows.into_iter().map(row).collect()
+    };
+    let ties = ties.into_iter().map(|i| loaded.rows[i]).collect();
+    let left_out = [
+        (Reason::IdenticalSides, listed(loaded.equal.clone(), "the embeddings are equal")),
+        (Reason::Tie, listed(ties, "")),
+    ];
+    let left_out: BTreeMap<_, _> =
+        left_out.into_iter().filter(|(_, rows)| !rows.is_empty()).collect();
+    let used = pairs.len();
+    let read = used + left_out.values().map(Vec::len).sum::<usize>();
     Ok(Evaluated {
-        figures: rewards.figures(&loaded.pairs.prompts, settings.seed),
+        figures: rewards.figures(&pairs.prompts, settings.seed),
         longer_wins: None,
         subsets: BTreeMap::new(),
         trained_on: loaded.fingerprint == bundle.manifest.data.fingerprint,
-        pairs: VetReport { read: n + equal, used: n, left_out: BTreeMap::new() },
+        pairs: VetReport { read, used, left_out },
     })
 }
 

@@ -3,6 +3,7 @@
 use crate::args::InfoArgs;
 use crate::error::CliError;
 use crate::evaluation::longer_baseline;
+use crate::labels::Labels;
 use crate::output::{self, percent, thousands};
 use crate::progress::Reporter;
 use crate::settings::Settings;
@@ -172,11 +173,13 @@ fn pairs(path: &Path, reporter: &Reporter) -> Result<Described, CliError> {
             rows.push(("    ..".to_owned(), format!("and {more} more (all with --json)")));
         }
     }
+    let labels = Labels::count(vetted.used.iter().map(|row| row.value.label()));
+    rows.extend(labels.shown().map(|shown| ("labels".to_owned(), shown)));
     if let Some(longer) = longer {
         rows.push(("longer answer wins".to_owned(), percent(longer)));
     }
     rows.push(("fingerprint".to_owned(), vetted.fingerprint()));
     let value = json!({"format": format, "shapes": shapes, "pairs": vetted.report,
-        "longer_wins": longer, "fingerprint": vetted.fingerprint()});
+        "labels": labels, "longer_wins": longer, "fingerprint": vetted.fingerprint()});
     Ok(("preference pairs", rows, value))
 }

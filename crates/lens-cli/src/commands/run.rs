@@ -9,6 +9,7 @@ use crate::embedding::{
 };
 use crate::error::CliError;
 use crate::evaluation::{Accuracy, PairRewards, longer_baseline, shown_difference};
+use crate::labels::Labels;
 use crate::output::{self, percent, thousands};
 use crate::progress::Reporter;
 use crate::saving::{Sources, save};
@@ -99,7 +100,8 @@ fn read(
     }
     let heldout = match &settings.eval {
         Some(file) => {
-            let heldout = vet(load(file)?);
+            let mut heldout = vet(load(file)?);
+            leave_out_ties(&mut heldout, reporter);
             if heldout.used.is_empty() {
                 return Err(nothing_left(file, &heldout));
             }
@@ -108,18 +110,40 @@ fn read(
             heldout
         }
         None => {
-            let (rest, heldout) = hold_out(train, settings);
+            let (rest, mut heldout) = hold_out(train, settings);
             train = rest;
             let n = heldout.used.len();
             reporter.note(&format!(
                 "no --eval given: {n} of the pairs ({} of the prompts) are held out",
                 percent(settings.holdout)
             ));
+            leave_out_ties(&mut heldout, reporter);
             heldout
         }
     };
     check_prompts(path, &train, &heldout, settings)?;
+    if train.used.iter().all(|row| row.value.tie) {
+        return Err(CliError::Refused(format!(
+            "{}: every pair to train on is a tie: none says which response is better",
+            path.display()
+        )));
+    }
+    labels(&train).note(settings, reporter);
     Ok((train, heldout))
+}
+
+/// Of a tie no order can be right or wrong.
+fn leave_out_ties(heldout: &mut Vetted, reporter: &Reporter) {
+    let ties = heldout.leave_out_ties();
+    if ties > 0 {
+        reporter.note(&format!(
+            "{ties} of the held-out pairs are ties, which have no order to get right: left out"
+        ));
+    }
+}
+
+fn labels(train: &Vetted) -> Labels {
+    Labels::count(train.used.iter().map(|row| row.value.label()))
 }
 
 /// Whether there is enough to train on: asked before the pairs are embedded.
@@ -302,6 +326,7 @@ fn rows(
         ("training pairs".to_owned(), set(train)),
         ("held-out pairs".to_owned(), set(heldout)),
     ];
+    rows.extend(labels(train).shown().map(|shown| ("labels".to_owned(), shown)));
     let Some((none, _)) = &figures.none else {
         rows.push(("accuracy".to_owned(), "not measured: no held-out pairs".into()));
         return rows;
@@ -332,6 +357,7 @@ fn print(
     if settings.json {
         return output::json(&json!({
             "pairs": train.report,
+            "labels": labels(train),
             "heldout_pairs": heldout.report,
             "heldout": figures.json(),
             "factor": settings.augment,
@@ -379,6 +405,7 @@ mod tests {
                 chosen: Content::Text("a".into()),
                 rejected: Content::Text("b".into()),
                 margin: None,
+                tie: false,
             },
             metadata: Default::default(),
         };

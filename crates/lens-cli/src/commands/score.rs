@@ -6,10 +6,11 @@ use crate::error::CliError;
 use crate::output;
 use crate::progress::Reporter;
 use crate::settings::Settings;
-use lens_core::{Exchange, Matrix, Progress, Threads};
+use lens_core::{Exchange, Progress, Rows, Threads};
 use lens_data::bundle::Bundle;
 use lens_data::{ArrayFile, ScoreRow, read_exchanges_with};
 use serde_json::{Map, Value, json};
+use std::sync::Arc;
 
 /// Runs the command.
 pub fn run(args: &ScoreArgs, settings: &Settings, reporter: &Reporter) -> Result<(), CliError> {
@@ -78,7 +79,7 @@ pub fn run(args: &ScoreArgs, settings: &Settings, reporter: &Reporter) -> Result
 
 fn rewards(
     bundle: &Bundle,
-    embeddings: &Matrix,
+    embeddings: &dyn Rows,
     settings: &Settings,
 ) -> Result<Vec<f64>, CliError> {
     let rewards = bundle.model.rewards(embeddings, Threads::available())?;
@@ -95,11 +96,14 @@ fn arrays(
     settings: &Settings,
     reporter: &Reporter,
 ) -> Result<(), CliError> {
-    let file = ArrayFile::open(&args.file)?;
+    let file = Arc::new(ArrayFile::open(&args.file)?);
     check_arrays(bundle, stored_encoder(&file).as_ref(), &args.file, reporter)?;
-    let array = file.floats(args.key.as_deref())?;
-    let embeddings = Matrix::new(array.data, array.rows, array.dim)?;
-    for (i, reward) in rewards(bundle, &embeddings, settings)?.into_iter().enumerate() {
+    let table = file.table_with(args.key.as_deref(), reporter)?;
+    let rewards = rewards(bundle, &table, settings)?;
+    if let Some(failure) = table.failure() {
+        return Err(failure.into());
+    }
+    for (i, reward) in rewards.into_iter().enumerate() {
         print(i as u64 + 1, json!({"reward": reward}), settings)?;
     }
     Ok(())

@@ -7,17 +7,20 @@ use crate::curves;
 use crate::embedding::stored_encoder;
 use crate::error::CliError;
 use crate::evaluation::{Accuracy, shown_difference};
+use crate::labels::{self, Labels};
 use crate::output;
 use crate::progress::Reporter;
 use crate::saving::{Sources, save};
 use crate::settings::Settings;
 use lens_core::splits::{SplitsReport, run_splits};
-use lens_core::{EmbeddedPairs, Matrix, Progress, Threads, fit};
+use lens_core::{EmbeddedPairs, Embeddings, Progress, Rows, Threads, fit};
 use lens_data::bundle::{DataRecord, EncoderRecord, check_target};
-use lens_data::{Array2, ArrayFile};
+use lens_data::{ArrayFile, StoredRows, fingerprint_rows};
+use rayon::prelude::*;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Runs the command.
 pub fn run(args: &TrainArgs, settings: &Settings, reporter: &Reporter) -> Result<(), CliError> {
@@ -26,15 +29,17 @@ pub fn run(args: &TrainArgs, settings: &Settings, reporter: &Reporter) -> Result
         check_target(output, settings.overwrite)?;
     }
     curves::start(settings, settings.output.as_deref(), reporter)?;
-    let loaded = load(&args.arrays, settings)?;
-    if loaded.equal > 0 {
+    let loaded = load(&args.arrays, settings, reporter)?;
+    let equal = loaded.equal.len();
+    let pairs = &loaded.pairs;
+    if equal > 0 {
         reporter.note(&format!(
-            "left out: {} of {} pairs have equal embeddings on both sides",
-            loaded.equal,
-            loaded.equal + loaded.pairs.len()
+            "left out: {equal} of {} pairs have equal embeddings on both sides",
+            equal + pairs.len()
         ));
     }
-    let pairs = &loaded.pairs;
+    let labels = Labels::count(pairs.labels.iter().copied());
+    labels.note(settings, reporter);
     let method = settings.method();
     let seed_pairs = settings.seed_pairs.unwrap_or(pairs.len() * 4 / 5);
     reporter.note(&format!(
@@ -42,29 +47,31 @@ pub fn run(args: &TrainArgs, settings: &Settings, reporter: &Reporter) -> Result
         settings.splits,
         pairs.len()
     ));
-    let report = run_splits(pairs, &method, seed_pairs, settings.splits, reporter)?;
+    let report = run_splits(pairs, &method, seed_pairs, settings.splits, reporter);
+    let report = loaded.sound(report)?;
     let seconds = start.elapsed().as_secs_f64();
 
     let saved = match &settings.output {
         None => None,
         Some(output) => {
-            let outcome = fit(pairs, &method, Threads::available(), reporter)?;
+            let outcome = loaded.sound(fit(pairs, &method, Threads::available(), reporter))?;
             reporter.go_on()?;
             let data = DataRecord {
                 file: names(&args.arrays),
                 fingerprint: loaded.fingerprint.clone(),
-                read: pairs.len() + loaded.equal,
+                read: pairs.len() + equal,
                 used: pairs.len(),
-                left_out: match loaded.equal {
+                left_out: match equal {
                     0 => BTreeMap::new(),
                     n => BTreeMap::from([("identical-sides".to_owned(), n)]),
                 },
             };
             let figures = json!({"splits": &report});
-            let lines = vec![
+            let mut lines = vec![
                 ("splits".to_owned(), format!("{} of {seed_pairs} pairs", settings.splits)),
                 ("without augmentation".to_owned(), Accuracy::from(report.none).shown()),
             ];
+            lines.extend(labels.shown().map(|shown| ("labels".to_owned(), shown)));
             let left_out = String::new();
             let encoder = loaded.encoder.clone();
             let sources = Sources { encoder, data, figures, lines, left_out };
@@ -97,6 +104,7 @@ fn print(
             "splits": settings.splits,
             "seconds": seconds,
             "pairs": pairs.len(),
+            "labels": Labels::count(pairs.labels.iter().copied()),
             "seed_pairs": seed_pairs,
             "by_split": by_split,
             "bundle": saved.map(|(path, _)| path),
@@ -125,33 +133,52 @@ fn print(
 
 /// Embedded pairs and where they come from.
 pub struct Loaded {
-    /// The pairs whose sides differ.
+    /// The pairs whose sides differ; where they are large their embeddings stay in the file.
     pub pairs: EmbeddedPairs,
-    /// Pairs with equal sides, left out.
-    pub equal: usize,
+    /// The row of each in the file, counted from 0.
+    pub rows: Vec<usize>,
+    /// Rows of pairs with equal sides, left out.
+    pub equal: Vec<usize>,
     /// SHA-256 over the arrays.
     pub fingerprint: String,
     /// What made the embeddings, if the file says so.
     pub encoder: Option<EncoderRecord>,
+    tables: [Arc<StoredRows>; 2],
+}
+
+impl Loaded {
+    /// What came of work on the pairs, unless the embeddings could not be read meanwhile.
+    pub fn sound<T, E: Into<CliError>>(&self, result: Result<T, E>) -> Result<T, CliError> {
+        match self.tables.iter().find_map(|table| table.failure()) {
+            Some(failure) => Err(failure.into()),
+            None => result.map_err(E::into),
+        }
+    }
 }
 
 /// Reads both sides from one safetensors file, or from two .npy files.
-pub fn load(files: &[PathBuf], settings: &Settings) -> Result<Loaded, CliError> {
-    let first = ArrayFile::open(&files[0])?;
-    let (chosen, rejected) = match files {
+pub fn load(
+    files: &[PathBuf],
+    settings: &Settings,
+    reporter: &Reporter,
+) -> Result<Loaded, CliError> {
+    let first = Arc::new(ArrayFile::open(&files[0])?);
+    let name = |path: &PathBuf| path.display().to_string();
+    let (chosen, rejected, names) = match files {
         [_, other] => {
-            let chosen = first.floats(None)?;
-            let rejected = ArrayFile::open(other)?.floats(None)?;
-            chosen.require_same_shape(
-                &files[0].display().to_string(),
-                &rejected,
-                &other.display().to_string(),
-            )?;
-            (chosen, rejected)
+            let second = Arc::new(ArrayFile::open(other)?);
+            let tables = (first.table_with(None, reporter)?, second.table_with(None, reporter)?);
+            (tables.0, tables.1, [name(&files[0]), name(other)])
         }
-        _ => first.float_pair(&settings.chosen_key, &settings.rejected_key)?,
+        _ => {
+            let [a, b] = [&settings.chosen_key, &settings.rejected_key];
+            let chosen = first.table_with(Some(a), reporter)?;
+            (chosen, first.table_with(Some(b), reporter)?, [a.clone(), b.clone()])
+        }
     };
-    let fingerprint = lens_data::dataset::fingerprint_arrays(&[&chosen, &rejected]);
+    chosen.require_same_shape(&names[0], &rejected, &names[1])?;
+    let tables = [Arc::new(chosen), Arc::new(rejected)];
+    let n = tables[0].rows();
     let encoder = stored_encoder(&first);
     let prompts = if files.len() == 1 && first.keys().iter().any(|k| k == PROMPT_KEY) {
         let numbers = first.integers(Some(PROMPT_KEY))?;
@@ -165,17 +192,42 @@ pub fn load(files: &[PathBuf], settings: &Settings) -> Result<Loaded, CliError> 
             })
             .collect()
     } else {
-        (0..chosen.rows as u32).collect()
+        (0..n as u32).collect()
     };
-    let matrix = |a: Array2| Matrix::new(a.data, a.rows, a.dim);
-    let all = EmbeddedPairs::with_prompts(matrix(chosen)?, matrix(rejected)?, prompts)?;
-    let differ: Vec<usize> = (0..all.len()).filter(|&i| !all.equal_sides(i)).collect();
-    let equal = all.len() - differ.len();
+    // Small ones are copied into memory, where a row is nearer than in a file.
+    let bytes = 2 * n * tables[0].dim() * size_of::<f32>();
+    let held = bytes <= settings.memory_mb << 20;
+    let [chosen, rejected] = tables.clone().map(|table| {
+        let stored = Embeddings::new(table);
+        if held { stored.to_matrix().into() } else { stored }
+    });
+    let mut all = EmbeddedPairs::with_prompts(chosen, rejected, prompts)?;
+    if let Some(labels) = labels::stored(&first, &files[0], n)? {
+        all = all.with_labels(labels)?;
+    }
+    reporter.begin("read embeddings", 2 * n as u64, "rows");
+    let (fingerprint, differ) = rayon::join(
+        || fingerprint_rows(&[&*tables[0], &*tables[1]], &all.labels, reporter),
+        || {
+            let differs = |&i: &usize| reporter.cancelled() || !all.equal_sides(i);
+            (0..n).into_par_iter().filter(differs).collect::<Vec<usize>>()
+        },
+    );
+    reporter.end();
+    let fingerprint = fingerprint?;
     if differ.is_empty() {
         return Err(lens_core::CoreError::NoDifference { pairs: all.len() }.into());
     }
-    let pairs = if equal == 0 { all } else { all.select(&differ) };
-    Ok(Loaded { pairs, equal, fingerprint, encoder })
+    let (pairs, equal) = if differ.len() == n {
+        (all, Vec::new())
+    } else {
+        let mut differing = differ.iter().peekable();
+        let equal = (0..n).filter(|i| differing.next_if_eq(&i).is_none()).collect();
+        (all.select(&differ), equal)
+    };
+    let loaded = Loaded { pairs, rows: differ, equal, fingerprint, encoder, tables };
+    loaded.sound(Ok::<(), CliError>(()))?;
+    Ok(loaded)
 }
 
 /// File names without folders.

@@ -1,6 +1,7 @@
 //! The element types of array files, and their conversion.
 
-use half::{bf16, f16};
+use half::f16;
+use half::slice::HalfFloatSliceExt;
 use safetensors::Dtype;
 
 /// An element type that is read.
@@ -37,6 +38,10 @@ impl Element {
         }
     }
 
+    pub fn is_float(self) -> bool {
+        matches!(self, Element::F16 | Element::Bf16 | Element::F32 | Element::F64)
+    }
+
     pub fn of_safetensors(dtype: Dtype) -> Option<Element> {
         Some(match dtype {
             Dtype::F16 => Element::F16,
@@ -47,7 +52,7 @@ impl Element {
             Dtype::I16 => Element::I16,
             Dtype::I32 => Element::I32,
             Dtype::I64 => Element::I64,
-            Dtype::U8 => Element::U8,
+            Dtype::U8 | Dtype::BOOL => Element::U8,
             Dtype::U16 => Element::U16,
             Dtype::U32 => Element::U32,
             Dtype::U64 => Element::U64,
@@ -66,7 +71,7 @@ impl Element {
             "i2" => Element::I16,
             "i4" => Element::I32,
             "i8" => Element::I64,
-            "u1" => Element::U8,
+            "u1" | "b1" => Element::U8,
             "u2" => Element::U16,
             "u4" => Element::U32,
             "u8" => Element::U64,
@@ -83,14 +88,53 @@ impl Element {
 
 /// All elements as float32, or none if they are not floats.
 pub(super) fn floats(bytes: &[u8], element: Element, endian: Endian) -> Option<Vec<f32>> {
-    Some(match element {
-        Element::F16 => map(bytes, endian, |b| f16::from_le_bytes(b).to_f32()),
-        Element::Bf16 => map(bytes, endian, |b| bf16::from_le_bytes(b).to_f32()),
-        Element::F32 => map(bytes, endian, f32::from_le_bytes),
+    if !element.is_float() {
+        return None;
+    }
+    let mut values = vec![0.0; bytes.len() / element.bytes()];
+    widen(bytes, element, endian, &mut values);
+    Some(values)
+}
+
+/// Writes float elements to `out` as float32, as many as both hold. The bytes need no alignment.
+pub(super) fn widen(bytes: &[u8], element: Element, endian: Endian, out: &mut [f32]) {
+    match (element, endian) {
+        (Element::F16, Endian::Little) => widen_f16(bytes, f16::from_le_bytes, out),
+        (Element::F16, Endian::Big) => widen_f16(bytes, f16::from_be_bytes, out),
+        // The upper half of a float32. (NaN comes out as NaN, and is refused.)
+        (Element::Bf16, Endian::Little) => {
+            each(bytes, out, |b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16));
+        }
+        (Element::Bf16, Endian::Big) => {
+            each(bytes, out, |b| f32::from_bits(u32::from(u16::from_be_bytes(b)) << 16));
+        }
+        (Element::F32, Endian::Little) => each(bytes, out, f32::from_le_bytes),
+        (Element::F32, Endian::Big) => each(bytes, out, f32::from_be_bytes),
         // Beyond the range of float32 this is infinite, which the caller refuses.
-        Element::F64 => map(bytes, endian, |b| f64::from_le_bytes(b) as f32),
-        _ => return None,
-    })
+        (Element::F64, Endian::Little) => each(bytes, out, |b| f64::from_le_bytes(b) as f32),
+        (Element::F64, Endian::Big) => each(bytes, out, |b| f64::from_be_bytes(b) as f32),
+        // Integers are no embeddings: whoever calls has looked.
+        _ => {}
+    }
+}
+
+fn each<const N: usize>(bytes: &[u8], out: &mut [f32], read: impl Fn([u8; N]) -> f32) {
+    for (out, &element) in out.iter_mut().zip(bytes.as_chunks::<N>().0) {
+        *out = read(element);
+    }
+}
+
+/// By way of a little array, which is aligned whatever the bytes are: the conversion by hardware
+/// wants slices of elements.
+fn widen_f16(bytes: &[u8], read: impl Fn([u8; 2]) -> f16, out: &mut [f32]) {
+    let mut halves = [f16::ZERO; 256];
+    for (out, bytes) in out.chunks_mut(256).zip(bytes.as_chunks::<2>().0.chunks(256)) {
+        let n = out.len().min(bytes.len());
+        for (half, &element) in halves.iter_mut().zip(bytes) {
+            *half = read(element);
+        }
+        halves[..n].convert_to_f32_slice(&mut out[..n]);
+    }
 }
 
 /// All elements as 64-bit integers, or none if they are not integers or do not fit.

@@ -12,17 +12,19 @@ use super::element::{self, Element, Endian};
 use super::{Array2, MAX_SAFETENSORS_HEADER_BYTES, npy};
 use crate::error::Error;
 
-const EXPECTED_FLOATS: &str = "float16, bfloat16, float32 or float64";
+pub(super) const EXPECTED_FLOATS: &str = "float16, bfloat16, float32 or float64";
 const EXPECTED_INTEGERS: &str = "integers that fit into 64 bits";
 /// The name in errors of the one array of an `.npy` file.
 const UNNAMED: &str = "array";
 
 /// An opened `.safetensors` or `.npy` file; told apart by content.
 ///
-/// The file is mapped, not copied: it must not be shortened by others while it is open.
+/// The file is mapped, not copied: it must not be shortened by others while it is open. Tables
+/// larger than memory are read row by row instead: [`ArrayFile::table`].
 #[derive(Debug)]
 pub struct ArrayFile {
     path: PathBuf,
+    file: File,
     bytes: Mmap,
     header: Header,
 }
@@ -34,13 +36,15 @@ enum Header {
 }
 
 /// One array as it stands in the file.
-struct View<'a> {
-    key: String,
-    shape: &'a [usize],
-    element: Option<(Element, Endian)>,
-    element_name: String,
-    fortran: bool,
-    bytes: &'a [u8],
+pub(super) struct View<'a> {
+    pub key: String,
+    pub shape: &'a [usize],
+    pub element: Option<(Element, Endian)>,
+    pub element_name: String,
+    pub fortran: bool,
+    /// Where the bytes begin in the file.
+    pub start: usize,
+    pub bytes: &'a [u8],
 }
 
 impl ArrayFile {
@@ -62,7 +66,15 @@ impl ArrayFile {
             refuse_foreign(path, &bytes)?;
             safetensors_header(path, &bytes)?
         };
-        Ok(ArrayFile { path: path.to_owned(), bytes, header })
+        Ok(ArrayFile { path: path.to_owned(), file, bytes, header })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn file(&self) -> &File {
+        &self.file
     }
 
     /// The names of the arrays, in the order of the file. An `.npy` file has one without a name.
@@ -92,7 +104,58 @@ impl ArrayFile {
     /// one array only, and must be for `.npy`. No rows, NaN and infinity are errors.
     pub fn floats(&self, key: Option<&str>) -> Result<Array2, Error> {
         let view = self.view(key)?;
-        let &[rows, dim] = view.shape else { return Err(self.wrong_rank(&view, 2)) };
+        let (rows, dim) = self.rows_and_columns(&view)?;
+        let values = view
+            .element
+            .and_then(|(element, endian)| element::floats(view.bytes, element, endian))
+            .ok_or_else(|| self.wrong_element(&view, EXPECTED_FLOATS))?;
+        let values = if view.fortran { transposed(&values, rows, dim) } else { values };
+        self.require_finite(&view.key, &values, 0, dim)?;
+        Array2::new(rows, dim, values)
+    }
+
+    /// A one-dimensional float array as float32, such as the `margin` of pairs. NaN and infinity
+    /// are errors.
+    pub fn vector(&self, key: Option<&str>) -> Result<Vec<f32>, Error> {
+        let view = self.view(key)?;
+        if view.shape.len() != 1 {
+            return Err(self.wrong_rank(&view, 1));
+        }
+        let values = view
+            .element
+            .and_then(|(element, endian)| element::floats(view.bytes, element, endian))
+            .ok_or_else(|| self.wrong_element(&view, EXPECTED_FLOATS))?;
+        self.require_finite(&view.key, &values, 0, 1)?;
+        Ok(values)
+    }
+
+    /// Names the first value that is not finite, where `values` begin at row `first`.
+    pub(super) fn require_finite(
+        &self,
+        key: &str,
+        values: &[f32],
+        first: usize,
+        dim: usize,
+    ) -> Result<(), Error> {
+        // Without a way out of the loop, many values are looked at in one instruction.
+        if values.iter().fold(true, |all, value| all & value.is_finite()) {
+            return Ok(());
+        }
+        match values.iter().position(|value| !value.is_finite()) {
+            None => Ok(()),
+            Some(at) => Err(Error::NotFinite {
+                path: self.path.clone(),
+                key: key.to_owned(),
+                row: first + at / dim,
+                column: at % dim,
+                value: values[at],
+            }),
+        }
+    }
+
+    /// The shape of a table of embeddings, which is never empty.
+    pub(super) fn rows_and_columns(&self, view: &View<'_>) -> Result<(usize, usize), Error> {
+        let &[rows, dim] = view.shape else { return Err(self.wrong_rank(view, 2)) };
         if rows == 0 || dim == 0 {
             return Err(Error::EmptyArray {
                 path: self.path.clone(),
@@ -100,21 +163,7 @@ impl ArrayFile {
                 shape: view.shape.to_vec(),
             });
         }
-        let values = view
-            .element
-            .and_then(|(element, endian)| element::floats(view.bytes, element, endian))
-            .ok_or_else(|| self.wrong_element(&view, EXPECTED_FLOATS))?;
-        let values = if view.fortran { transposed(&values, rows, dim) } else { values };
-        if let Some(at) = values.iter().position(|value| !value.is_finite()) {
-            return Err(Error::NotFinite {
-                path: self.path.clone(),
-                key: view.key.clone(),
-                row: at / dim,
-                column: at % dim,
-                value: values[at],
-            });
-        }
-        Array2::new(rows, dim, values)
+        Ok((rows, dim))
     }
 
     /// Two float arrays that belong together row by row.
@@ -124,7 +173,8 @@ impl ArrayFile {
         Ok((a, b))
     }
 
-    /// A one-dimensional integer array, such as the `row` numbers beside embeddings.
+    /// A one-dimensional array of integers, such as the `row` numbers beside embeddings, or of
+    /// truth values, which are 0 and 1.
     pub fn integers(&self, key: Option<&str>) -> Result<Vec<i64>, Error> {
         let view = self.view(key)?;
         if view.shape.len() != 1 {
@@ -135,7 +185,7 @@ impl ArrayFile {
             .ok_or_else(|| self.wrong_element(&view, EXPECTED_INTEGERS))
     }
 
-    fn view(&self, key: Option<&str>) -> Result<View<'_>, Error> {
+    pub(super) fn view(&self, key: Option<&str>) -> Result<View<'_>, Error> {
         let missing = |key: Option<&str>| Error::MissingArray {
             path: self.path.clone(),
             key: key.unwrap_or_default().to_owned(),
@@ -149,6 +199,7 @@ impl ArrayFile {
                     element: header.element,
                     element_name: header.descr.clone(),
                     fortran: header.fortran,
+                    start: header.start,
                     bytes: self.bytes.get(header.start..).unwrap_or_default(),
                 });
             }
@@ -164,10 +215,10 @@ impl ArrayFile {
         };
         let info = tensors.info(&name).ok_or_else(|| missing(key))?;
         let (from, to) = info.data_offsets;
-        let bytes = start
+        let (start, bytes) = start
             .checked_add(from)
             .zip(start.checked_add(to))
-            .and_then(|(from, to)| self.bytes.get(from..to))
+            .and_then(|(from, to)| Some((from, self.bytes.get(from..to)?)))
             .ok_or_else(|| self.damaged("an array reaches beyond the end"))?;
         Ok(View {
             key: name,
@@ -175,6 +226,7 @@ impl ArrayFile {
             element: Element::of_safetensors(info.dtype).map(|e| (e, Endian::Little)),
             element_name: format!("{:?}", info.dtype),
             fortran: false,
+            start,
             bytes,
         })
     }
@@ -183,7 +235,7 @@ impl ArrayFile {
         Error::corrupt(&self.path, "safetensors", detail)
     }
 
-    fn wrong_rank(&self, view: &View<'_>, expected: usize) -> Error {
+    pub(super) fn wrong_rank(&self, view: &View<'_>, expected: usize) -> Error {
         Error::WrongRank {
             path: self.path.clone(),
             key: view.key.clone(),
@@ -192,7 +244,7 @@ impl ArrayFile {
         }
     }
 
-    fn wrong_element(&self, view: &View<'_>, expected: &'static str) -> Error {
+    pub(super) fn wrong_element(&self, view: &View<'_>, expected: &'static str) -> Error {
         Error::WrongElement {
             path: self.path.clone(),
             key: view.key.clone(),

@@ -1,5 +1,5 @@
-//! Two-dimensional float arrays, and the integers beside them, out of `.safetensors` and `.npy`;
-//! out to `.safetensors`.
+//! Two-dimensional float arrays, in memory or row by row, and the numbers beside them, out of
+//! `.safetensors` and `.npy`; out to `.safetensors`.
 //!
 //! Array files come from elsewhere and may be damaged or tampered with: a header is held against
 //! the length of the file before anything is allocated.
@@ -7,12 +7,14 @@
 mod element;
 mod file;
 mod npy;
+mod rows;
 #[cfg(test)]
 mod tests;
 mod write;
 
 pub use file::ArrayFile;
-pub use write::write_safetensors;
+pub use rows::StoredRows;
+pub use write::{FloatType, Tensor, write_safetensors, write_tensors};
 
 use crate::error::Error;
 
@@ -63,14 +65,18 @@ impl Array2 {
         other: &Array2,
         other_name: &str,
     ) -> Result<(), Error> {
-        if self.shape() == other.shape() {
-            return Ok(());
-        }
-        Err(Error::ShapeMismatch {
-            left: name.to_owned(),
-            left_shape: self.shape(),
-            right: other_name.to_owned(),
-            right_shape: other.shape(),
-        })
+        require_same_shape((name, self.shape()), (other_name, other.shape()))
     }
+}
+
+fn require_same_shape(left: (&str, [usize; 2]), right: (&str, [usize; 2])) -> Result<(), Error> {
+    if left.1 == right.1 {
+        return Ok(());
+    }
+    Err(Error::ShapeMismatch {
+        left: left.0.to_owned(),
+        left_shape: left.1,
+        right: right.0.to_owned(),
+        right_shape: right.1,
+    })
 }

@@ -286,3 +286,56 @@ proptest! {
         prop_assert_eq!(file.integers(Some("n")).unwrap(), numbers);
     }
 }
+
+#[test]
+fn stores_of_half_the_size_hold_the_rounded_values_and_refuse_those_too_large() {
+    let home = Home::new();
+    let path = home.0.path().join("half.safetensors");
+    let a = Array2::new(2, 2, vec![1.0, -2.03, 3.5, 65504.0]).unwrap();
+    let write = |array: &Array2, form| {
+        let tensors = [
+            ("a", Tensor::Floats(array, form)),
+            ("margin", Tensor::Vector(&[0.5, 0.0])),
+            ("tie", Tensor::Integers(&[0, 1])),
+        ];
+        write_tensors(&path, &tensors, &BTreeMap::new())
+    };
+    write(&a, FloatType::F16).unwrap();
+    let file = ArrayFile::open(&path).unwrap();
+    assert_eq!(file.keys(), ["tie", "margin", "a"]);
+    let expected = [1.0, f16::from_f32(-2.03).to_f32(), 3.5, 65504.0];
+    assert_eq!(file.floats(Some("a")).unwrap().data, expected);
+    assert_eq!(file.vector(Some("margin")).unwrap(), [0.5, 0.0]);
+    assert_eq!(file.integers(Some("tie")).unwrap(), [0, 1]);
+    write(&a, FloatType::Bf16).unwrap();
+    let stored = ArrayFile::open(&path).unwrap().floats(Some("a")).unwrap().data;
+    assert_eq!(stored, a.data.iter().map(|&v| bf16::from_f32(v).to_f32()).collect::<Vec<_>>());
+
+    let large = Array2::new(2, 2, vec![1.0, 2.0, 3.0, -65520.0]).unwrap();
+    let refused = write(&large, FloatType::F16).unwrap_err().to_string();
+    assert!(refused.contains("row 1, column 1: -65520 is too large for f16"), "{refused}");
+    write(&large, FloatType::Bf16).unwrap();
+    let largest = Array2::new(1, 1, vec![f32::MAX]).unwrap();
+    assert!(matches!(write(&largest, FloatType::Bf16), Err(Error::TooLargeFor { row: 0, .. })));
+    let bad = Array2::new(1, 1, vec![f32::NAN]).unwrap();
+    assert!(matches!(write(&bad, FloatType::F16), Err(Error::NotFinite { .. })));
+}
+
+#[test]
+fn truth_values_are_integers_and_vectors_have_one_axis() {
+    let home = Home::new();
+    let file = home
+        .open(tensors(&[
+            ("tie", Dtype::BOOL, &[3], vec![1, 0, 1]),
+            ("margin", Dtype::F64, &[2], bytes(&[1.5f64, f64::NAN], |v| v.to_le_bytes())),
+            ("wide", Dtype::F32, &[1, 1], f32s(&[1.0])),
+        ]))
+        .unwrap();
+    assert_eq!(file.integers(Some("tie")).unwrap(), [1, 0, 1]);
+    assert!(matches!(file.floats(Some("tie")), Err(Error::WrongRank { .. })));
+    assert!(matches!(file.vector(Some("tie")), Err(Error::WrongElement { .. })));
+    assert!(matches!(file.vector(Some("margin")), Err(Error::NotFinite { row: 1, .. })));
+    assert!(matches!(file.vector(Some("wide")), Err(Error::WrongRank { .. })));
+    let file = home.open(npy("'|b1'", "False", "(2,)", &[0, 1])).unwrap();
+    assert_eq!(file.integers(None).unwrap(), [0, 1]);
+}

@@ -1,11 +1,14 @@
 //! Arrays out to safetensors.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::Path;
 
+use half::{bf16, f16};
 use safetensors::Dtype;
 use safetensors::tensor::TensorInfo;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::Array2;
@@ -19,64 +22,181 @@ const ALIGNMENT: usize = 8;
 /// How many values are turned into bytes at a time.
 const VALUES_A_CHUNK: usize = 1 << 14;
 
-/// Writes float arrays, integer arrays and text to one file, atomically.
-///
-/// The same input gives the same bytes: names are sorted. (The library's own writer keeps the
-/// metadata in a hash map, whose order changes from run to run, so the header is put together
-/// here, out of the library's types.) Values that [`ArrayFile::floats`](super::ArrayFile::floats)
-/// would refuse are refused here.
+/// In which form embeddings are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FloatType {
+    /// Half the size; 11 bits of precision, up to 65,504.
+    F16,
+    /// Half the size; 8 bits of precision, the range of float32.
+    Bf16,
+    /// As they were computed.
+    #[default]
+    F32,
+}
+
+impl FloatType {
+    /// The name, as in settings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FloatType::F16 => "f16",
+            FloatType::Bf16 => "bf16",
+            FloatType::F32 => "f32",
+        }
+    }
+
+    fn dtype(self) -> Dtype {
+        match self {
+            FloatType::F16 => Dtype::F16,
+            FloatType::Bf16 => Dtype::BF16,
+            FloatType::F32 => Dtype::F32,
+        }
+    }
+
+    fn holds(self, value: f32) -> bool {
+        match self {
+            FloatType::F16 => f16::from_f32(value).is_finite(),
+            FloatType::Bf16 => bf16::from_f32(value).is_finite(),
+            FloatType::F32 => value.is_finite(),
+        }
+    }
+}
+
+/// One array to be written.
+#[derive(Debug, Clone, Copy)]
+pub enum Tensor<'a> {
+    /// Embeddings, `[n, d]`, in this form.
+    Floats(&'a Array2, FloatType),
+    /// Numbers, `[n]`, as float32.
+    Vector(&'a [f32]),
+    /// Numbers, `[n]`, as 64-bit integers.
+    Integers(&'a [i64]),
+}
+
+impl Tensor<'_> {
+    fn dtype(&self) -> Dtype {
+        match self {
+            Tensor::Floats(_, form) => form.dtype(),
+            Tensor::Vector(_) => Dtype::F32,
+            Tensor::Integers(_) => Dtype::I64,
+        }
+    }
+
+    fn shape(&self) -> Vec<usize> {
+        match self {
+            Tensor::Floats(array, _) => array.shape().to_vec(),
+            Tensor::Vector(values) => vec![values.len()],
+            Tensor::Integers(values) => vec![values.len()],
+        }
+    }
+
+    fn element_bytes(&self) -> usize {
+        match self {
+            Tensor::Floats(_, FloatType::F16 | FloatType::Bf16) => 2,
+            Tensor::Floats(_, FloatType::F32) | Tensor::Vector(_) => 4,
+            Tensor::Integers(_) => 8,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        let elements = match self {
+            Tensor::Floats(array, _) => array.data.len(),
+            Tensor::Vector(values) => values.len(),
+            Tensor::Integers(values) => values.len(),
+        };
+        elements * self.element_bytes()
+    }
+
+    /// Refuses what could not be read back.
+    fn check(&self, path: &Path, name: &str) -> Result<(), Error> {
+        let (path, key) = (path.to_owned(), name.to_owned());
+        let (data, dim, form) = match self {
+            Tensor::Integers(_) => return Ok(()),
+            Tensor::Vector(values) => (*values, 1, FloatType::F32),
+            Tensor::Floats(Array2 { rows, dim, data }, form) => {
+                if rows.checked_mul(*dim) != Some(data.len()) {
+                    return Err(Error::WrongLength { rows: *rows, dim: *dim, found: data.len() });
+                }
+                if data.is_empty() {
+                    return Err(Error::EmptyArray { path, key, shape: vec![*rows, *dim] });
+                }
+                (data.as_slice(), *dim, *form)
+            }
+        };
+        let Some(at) = data.iter().position(|&value| !form.holds(value)) else { return Ok(()) };
+        let (row, column, value) = (at / dim, at % dim, data[at]);
+        if value.is_finite() {
+            let form = form.as_str();
+            return Err(Error::TooLargeFor { path, key, row, column, value, form });
+        }
+        Err(Error::NotFinite { path, key, row, column, value })
+    }
+
+    fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        match self {
+            Tensor::Integers(values) => write_values(out, values, i64::to_le_bytes),
+            Tensor::Vector(values) => write_values(out, values, f32::to_le_bytes),
+            Tensor::Floats(array, form) => match form {
+                FloatType::F32 => write_values(out, &array.data, f32::to_le_bytes),
+                FloatType::F16 => {
+                    write_values(out, &array.data, |v| f16::from_f32(v).to_le_bytes())
+                }
+                FloatType::Bf16 => {
+                    write_values(out, &array.data, |v| bf16::from_f32(v).to_le_bytes())
+                }
+            },
+        }
+    }
+}
+
+/// Writes float arrays as float32, integer arrays and text; see [`write_tensors`].
 pub fn write_safetensors(
     path: impl AsRef<Path>,
     floats: &[(&str, &Array2)],
     integers: &[(&str, &[i64])],
     metadata: &BTreeMap<String, String>,
 ) -> Result<(), Error> {
+    let floats = floats.iter().map(|(name, a)| (*name, Tensor::Floats(a, FloatType::F32)));
+    let integers = integers.iter().map(|(name, values)| (*name, Tensor::Integers(values)));
+    write_tensors(path, &floats.chain(integers).collect::<Vec<_>>(), metadata)
+}
+
+/// Writes arrays and text to one file, atomically.
+///
+/// The same input gives the same bytes: names are sorted. (The library's own writer keeps the
+/// metadata in a hash map, whose order changes from run to run, so the header is put together
+/// here, out of the library's types.) Values that [`ArrayFile::floats`](super::ArrayFile::floats)
+/// would refuse are refused here, also those that become infinite in the form asked for
+/// ([`Error::TooLargeFor`]).
+pub fn write_tensors(
+    path: impl AsRef<Path>,
+    tensors: &[(&str, Tensor<'_>)],
+    metadata: &BTreeMap<String, String>,
+) -> Result<(), Error> {
     let path = path.as_ref();
     let mut names = BTreeSet::from([METADATA_KEY]);
-    let all = floats.iter().map(|(name, _)| *name).chain(integers.iter().map(|(name, _)| *name));
-    for name in all {
+    for (name, _) in tensors {
         if !names.insert(name) {
-            return Err(Error::BadArrayName { path: path.to_owned(), key: name.to_owned() });
+            return Err(Error::BadArrayName { path: path.to_owned(), key: (*name).to_owned() });
         }
     }
-    for (name, array) in floats {
-        check(path, name, array)?;
+    for (name, tensor) in tensors {
+        tensor.check(path, name)?;
     }
+    let mut tensors = tensors.to_vec();
     // The format wants wide elements first, so that every array is aligned.
-    let mut integers = integers.to_vec();
-    integers.sort_by_key(|(name, _)| *name);
-    let mut floats = floats.to_vec();
-    floats.sort_by_key(|(name, _)| *name);
+    tensors.sort_by_key(|(name, tensor)| (Reverse(tensor.element_bytes()), *name));
 
     let mut file = AtomicFile::create(path)?;
-    match write(&mut file, &floats, &integers, metadata) {
+    match write(&mut file, &tensors, metadata) {
         Ok(()) => file.commit(),
         Err(e) => Err(file.error(e)),
     }
 }
 
-fn check(path: &Path, name: &str, array: &Array2) -> Result<(), Error> {
-    let &Array2 { rows, dim, ref data } = array;
-    if rows.checked_mul(dim) != Some(data.len()) {
-        return Err(Error::WrongLength { rows, dim, found: data.len() });
-    }
-    let (path, key) = (path.to_owned(), name.to_owned());
-    if data.is_empty() {
-        return Err(Error::EmptyArray { path, key, shape: vec![rows, dim] });
-    }
-    match data.iter().position(|value| !value.is_finite()) {
-        None => Ok(()),
-        Some(at) => {
-            let (row, column, value) = (at / dim, at % dim, data[at]);
-            Err(Error::NotFinite { path, key, row, column, value })
-        }
-    }
-}
-
 fn write(
     out: &mut impl Write,
-    floats: &[(&str, &Array2)],
-    integers: &[(&str, &[i64])],
+    tensors: &[(&str, Tensor<'_>)],
     metadata: &BTreeMap<String, String>,
 ) -> io::Result<()> {
     let mut header = Map::new();
@@ -84,28 +204,18 @@ fn write(
         header.insert(METADATA_KEY.to_owned(), serde_json::to_value(metadata)?);
     }
     let mut end = 0;
-    let mut entry = |name: &str, dtype: Dtype, shape: Vec<usize>, bytes: usize| {
-        let info = TensorInfo { dtype, shape, data_offsets: (end, end + bytes) };
-        end += bytes;
-        serde_json::to_value(info).map(|info: Value| header.insert(name.to_owned(), info))
-    };
-    for (name, values) in integers {
-        entry(name, Dtype::I64, vec![values.len()], size_of_val(*values))?;
-    }
-    for (name, array) in floats {
-        entry(name, Dtype::F32, array.shape().to_vec(), size_of_val(&*array.data))?;
+    for (name, tensor) in tensors {
+        let data_offsets = (end, end + tensor.bytes());
+        end = data_offsets.1;
+        let info = TensorInfo { dtype: tensor.dtype(), shape: tensor.shape(), data_offsets };
+        let info: Value = serde_json::to_value(info)?;
+        header.insert((*name).to_owned(), info);
     }
     let mut header = Value::Object(header).to_string().into_bytes();
     header.resize(header.len().next_multiple_of(ALIGNMENT), b' ');
     out.write_all(&(header.len() as u64).to_le_bytes())?;
     out.write_all(&header)?;
-    for (_, values) in integers {
-        write_values(out, values, |value| value.to_le_bytes())?;
-    }
-    for (_, array) in floats {
-        write_values(out, &array.data, |value| value.to_le_bytes())?;
-    }
-    Ok(())
+    tensors.iter().try_for_each(|(_, tensor)| tensor.write(out))
 }
 
 fn write_values<T: Copy, const N: usize>(

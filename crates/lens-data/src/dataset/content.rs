@@ -122,3 +122,24 @@ pub(crate) fn number(value: Value, field: &str) -> Result<Option<f64>, Problem> 
         None => Err(Problem::new(field, "a finite number or null", describe(&value))),
     }
 }
+
+/// Yes or no; where nothing stands, no. Text and numbers are read as well, because CSV knows no
+/// truth values and pandas turns a column with gaps into numbers.
+pub(crate) fn truth(value: &Value, field: &str) -> Result<bool, Problem> {
+    let known = match value {
+        Value::Null => Some(false),
+        Value::Bool(is) => Some(*is),
+        Value::Number(number) => match number.as_f64() {
+            Some(0.0) => Some(false),
+            Some(1.0) => Some(true),
+            _ => None,
+        },
+        Value::String(text) => match text.trim().to_ascii_lowercase().as_str() {
+            "" | "false" | "no" | "0" | "0.0" => Some(false),
+            "true" | "yes" | "1" | "1.0" => Some(true),
+            _ => None,
+        },
+        _ => None,
+    };
+    known.ok_or_else(|| Problem::new(field, "true or false (or 1 or 0)", describe(value)))
+}

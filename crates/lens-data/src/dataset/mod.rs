@@ -24,7 +24,7 @@ use lens_core::{Content, PreferencePair, Progress, Quiet};
 use serde_json::{Map, Value};
 
 pub use exchanges::ScoreRow;
-pub use fingerprint::{fingerprint, fingerprint_arrays};
+pub use fingerprint::{fingerprint, fingerprint_arrays, fingerprint_rows};
 pub use pairs::{BestOfN, Shape};
 pub use source::{Compression, Format};
 

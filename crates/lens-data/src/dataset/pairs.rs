@@ -6,7 +6,7 @@ use lens_core::{Content, Message, PreferencePair};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::content::{CONTENT, content, describe, missing, number, take, take_content};
+use super::content::{CONTENT, content, describe, missing, number, take, take_content, truth};
 use super::records::Fields;
 use crate::error::Problem;
 
@@ -75,7 +75,7 @@ impl From<Problem> for RowProblem {
     }
 }
 
-/// Reads a pair and its margin out of the row; what stays in `fields` is metadata.
+/// Reads a pair, its margin and whether it is a tie out of the row; what stays in `fields` is metadata.
 pub(crate) fn take_pair(fields: &mut Fields) -> Result<(PreferencePair, Shape), RowProblem> {
     if let Some(shape) = best_of_n(fields) {
         return Err(RowProblem::BestOfN(shape));
@@ -92,8 +92,7 @@ pub(crate) fn take_pair(fields: &mut Fields) -> Result<(PreferencePair, Shape), 
     let chosen = take_content(fields, "chosen")?;
     let rejected = take_content(fields, "rejected")?;
     let prompt = take(fields, "prompt").map(|value| content(value, "prompt")).transpose()?;
-    let margin = fields.shift_remove("margin").unwrap_or_default();
-    let margin = number(margin, "margin")?;
+    let (margin, tie) = take_label(fields)?;
     let (prompt, chosen, rejected, shape) = match (chosen, rejected) {
         (Content::Text(chosen), Content::Text(rejected)) => match prompt {
             Some(prompt) => {
@@ -129,7 +128,25 @@ pub(crate) fn take_pair(fields: &mut Fields) -> Result<(PreferencePair, Shape), 
             return Err(Problem::new("rejected", expected, found).into());
         }
     };
-    Ok((PreferencePair { prompt, chosen, rejected, margin }, shape))
+    Ok((PreferencePair { prompt, chosen, rejected, margin, tie }, shape))
+}
+
+/// `margin`, and `tie`: both responses are as good.
+fn take_label(fields: &mut Fields) -> Result<(Option<f64>, bool), Problem> {
+    let margin = fields.shift_remove("margin").unwrap_or_default();
+    let margin = number(margin, "margin")?;
+    if let Some(margin) = margin.filter(|&margin| !(margin as f32).is_finite()) {
+        let found = format!("the number {margin:e}");
+        return Err(Problem::new("margin", "a number that float32 can hold", found));
+    }
+    let tie = truth(&fields.shift_remove("tie").unwrap_or_default(), "tie")?;
+    match margin {
+        Some(margin) if tie && margin != 0.0 => {
+            let expected = "no margin, for `tie` says that both responses are as good";
+            Err(Problem::new("margin", expected, format!("the number {margin}")))
+        }
+        margin => Ok((margin, tie)),
+    }
 }
 
 fn best_of_n(fields: &Fields) -> Option<BestOfN> {
@@ -225,8 +242,10 @@ pub(crate) fn take_repeated_prompt(
     (turns > 0).then(|| take_front(turns, sides))
 }
 
-/// NeMo-RL: `context` and `completions` of `{"rank", "completion"}`, the lowest rank the best.
+/// NeMo-RL: `context` and `completions` of `{"rank", "completion"}`, the lowest rank the best; equal
+/// ranks only where `tie` is true.
 fn take_ranked(fields: &mut Fields) -> Result<PreferencePair, Problem> {
+    let (margin, tie) = take_label(fields)?;
     let prompt = take_content(fields, "context")?;
     let completions = match fields.shift_remove("completions") {
         Some(Value::Array(completions)) => completions,
@@ -245,7 +264,12 @@ fn take_ranked(fields: &mut Fields) -> Result<PreferencePair, Problem> {
     };
     let (first_rank, first) = ranked(first, "completions[0]")?;
     let (second_rank, second) = ranked(second, "completions[1]")?;
+    if tie && first_rank != second_rank {
+        let found = format!("ranks {first_rank} and {second_rank}");
+        return Err(Problem::new("completions", "equal ranks, for `tie` is true", found));
+    }
     let (chosen, rejected) = match first_rank.cmp(&second_rank) {
+        std::cmp::Ordering::Equal if tie => (first, second),
         std::cmp::Ordering::Less => (first, second),
         std::cmp::Ordering::Greater => (second, first),
         std::cmp::Ordering::Equal => {
@@ -253,8 +277,7 @@ fn take_ranked(fields: &mut Fields) -> Result<PreferencePair, Problem> {
             return Err(Problem::new("completions", "two different ranks", found));
         }
     };
-    let margin = fields.shift_remove("margin").unwrap_or_default();
-    Ok(PreferencePair { prompt, chosen, rejected, margin: number(margin, "margin")? })
+    Ok(PreferencePair { prompt, chosen, rejected, margin, tie })
 }
 
 fn ranked(value: Value, field: &str) -> Result<(i64, Content), Problem> {

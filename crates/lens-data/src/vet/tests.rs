@@ -19,6 +19,7 @@ fn dataset(pairs: &[(&str, &str, &str)]) -> Dataset {
             chosen: text(chosen),
             rejected: text(rejected),
             margin: None,
+            tie: false,
         },
         metadata: Map::new(),
     });
@@ -71,6 +72,42 @@ fn every_reason_is_found_and_listed_by_line() {
 }
 
 #[test]
+fn a_tie_has_no_order_and_no_order_agrees_with_it() {
+    let mut data = dataset(&[
+        ("p", "a", "b"),  // 1 tie
+        ("p", "b", "a"),  // 2 tie: the same one
+        ("p", "a", "c"),  // 3 decided, 4 a tie of the same
+        ("p", "c", "a"),  // 4 tie
+        ("q", "a", "b"),  // 5 decided: another prompt
+        ("r", "a", "b"),  // 6 decided, 7 the other way, 8 a tie: none is kept
+        ("r", "b", "a"),  // 7
+        ("r", "a", "b"),  // 8 tie
+        ("s", "a", " a"), // 9 tie of one response
+    ]);
+    for line in [1, 2, 4, 8, 9] {
+        data.pairs[line - 1].value.tie = true;
+    }
+    let mut vetted = vet(data);
+    assert_eq!(vetted.used.iter().map(|row| row.line).collect::<Vec<_>>(), [1, 5]);
+    assert_eq!(lines(&vetted, Reason::Duplicate), [(2, "as line 1")]);
+    assert_eq!(lines(&vetted, Reason::IdenticalSides)[0].0, 9);
+    let against = [
+        (3, "line 4 calls the two a tie"),
+        (4, "line 3 prefers one of the two"),
+        (6, "line 7 has the sides swapped"),
+        (7, "line 6 has the sides swapped"),
+        (8, "line 6 prefers one of the two"),
+    ];
+    assert_eq!(lines(&vetted, Reason::Contradiction), against);
+    assert_eq!(vetted.report.read, vetted.report.used + vetted.report.left_out_total());
+
+    // An evaluation has no use for those that are left.
+    assert_eq!((vetted.leave_out_ties(), vetted.leave_out_ties()), (1, 0));
+    assert_eq!(lines(&vetted, Reason::Tie), [(1, "")]);
+    assert_eq!((vetted.used.len(), vetted.report.used), (1, 1));
+}
+
+#[test]
 fn message_sides_are_compared_turn_by_turn() {
     let side = |content: &str| {
         Content::Messages(vec![Message {
@@ -117,6 +154,7 @@ fn names_agree_with_serde() {
         Reason::IdenticalSides,
         Reason::Duplicate,
         Reason::Contradiction,
+        Reason::Tie,
         Reason::Overlap,
         Reason::TooLong,
         Reason::EqualAfterTruncation,

@@ -165,6 +165,7 @@ fn made_up(stream: &mut Stream) -> PreferencePair {
         chosen: Content::Text(format!(" {}", text(50))),
         rejected: Content::Text(format!(" {}", text(50))),
         margin: None,
+        tie: false,
     }
 }
 

@@ -35,7 +35,7 @@ pub fn run(
     reporter: &Reporter,
 ) -> Result<(), CliError> {
     args.factors.iter().try_for_each(|&f| check_factor(f))?;
-    let (pairs, heldout) = data(args, settings)?;
+    let (pairs, heldout) = data(args, settings, reporter)?;
     let threads = Threads::available();
     let vae_settings = VaeSettings { epochs: args.vae_epochs, ..settings.vae.clone() };
     // Every pair in every epoch: what a plain training loop does.
@@ -133,8 +133,9 @@ pub fn run(
 fn data(
     args: &BenchTrainArgs,
     settings: &Settings,
+    reporter: &Reporter,
 ) -> Result<(EmbeddedPairs, EmbeddedPairs), CliError> {
-    let read = |path: &Path| load(&[path.to_owned()], settings).map(|l| l.pairs);
+    let read = |path: &Path| load(&[path.to_owned()], settings, reporter).map(|l| l.pairs);
     let made_up = |count, part| made_up::pairs(args.dim, count, settings.seed, part);
     Ok(match (&args.arrays, &args.heldout) {
         (None, _) => (made_up(args.pairs, 0)?, made_up(args.heldout_pairs, 1)?),

@@ -55,9 +55,10 @@ proptest! {
     #[test]
     fn any_pair_with_a_prompt_survives_json_lines(
         prompt in any::<String>(), (chosen, rejected) in sides(),
-        margin in proptest::option::of(-1e9f64..1e9),
+        margin in proptest::option::of(-1e9f64..1e9), tie: bool,
     ) {
-        let pair = PreferencePair { prompt: text(&prompt), chosen, rejected, margin };
+        let margin = margin.filter(|_| !tie);
+        let pair = PreferencePair { prompt: text(&prompt), chosen, rejected, margin, tie };
         let data = super::pair(&serde_json::to_value(&pair).unwrap()).unwrap();
         if !data.shapes.contains_key(&Shape::RepeatedPrompt) {
             prop_assert_eq!(&data.pairs[0].value, &pair);

@@ -37,6 +37,33 @@ fn margins_may_be_null_or_numbers_in_text() {
 }
 
 #[test]
+fn ties_are_truth_values_numbers_or_words_and_have_no_margin() {
+    let row = |tie: Value, margin: Value| json!({"prompt": "p", "chosen": "c", "rejected": "r", "tie": tie, "margin": margin});
+    let tie = |tie: Value| good(&row(tie, json!(null))).0.tie;
+    for yes in [json!(true), json!(1), json!(1.0), json!("True"), json!(" yes "), json!("1")] {
+        assert!(tie(yes.clone()), "{yes}");
+    }
+    for no in
+        [json!(false), json!(null), json!(0), json!("FALSE"), json!("no"), json!(""), json!("0")]
+    {
+        assert!(!tie(no.clone()), "{no}");
+    }
+    for wrong in [json!(2), json!("perhaps"), json!([true]), json!({})] {
+        assert_eq!(bad(&row(wrong, json!(null))).0, "tie");
+    }
+    let both = good(&row(json!(true), json!(0))).0;
+    assert_eq!((both.tie, both.margin), (true, Some(0.0)));
+    assert_eq!(bad(&row(json!(true), json!(0.5))).0, "margin");
+    assert_eq!(bad(&row(json!(false), json!(1e300))).0, "margin");
+    assert_eq!(good(&row(json!(0), json!(-2))).0.margin, Some(-2.0));
+
+    let csv = "prompt,chosen,rejected,tie,margin\np,c,r,True,\np,c,s,,0.5\n";
+    let data = Home::new().pairs("a.csv", csv).unwrap();
+    let labels: Vec<_> = data.pairs.iter().map(|r| (r.value.tie, r.value.margin)).collect();
+    assert_eq!(labels, [(true, None), (false, Some(0.5))]);
+}
+
+#[test]
 fn message_lists_with_a_prompt_of_either_kind() {
     let (pair, shape) = good(&json!({
         "prompt": [{"role": "user", "content": "hi"}],
@@ -184,7 +211,15 @@ fn ranked_completions_become_a_pair() {
     let expected = ("completions".into(), "two ranked completions".into(), "3 completions".into());
     assert_eq!(bad(&row(three)), expected);
     let tie = json!([completion(0, "a"), completion(0, "b")]);
-    assert_eq!(bad(&row(tie)).2, "rank 0 twice");
+    assert_eq!(bad(&row(tie.clone())).2, "rank 0 twice");
+    let with_tie = |completions: Value| {
+        let mut row = row(completions);
+        row["tie"] = json!(true);
+        row
+    };
+    assert!(good(&with_tie(tie)).0.tie);
+    let decided = json!([completion(0, "a"), completion(1, "b")]);
+    assert_eq!(bad(&with_tie(decided)).2, "ranks 0 and 1");
     assert_eq!(bad(&row(json!([completion(0, "a"), {"rank": "x"}]))).0, "completions[1].rank");
     assert_eq!(bad(&row(json!([completion(0, "a"), {"rank": 1}]))).0, "completions[1].completion");
     assert_eq!(bad(&row(json!("none"))).0, "completions");
