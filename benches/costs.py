@@ -56,7 +56,10 @@ def measure(lens, point, options):
         "--head-epochs", options.head_epochs, "--factors", point["factor"], "--members", point["members"], "--json",
     ]
     command = [str(part) for part in command]
-    done = subprocess.run(command, capture_output=True, text=True)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except OSError as error:
+        sys.exit(f"{lens}: {error.strerror} (build it with `cargo build --release`, or name it with --lens)")
     if done.returncode != 0:
         sys.exit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr.strip()}")
     try:
@@ -137,7 +140,7 @@ def number(value):
 
 
 def exponent(value):
-    return "" if value is None else f"{value + 0.0:.2f}".replace("-0.00", "0.00")
+    return "" if value is None else f"{value:.2f}".replace("-0.00", "0.00")
 
 
 def setting(data):
@@ -172,7 +175,7 @@ def print_tables(data):
 
 # Plotting
 
-WIDTH, HEIGHT = 960, 830
+WIDTH, HEIGHT = 960, 815
 PANEL = dict(width=390, height=240)
 STYLE = """
 text { font-family: system-ui, -apple-system, "Segoe UI", "DejaVu Sans", Helvetica, Arial, sans-serif; fill: #1f2328 }
@@ -223,7 +226,7 @@ def seconds_label(value):
 
 def y_ticks(low, high):
     """Decades; 1, 2 and 5 of each where there are few."""
-    steps = (1, 2, 5) if math.log10(high / low) < 2.1 else (1,)
+    steps = (1, 2, 5) if math.log10(high / low) < 2.6 else (1,)
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     return [step * 10.0 ** decade for decade in decades for step in steps
             if low <= step * 10.0 ** decade * 1.0001 and step * 10.0 ** decade <= high * 1.0001]
@@ -241,8 +244,9 @@ def panel(sweep, points, left, top):
         out.append(marker(cost, left + 5, y - 4))
         label = SECONDS[cost]
         if fitted:
-            label += f': ~ {letter}<tspan dy="-4" font-size="9.5">{exponent(fitted[0])}</tspan>'
-            label += f'<tspan dy="4" class="quiet">, last step {exponent(last_step(line))}</tspan>'
+            slope, local = (exponent(value).replace("-", "\u2212") for value in (fitted[0], last_step(line)))
+            label += f': ~ {letter}<tspan dy="-4" font-size="9.5">{slope}</tspan>'
+            label += f'<tspan dy="4" class="quiet">, last step {local}</tspan>'
         out.append(text(left + 16, y, label))
     top += 19 + 16 * len(SECONDS)
     if not lines:
@@ -284,7 +288,7 @@ def plot(data):
         f"<style>{STYLE}</style>",
         f'<rect width="{WIDTH}" height="{HEIGHT}" class="back"/>',
         text(24, 32, "What training costs as the job grows", "title"),
-        text(24, 52, f"{setting(data)}. Both axes logarithmic; dashed: least-squares fit.", "small quiet"),
+        text(24, 52, f"Otherwise {setting(data)}. Both axes logarithmic; dashed: least-squares fit.", "small quiet"),
     ]
     for index, (sweep, points) in enumerate(data["sweeps"].items()):
         out += panel(sweep, points, 70 + (index % 2) * 480, 88 + (index // 2) * 375)
@@ -326,6 +330,8 @@ def arguments():
         parser.error(f"--sweeps: {', '.join(sorted(unknown))}: not one of {', '.join(SWEEPS)}")
     if options.repeat < 1:
         parser.error("--repeat is at least 1")
+    if not options.svg.parent.is_dir():
+        parser.error(f"--svg: there is no folder {options.svg.parent}")
     options.values = {sweep: getattr(options, sweep) for sweep in SWEEPS}
     return options
 
