@@ -33,11 +33,14 @@ Output (`--json`: one line of JSON):
     vae_seconds                training of the VAE
     synthesis_seconds          drawing, choosing, decoding, and listing the pairs, by factor
     head_seconds               training of the head by factor; evaluation on held-out pairs is not in it
+    vae_cpu_seconds, head_cpu_seconds   processor time of the same, all threads; with `--threads 1` it is steadier on a
+                               busy machine than seconds are
     total_seconds              what a factor costs: the head, and for factors above 1 VAE and synthesis
     heldout_log_loss, heldout_accuracy     after the last epoch, by factor (ties count half); null without held-out pairs
     heldout_log_loss_best      the lowest after any epoch
     vae_last                   the terms of the loss in the last epoch, each a mean over pairs
     peak_mb                    the process's largest resident size, data included
+    imported_mb                the same before there was any data: Python and PyTorch
 """
 
 import argparse
@@ -206,14 +209,14 @@ def combinations(pairs, factor):
 
 
 def train_head(table, compared, options, epochs, heldout=None):
-    """Seconds of training, and log-loss and accuracy on `heldout` ([2 m, d]) after each epoch."""
+    """Seconds and processor time of training, and log-loss and accuracy on `heldout` ([2 m, d]) after each epoch."""
     torch.manual_seed(options.seed)
     head = head_of(table.shape[1], options.head_hidden)
     optimiser = torch.optim.AdamW(head.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay,
                                   **OPTIMISERS[options.optimiser])
-    seconds, figures = 0.0, []
+    seconds, cpu_seconds, figures = 0.0, 0.0, []
     for _ in range(epochs):
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         for rows in torch.randperm(compared.shape[1]).split(options.batch):
             x = table.index_select(0, compared.index_select(1, rows).flatten())
             chosen, rejected = head(x).view(2, -1)
@@ -222,10 +225,11 @@ def train_head(table, compared, options, epochs, heldout=None):
             loss.backward()
             optimiser.step()
         seconds += time.perf_counter() - start
+        cpu_seconds += time.process_time() - cpu
         if heldout is not None:
             figures.append(evaluate(head, heldout))
     assert torch.isfinite(loss), "the head diverged"
-    return seconds, figures
+    return seconds, cpu_seconds, figures
 
 
 @torch.inference_mode()
@@ -242,8 +246,13 @@ def standardiser(seeds):
     return mean.float(), torch.where(varies, 1 / deviation, 0.0).float()
 
 
+def peak_mb():
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
 def main():
     options = arguments()
+    imported_mb = peak_mb()
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     seeds, heldout = data(options)
@@ -262,14 +271,15 @@ def main():
     train_head(synthesise(vae, few, 4, options), combinations(len(few) // 2, 4), options, 1)
 
     torch.manual_seed(options.seed)
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     vae, vae_last = train_vae(x, options, options.vae_epochs)
-    vae_seconds = time.perf_counter() - start
+    vae_seconds, vae_cpu_seconds = time.perf_counter() - start, time.process_time() - cpu
 
     report = dict(
         dim=dim, pairs=pairs, threads=options.threads, torch=torch.__version__, optimiser=options.optimiser,
         standardise_seconds=round(standardise_seconds, 4), vae_seconds=round(vae_seconds, 4), synthesis_seconds={},
-        head_seconds={}, total_seconds={}, heldout_log_loss={}, heldout_log_loss_best={}, heldout_accuracy={},
+        head_seconds={}, vae_cpu_seconds=round(vae_cpu_seconds, 4), head_cpu_seconds={}, total_seconds={},
+        heldout_log_loss={}, heldout_log_loss_best={}, heldout_accuracy={},
         vae_last={name: round(value, 6) for name, value in vae_last.items()},
     )
     for factor in options.factors:
@@ -278,19 +288,20 @@ def main():
         table = synthesise(vae, x, factor, options)
         compared = combinations(pairs, factor)
         synthesis_seconds = time.perf_counter() - start
-        head_seconds, figures = train_head(table, compared, options, options.head_epochs, heldout)
+        head_seconds, head_cpu_seconds, figures = train_head(table, compared, options, options.head_epochs, heldout)
         before = 0.0
         if factor > 1:
             report["synthesis_seconds"][factor] = round(synthesis_seconds, 4)
             before = vae_seconds + synthesis_seconds
         report["head_seconds"][factor] = round(head_seconds, 4)
+        report["head_cpu_seconds"][factor] = round(head_cpu_seconds, 4)
         report["total_seconds"][factor] = round(before + head_seconds, 4)
         log_losses = [log_loss for log_loss, _ in figures]
         report["heldout_log_loss"][factor] = round(log_losses[-1], 5) if figures else None
         report["heldout_log_loss_best"][factor] = round(min(log_losses), 5) if figures else None
         report["heldout_accuracy"][factor] = round(figures[-1][1], 5) if figures else None
         del table
-    report["peak_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    report |= dict(peak_mb=peak_mb(), imported_mb=imported_mb)
     if options.json:
         print(json.dumps(report))
     else:
