@@ -5,7 +5,7 @@
     python benches/peer/train.py --json                                      # made-up pairs
     python benches/peer/train.py --arrays seed.safetensors --heldout heldout.safetensors --json
 
-The same model and the same steps as ours, as a careful user of PyTorch would write them: autograd, everything in
+The same model and the same stages as ours, as a careful user of PyTorch would write them: autograd, everything in
 memory, batches by `index_select`, both sides of a batch in one forward pass, no copies to wait for.
 
 - Embeddings are standardised per dimension on the seed pairs, once.
@@ -15,7 +15,10 @@ memory, batches by `index_select`, both sides of a batch in one forward pass, no
   own Gaussian, decoded and kept in one table with the real embeddings.
 - Pairs: F of the (1 + k)^2 combinations within each seed pair, the original one always among them.
 - Head: d -> 64 ReLU -> 1, Bradley-Terry, AdamW; `--head-epochs` passes over the N F augmented pairs, in batches of
-  `--batch` of them, both embeddings of a pair gathered from the table and scored.
+  `--batch` of them, both embeddings of a pair gathered from the table and scored: the usual implementation. It takes
+  F times as many steps an epoch as ours, whose steps cover all F combinations of `--batch` seed pairs. With
+  `--batch-of seeds` so do these steps, and each embedding of a step is gathered and scored once: what a user who
+  has seen that would write, and as many steps as ours.
 
 The VAE is trained once, then each factor of `--factors` from the same first weights; factor 1 is the seed pairs alone.
 All weights begin as PyTorch's linear layers do.
@@ -28,7 +31,7 @@ are held out. The time does not depend on the values.
 
 Output (`--json`: one line of JSON):
 
-    dim, pairs, threads, torch, optimiser  the job
+    dim, pairs, threads, torch, optimiser, batch_of    the job
     standardise_seconds        not in any other figure
     vae_seconds                training of the VAE
     synthesis_seconds          drawing, choosing, decoding, and listing the pairs, by factor
@@ -36,7 +39,7 @@ Output (`--json`: one line of JSON):
     vae_cpu_seconds, head_cpu_seconds   processor time of the same, all threads; with `--threads 1` it is steadier on a
                                busy machine than seconds are
     total_seconds              what a factor costs: the head, and for factors above 1 VAE and synthesis
-    heldout_log_loss, heldout_accuracy     after the last epoch, by factor (ties count half); null without held-out pairs
+    heldout_log_loss, heldout_accuracy  after the last epoch, by factor (ties count half); null without held-out pairs
     heldout_log_loss_best      the lowest after any epoch
     vae_last                   the terms of the loss in the last epoch, each a mean over pairs
     peak_mb                    the process's largest resident size, data included
@@ -76,6 +79,8 @@ def arguments():
     parser.add_argument("--noise-variance", type=float, default=0.01)
     parser.add_argument("--candidates", type=int, default=4, help="drawn for every one that is kept")
     parser.add_argument("--head-epochs", type=int, default=10)
+    parser.add_argument("--batch-of", choices=["pairs", "seeds"], default="pairs",
+                        help="what a step of the head covers: augmented pairs, or seed pairs with all of theirs")
     parser.add_argument("--head-hidden", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--weight-decay", type=float, default=0.3)
@@ -198,14 +203,25 @@ def synthesise(vae, x, factor, options):
 
 
 def combinations(pairs, factor):
-    """Rows of the table that are compared, [2, n F]: preferred and not. The original pair always, the rest a draw."""
+    """Rows of the table that are compared, [2, n, F]: preferred and not. The original pair always, the rest a draw."""
     side = per_side(factor) + 1
     drawn = torch.rand(pairs, side * side - 1).argsort(dim=1)[:, :factor - 1] + 1
     cells = torch.cat([torch.zeros(pairs, 1, dtype=torch.long), drawn], dim=1)
     copies = torch.stack([cells // side, cells % side])  # copy 0 is the real response
     response = torch.arange(2 * pairs).view(2, pairs, 1)
     synthetic = 2 * pairs + response * (side - 1) + copies - 1
-    return torch.where(copies == 0, response, synthetic).flatten(1)
+    return torch.where(copies == 0, response, synthetic)
+
+
+def rewards_of(head, table, rows):
+    """Rewards of the rows of the table, [2, m], both embeddings of every pair gathered and scored."""
+    return head(table.index_select(0, rows.flatten())).view(2, -1)
+
+
+def rewards_once(head, table, rows):
+    """The same, each embedding gathered and scored once."""
+    distinct, place = torch.unique(rows, return_inverse=True)
+    return head(table.index_select(0, distinct)).flatten().index_select(0, place.flatten()).view(2, -1)
 
 
 def train_head(table, compared, options, epochs, heldout=None):
@@ -214,12 +230,13 @@ def train_head(table, compared, options, epochs, heldout=None):
     head = head_of(table.shape[1], options.head_hidden)
     optimiser = torch.optim.AdamW(head.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay,
                                   **OPTIMISERS[options.optimiser])
+    units = compared if options.batch_of == "seeds" else compared.flatten(1)
+    rewards = rewards_once if options.batch_of == "seeds" else rewards_of
     seconds, cpu_seconds, figures = 0.0, 0.0, []
     for _ in range(epochs):
         start, cpu = time.perf_counter(), time.process_time()
-        for rows in torch.randperm(compared.shape[1]).split(options.batch):
-            x = table.index_select(0, compared.index_select(1, rows).flatten())
-            chosen, rejected = head(x).view(2, -1)
+        for batch in torch.randperm(units.shape[1]).split(options.batch):
+            chosen, rejected = rewards(head, table, units.index_select(1, batch))
             loss = softplus(rejected - chosen).mean()
             optimiser.zero_grad()
             loss.backward()
@@ -277,9 +294,9 @@ def main():
 
     report = dict(
         dim=dim, pairs=pairs, threads=options.threads, torch=torch.__version__, optimiser=options.optimiser,
-        standardise_seconds=round(standardise_seconds, 4), vae_seconds=round(vae_seconds, 4), synthesis_seconds={},
-        head_seconds={}, vae_cpu_seconds=round(vae_cpu_seconds, 4), head_cpu_seconds={}, total_seconds={},
-        heldout_log_loss={}, heldout_log_loss_best={}, heldout_accuracy={},
+        batch_of=options.batch_of, standardise_seconds=round(standardise_seconds, 4),
+        vae_seconds=round(vae_seconds, 4), synthesis_seconds={}, head_seconds={}, vae_cpu_seconds=round(vae_cpu_seconds, 4),
+        head_cpu_seconds={}, total_seconds={}, heldout_log_loss={}, heldout_log_loss_best={}, heldout_accuracy={},
         vae_last={name: round(value, 6) for name, value in vae_last.items()},
     )
     for factor in options.factors:
