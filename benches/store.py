@@ -24,6 +24,7 @@ def main():
     parser.add_argument("--dim", type=int, default=4096)
     parser.add_argument("--dtype", choices=("f16", "f32"), default="f16")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--part", type=int, default=0, help="other pairs of the same kind, such as held-out ones")
     parser.add_argument("-o", "--output", required=True)
     args = parser.parse_args()
     dtype = {"f16": np.float16, "f32": np.float32}[args.dtype]
@@ -41,8 +42,8 @@ def main():
             for block, first in enumerate(range(0, args.pairs, BLOCK)):
                 n = min(BLOCK, args.pairs - first)
                 # What both sides of a pair share comes from one stream, what is a side's own from another.
-                shared = np.random.default_rng([args.seed, 1, block])
-                own = np.random.default_rng([args.seed, 2 + side, block])
+                shared = np.random.default_rng([args.seed, 1, args.part, block])
+                own = np.random.default_rng([args.seed, 2 + side, args.part, block])
                 half = (n, FACTORS // 2)
                 factors = np.hstack([shared.standard_normal(half), own.standard_normal(half)]).astype(np.float32)
                 apart = STRENGTH / 2 * np.abs(shared.standard_normal(n))

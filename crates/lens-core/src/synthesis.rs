@@ -240,11 +240,21 @@ struct Candidates {
     latent: usize,
     codes: Vec<f32>,
     scores: Vec<(f64, usize)>,
+    /// 1 / sigma^2 of each latent.
+    precision: Vec<f32>,
+    /// What a posterior draw is multiplied by, of each latent.
+    spread: Vec<f32>,
 }
 
 impl Candidates {
     fn new(count: usize, latent: usize) -> Self {
-        Candidates { latent, codes: vec![0.0; count * latent], scores: vec![(0.0, 0); count] }
+        Candidates {
+            latent,
+            codes: vec![0.0; count * latent],
+            scores: vec![(0.0, 0); count],
+            precision: Vec::with_capacity(latent),
+            spread: Vec::with_capacity(latent),
+        }
     }
 
     fn draw(
@@ -258,18 +268,25 @@ impl Candidates {
         let mean = &posterior.mean[row * l..(row + 1) * l];
         let log_variance = &posterior.log_variance[row * l..(row + 1) * l];
         let noise = settings.noise_variance.sqrt() as f32;
+        self.precision.clear();
+        self.precision.extend(log_variance.iter().map(|&lv| (-f64::from(lv)).exp() as f32));
+        self.spread.clear();
+        self.spread.extend(log_variance.iter().map(|&lv| match settings.origin {
+            Origin::Mean => 0.0,
+            Origin::Draw => (0.5 * lv).exp(),
+        }));
         for (c, (code, score)) in self.codes.chunks_exact_mut(l).zip(&mut self.scores).enumerate() {
-            let mut likelihood = 0.0f64;
-            for ((z, &mu), &lv) in code.iter_mut().zip(mean).zip(log_variance) {
-                let spread = match settings.origin {
-                    Origin::Mean => 0.0,
-                    Origin::Draw => (0.5 * lv).exp() * stream.normal(),
-                };
-                *z = mu + spread + noise * stream.normal();
-                // The variance is the same for all candidates of a response, so its own term is.
-                likelihood -= 0.5 * f64::from(*z - mu).powi(2) / f64::from(lv).exp();
+            // Deviations from the mean first, drawn in one go.
+            match settings.origin {
+                Origin::Mean => code.iter_mut().for_each(|z| *z = noise * stream.normal()),
+                Origin::Draw => code.iter_mut().zip(&self.spread).for_each(|(z, &spread)| {
+                    *z = spread * stream.normal() + noise * stream.normal();
+                }),
             }
-            *score = (likelihood, c);
+            // The variance is the same for all candidates of a response, so its own term is.
+            let squares = code.iter().zip(&self.precision).map(|(&z, &p)| f64::from(z * z * p));
+            *score = (-0.5 * squares.sum::<f64>(), c);
+            code.iter_mut().zip(mean).for_each(|(z, &mu)| *z += mu);
         }
     }
 
