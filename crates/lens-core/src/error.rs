@@ -47,6 +47,14 @@ pub enum CoreError {
         /// What stood there.
         value: f32,
     },
+    /// A margin is NaN or infinity: no difference of rewards could be asked for.
+    #[error("the margin of pair {pair} (0-based) is {margin}, not a finite number")]
+    Margin {
+        /// The pair, counted from 0.
+        pair: usize,
+        /// What stood there.
+        margin: f32,
+    },
     /// All pairs have two equal embeddings: there is nothing to learn an order from.
     #[error(
         "all {pairs} pairs have equal embeddings on both sides: there is no difference to learn from"

@@ -60,6 +60,14 @@ impl Standardiser {
             *x = (*x - m) * s;
         }
     }
+
+    /// The way back: turns a standardised `row`, `[d]`, into an embedding in place. A dimension that
+    /// is constant on the seeds carries nothing, and gets its mean.
+    pub fn undo(&self, row: &mut [f32]) {
+        for ((x, &m), &s) in row.iter_mut().zip(&self.mean).zip(&self.scale) {
+            *x = if s == 0.0 { m } else { *x / s + m };
+        }
+    }
 }
 
 /// The sum of `f(dimension, value)` over all responses, for each dimension.
@@ -108,5 +116,22 @@ mod tests {
         // Population deviation of 1, 3, 5, 7 is sqrt(5).
         assert!((out[0] + 3.0 / 5.0f32.sqrt()).abs() < 1e-6);
         assert_eq!(out[1], 0.0);
+    }
+
+    #[test]
+    fn undoing_brings_an_embedding_back_and_constants_their_value() {
+        let chosen = Matrix::new(vec![1.0, 5.0, 3.0, 5.0], 2, 2).unwrap();
+        let rejected = Matrix::new(vec![5.0, 5.0, 7.0, 5.0], 2, 2).unwrap();
+        let s = Standardiser::fit(&EmbeddedPairs::new(chosen, rejected).unwrap());
+        let mut row = [-2.5, 5.0];
+        s.apply(&mut row);
+        // What a decoder makes up in a constant dimension is not believed.
+        row[1] = 0.7;
+        s.undo(&mut row);
+        assert!((row[0] + 2.5).abs() < 1e-6, "{row:?}");
+        assert_eq!(row[1], 5.0);
+        let mut same = [1.5, -2.0, 0.1];
+        Standardiser::identity(3).undo(&mut same);
+        assert_eq!(same, [1.5, -2.0, 0.1]);
     }
 }

@@ -35,7 +35,7 @@ pub mod dataset;
 pub mod error;
 pub mod vet;
 
-pub use arrays::{Array2, ArrayFile, write_safetensors};
+pub use arrays::{Array2, ArrayFile, ArrayWriter, write_safetensors};
 pub use atomic::{AtomicDir, AtomicFile, Existing, write_atomic, write_atomic_with};
 pub use bundle::Bundle;
 pub use curves::CurveLog;

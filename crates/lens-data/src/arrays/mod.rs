@@ -12,7 +12,7 @@ mod tests;
 mod write;
 
 pub use file::ArrayFile;
-pub use write::write_safetensors;
+pub use write::{ArrayWriter, write_safetensors};
 
 use crate::error::Error;
 
