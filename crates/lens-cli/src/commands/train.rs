@@ -127,6 +127,8 @@ fn print(
 pub struct Loaded {
     /// The pairs whose sides differ.
     pub pairs: EmbeddedPairs,
+    /// The row of the file that each of them is, counted from 0.
+    pub rows: Vec<usize>,
     /// Pairs with equal sides, left out.
     pub equal: usize,
     /// SHA-256 over the arrays.
@@ -175,11 +177,11 @@ pub fn load(files: &[PathBuf], settings: &Settings) -> Result<Loaded, CliError> 
         return Err(lens_core::CoreError::NoDifference { pairs: all.len() }.into());
     }
     let pairs = if equal == 0 { all } else { all.select(&differ) };
-    Ok(Loaded { pairs, equal, fingerprint, encoder })
+    Ok(Loaded { pairs, rows: differ, equal, fingerprint, encoder })
 }
 
 /// File names without folders.
-fn names(files: &[PathBuf]) -> String {
+pub fn names(files: &[PathBuf]) -> String {
     let name = |p: &PathBuf| file_name(p);
     files.iter().map(name).collect::<Vec<_>>().join(", ")
 }

@@ -341,12 +341,12 @@ fn rows_that_were_not_promised_or_did_not_come_leave_no_file() {
     assert_eq!(wrong(begun().floats("rejected", &[0.0; 3]).unwrap_err()), ("chosen".into(), 0));
     assert_eq!(wrong(begun().integers("pair", &[2]).unwrap_err()), ("pair".into(), 3));
     // Too few.
-    let mut writer = begun();
+    writer = begun();
     writer.floats("chosen", &[0.0; 6]).unwrap();
     writer.floats("rejected", &[0.0; 3]).unwrap();
     assert_eq!(wrong(writer.finish().unwrap_err()), ("rejected".into(), 3));
     // No number, in the second block.
-    let mut writer = begun();
+    writer = begun();
     writer.floats("chosen", &[0.0; 3]).unwrap();
     let error = writer.floats("chosen", &[0.0, f32::NAN, 0.0]).unwrap_err();
     assert!(matches!(&error, Error::NotFinite { row: 1, column: 1, .. }), "{error}");
