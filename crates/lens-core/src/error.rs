@@ -63,6 +63,17 @@ pub enum CoreError {
         /// How many pairs there are.
         pairs: usize,
     },
+    /// No dimension of the embeddings varies by more than rounding.
+    #[error(
+        "all {dim} dimensions of the embeddings are the same in all {pairs} pairs, to rounding: there \
+         is nothing to learn from"
+    )]
+    AllConstant {
+        /// How many dimensions there are.
+        dim: usize,
+        /// How many pairs there are.
+        pairs: usize,
+    },
     /// Training left the region in which its figures mean anything.
     #[error("{stage} diverged at step {step}: {figures}; {advice}")]
     Diverged {

@@ -30,8 +30,10 @@ impl Standardiser {
             .zip(&mean)
             .map(|(v, m)| {
                 let std = (v / n).sqrt();
-                // A spread that f32 rounding alone explains counts as none.
-                if std <= 1e-6 * m.abs().max(1e-12) { 0.0 } else { (1.0 / std) as f32 }
+                // A spread that f32 rounding alone explains counts as none, and so does one whose
+                // inverse f32 cannot hold.
+                let scale = (1.0 / std) as f32;
+                if std <= 1e-6 * m.abs() || !scale.is_finite() { 0.0 } else { scale }
             })
             .collect();
         Standardiser { mean: mean.iter().map(|&m| m as f32).collect(), scale }
