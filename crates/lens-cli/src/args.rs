@@ -50,6 +50,8 @@ pub enum Command {
     Embed(EmbedArgs),
     /// Train on stored embeddings, and measure on held-out splits of them
     Train(TrainArgs),
+    /// Write the synthetic responses that a reward model's VAE makes of embedded pairs
+    Synthesise(SynthesiseArgs),
     /// Evaluate a reward model on held-out pairs
     Eval(EvalArgs),
     /// Score responses with a reward model
@@ -73,6 +75,7 @@ impl Command {
             }
             Command::Embed(a) => merged(&[&a.encoder.table()?, &table(&a.server)?, &table(a)?]),
             Command::Train(a) => merged(&[&table(&a.method)?, &table(&a.keys)?, &table(a)?]),
+            Command::Synthesise(a) => merged(&[&table(&a.keys)?, &table(a)?]),
             Command::Eval(a) => merged(&[&table(&a.keys)?, &table(&a.server)?, &table(a)?]),
             Command::Score(a) => merged(&[&table(&a.server)?, &table(a)?]),
             Command::Generate(a) => {
@@ -304,6 +307,43 @@ pub struct TrainArgs {
     #[arg(long, value_name = "DIR")]
     pub log_dir: Option<PathBuf>,
     /// Replace a reward model that stands in the output folder, and curves in the log folder
+    #[arg(long)]
+    #[serde(skip_serializing_if = "not_given")]
+    pub overwrite: bool,
+}
+
+/// Arguments of `lens synthesise`. Where a setting of the method is not given, it is the reward
+/// model's own.
+#[derive(Debug, Args, Serialize)]
+pub struct SynthesiseArgs {
+    /// A reward model's folder, trained with augmentation
+    #[serde(skip)]
+    pub bundle: PathBuf,
+    /// A safetensors file with both sides of embedded pairs, or two .npy files: chosen, then
+    /// rejected
+    #[arg(required = true, num_args = 1..=2)]
+    #[serde(skip)]
+    pub arrays: Vec<PathBuf>,
+    /// The safetensors file to write
+    #[arg(long, short, value_name = "FILE")]
+    #[serde(skip)]
+    pub output: PathBuf,
+    /// Names of the arrays.
+    #[command(flatten)]
+    #[serde(skip)]
+    pub keys: KeyArgs,
+    /// Augmentation factor, from which the number of synthetic responses a side follows:
+    /// ceil(sqrt(F)) - 1 [default: the reward model's]
+    #[arg(long, value_name = "F")]
+    pub augment: Option<usize>,
+    /// Seed of the draws [default: the reward model's]
+    #[arg(long, value_name = "S")]
+    pub seed: Option<u64>,
+    /// Write latent codes, not embeddings
+    #[arg(long)]
+    #[serde(skip)]
+    pub codes: bool,
+    /// Replace the file that stands there
     #[arg(long)]
     #[serde(skip_serializing_if = "not_given")]
     pub overwrite: bool,

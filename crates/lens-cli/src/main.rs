@@ -43,7 +43,13 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli, reporter: &Reporter) -> Result<(), CliError> {
-    let settings = settings::Settings::resolve(cli)?;
+    let settings = match &cli.command {
+        // What made the synthetic responses of a reward model is in its manifest.
+        Command::Synthesise(args) => {
+            settings::Settings::resolve_over(&commands::synthesise::base(args)?, cli)?
+        }
+        _ => settings::Settings::resolve(cli)?,
+    };
     if cli.show_settings {
         return output::line(&settings.to_toml()?);
     }
@@ -56,6 +62,7 @@ fn run(cli: &Cli, reporter: &Reporter) -> Result<(), CliError> {
         Command::Run(args) => commands::run::run(args, &settings, reporter),
         Command::Embed(args) => commands::embed::run(args, &settings, reporter),
         Command::Train(args) => commands::train::run(args, &settings, reporter),
+        Command::Synthesise(args) => commands::synthesise::run(args, &settings, reporter),
         Command::Eval(args) => commands::eval::run(args, &settings, reporter),
         Command::Score(args) => commands::score::run(args, &settings, reporter),
         Command::Generate(args) => commands::generate::run(args, &settings, reporter),

@@ -198,10 +198,18 @@ impl Default for Settings {
 impl Settings {
     /// Defaults, overlaid by the settings file, overlaid by flags and --set.
     pub fn resolve(cli: &Cli) -> Result<Settings, CliError> {
-        let mut table = match &cli.config {
-            Some(path) => read(path)?,
-            None => toml::Table::new(),
-        };
+        Settings::over(toml::Table::new(), cli)
+    }
+
+    /// As [`Settings::resolve`], with the method's settings in place of their defaults.
+    pub fn resolve_over(base: &MethodSettings, cli: &Cli) -> Result<Settings, CliError> {
+        Settings::over(toml::Table::try_from(base).map_err(|e| bad("settings", e))?, cli)
+    }
+
+    fn over(mut table: toml::Table, cli: &Cli) -> Result<Settings, CliError> {
+        if let Some(path) = &cli.config {
+            overlay(&mut table, read(path)?);
+        }
         let flags = cli.command.overrides().map_err(|e| bad("flags", e))?;
         overlay(&mut table, flags);
         for (key, on) in [("json", cli.json), ("quiet", cli.quiet)] {
@@ -512,7 +520,7 @@ mod tests {
         let is_key =
             |key: &str| keys.contains_key(key) || nested.iter().any(|t| t.get(key).is_some());
         // These say what to do or which file to read; they are not settings.
-        let not_settings = ["config", "set", "show-settings", "help", "version", "key"];
+        let not_settings = ["config", "set", "show-settings", "help", "version", "key", "codes"];
         let command = Cli::command();
         let all = command.get_subcommands().flat_map(|c| c.get_arguments());
         for long in all.chain(command.get_arguments()).filter_map(|a| a.get_long()) {

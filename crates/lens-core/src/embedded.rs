@@ -92,7 +92,8 @@ impl EmbeddedPairs {
     /// The same pairs with a label each.
     ///
     /// # Errors
-    /// [`CoreError::Shape`] when there are not as many labels as pairs.
+    /// [`CoreError::Shape`] when there are not as many labels as pairs; [`CoreError::Margin`] names
+    /// the first margin that is NaN or infinite.
     pub fn with_labels(self, labels: Vec<Label>) -> Result<Self, CoreError> {
         if labels.len() != self.len() {
             return Err(CoreError::Shape {
@@ -100,6 +101,13 @@ impl EmbeddedPairs {
                 expected: (self.len(), 1),
                 found: (labels.len(), 1),
             });
+        }
+        for (pair, label) in labels.iter().enumerate() {
+            if let Label::Preferred { margin } = *label
+                && !margin.is_finite()
+            {
+                return Err(CoreError::Margin { pair, margin });
+            }
         }
         Ok(EmbeddedPairs { labels, ..self })
     }

@@ -47,11 +47,30 @@ pub enum CoreError {
         /// What stood there.
         value: f32,
     },
+    /// A margin is NaN or infinity: no difference of rewards could be asked for.
+    #[error("the margin of pair {pair} (0-based) is {margin}, not a finite number")]
+    Margin {
+        /// The pair, counted from 0.
+        pair: usize,
+        /// What stood there.
+        margin: f32,
+    },
     /// All pairs have two equal embeddings: there is nothing to learn an order from.
     #[error(
         "all {pairs} pairs have equal embeddings on both sides: there is no difference to learn from"
     )]
     NoDifference {
+        /// How many pairs there are.
+        pairs: usize,
+    },
+    /// No dimension of the embeddings varies by more than rounding.
+    #[error(
+        "all {dim} dimensions of the embeddings are the same in all {pairs} pairs, to rounding: there \
+         is nothing to learn from"
+    )]
+    AllConstant {
+        /// How many dimensions there are.
+        dim: usize,
         /// How many pairs there are.
         pairs: usize,
     },

@@ -40,7 +40,7 @@ impl Matrix {
     /// [`CoreError::Shape`] when the length is not `rows * dim`; [`CoreError::NotFinite`] names the
     /// first NaN or infinity.
     pub fn new(data: Vec<f32>, rows: usize, dim: usize) -> Result<Self, CoreError> {
-        if data.len() != rows * dim {
+        if Some(data.len()) != rows.checked_mul(dim) {
             return Err(CoreError::Shape {
                 what: "embedding matrix",
                 expected: (rows, dim),

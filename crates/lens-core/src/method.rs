@@ -276,6 +276,12 @@ pub fn fit_with(
             } else {
                 Standardiser::identity(pairs.dim())
             };
+            if standardiser.constant_dimensions() == pairs.dim() && !pairs.is_empty() {
+                return Err(match (0..pairs.len()).all(|i| pairs.equal_sides(i)) {
+                    true => CoreError::NoDifference { pairs: pairs.len() },
+                    false => CoreError::AllConstant { dim: pairs.dim(), pairs: pairs.len() },
+                });
+            }
             (standardiser, Folds::assign(&pairs.prompts, settings.head.folds, seed))
         }
         Some(earlier) => {

@@ -30,8 +30,10 @@ impl Standardiser {
             .zip(&mean)
             .map(|(v, m)| {
                 let std = (v / n).sqrt();
-                // A spread that f32 rounding alone explains counts as none.
-                if std <= 1e-6 * m.abs().max(1e-12) { 0.0 } else { (1.0 / std) as f32 }
+                // A spread that f32 rounding alone explains counts as none, and so does one whose
+                // inverse f32 cannot hold.
+                let scale = (1.0 / std) as f32;
+                if std <= 1e-6 * m.abs() || !scale.is_finite() { 0.0 } else { scale }
             })
             .collect();
         Standardiser { mean: mean.iter().map(|&m| m as f32).collect(), scale }
@@ -58,6 +60,14 @@ impl Standardiser {
         let (mean, scale) = (&self.mean[all.clone()], &self.scale[all]);
         for ((x, &m), &s) in part.iter_mut().zip(mean).zip(scale) {
             *x = (*x - m) * s;
+        }
+    }
+
+    /// The way back: turns a standardised `row`, `[d]`, into an embedding in place. A dimension that
+    /// is constant on the seeds carries nothing, and gets its mean.
+    pub fn undo(&self, row: &mut [f32]) {
+        for ((x, &m), &s) in row.iter_mut().zip(&self.mean).zip(&self.scale) {
+            *x = if s == 0.0 { m } else { *x / s + m };
         }
     }
 }
@@ -108,5 +118,22 @@ mod tests {
         // Population deviation of 1, 3, 5, 7 is sqrt(5).
         assert!((out[0] + 3.0 / 5.0f32.sqrt()).abs() < 1e-6);
         assert_eq!(out[1], 0.0);
+    }
+
+    #[test]
+    fn undoing_brings_an_embedding_back_and_constants_their_value() {
+        let chosen = Matrix::new(vec![1.0, 5.0, 3.0, 5.0], 2, 2).unwrap();
+        let rejected = Matrix::new(vec![5.0, 5.0, 7.0, 5.0], 2, 2).unwrap();
+        let s = Standardiser::fit(&EmbeddedPairs::new(chosen, rejected).unwrap());
+        let mut row = [-2.5, 5.0];
+        s.apply(&mut row);
+        // What a decoder makes up in a constant dimension is not believed.
+        row[1] = 0.7;
+        s.undo(&mut row);
+        assert!((row[0] + 2.5).abs() < 1e-6, "{row:?}");
+        assert_eq!(row[1], 5.0);
+        let mut same = [1.5, -2.0, 0.1];
+        Standardiser::identity(3).undo(&mut same);
+        assert_eq!(same, [1.5, -2.0, 0.1]);
     }
 }

@@ -206,6 +206,26 @@ pub enum Error {
         /// Values there.
         found: usize,
     },
+    /// An array to be written got more or fewer values than its shape promises.
+    #[error("{}: array `{key}` of shape {shape:?} got {found} values", path.display())]
+    WrongRows {
+        /// The file to be written.
+        path: PathBuf,
+        /// The array.
+        key: String,
+        /// The shape it was promised with.
+        shape: Vec<usize>,
+        /// How many values it got before it ended, or with those that are too many.
+        found: usize,
+    },
+    /// An array of this shape is beyond what a file can hold.
+    #[error("{}: an array of shape {shape:?} is too large for a file", path.display())]
+    TooLarge {
+        /// The file to be written.
+        path: PathBuf,
+        /// The shape.
+        shape: Vec<usize>,
+    },
     /// An array cannot be written under this name: it is taken or reserved.
     #[error("{}: the array name `{key}` is used twice or reserved", path.display())]
     BadArrayName {

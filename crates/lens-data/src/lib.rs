@@ -36,7 +36,7 @@ pub mod error;
 pub mod vet;
 
 pub use arrays::{
-    Array2, ArrayFile, FloatType, StoredRows, Tensor, write_safetensors, write_tensors,
+    Array2, ArrayFile, ArrayWriter, FloatType, StoredRows, Tensor, write_safetensors, write_tensors,
 };
 pub use atomic::{AtomicDir, AtomicFile, Existing, write_atomic, write_atomic_with};
 pub use bundle::Bundle;

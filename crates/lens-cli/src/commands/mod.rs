@@ -9,4 +9,5 @@ pub mod likelihood;
 pub mod pull;
 pub mod run;
 pub mod score;
+pub mod synthesise;
 pub mod train;

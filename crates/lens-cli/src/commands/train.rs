@@ -231,7 +231,7 @@ pub fn load(
 }
 
 /// File names without folders.
-fn names(files: &[PathBuf]) -> String {
+pub fn names(files: &[PathBuf]) -> String {
     let name = |p: &PathBuf| file_name(p);
     files.iter().map(name).collect::<Vec<_>>().join(", ")
 }

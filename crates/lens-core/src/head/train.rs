@@ -6,7 +6,7 @@ use super::loss::LossForm;
 use super::step::HeadTrainer;
 use super::{Head, HeadSettings, HeadShape};
 use crate::adam::AdamSettings;
-use crate::embedded::{EmbeddedPairs, distinct};
+use crate::embedded::{EmbeddedPairs, Label, distinct};
 use crate::error::{CoreError, require_same};
 use crate::linalg::Threads;
 use crate::pairing::Pairing;
@@ -162,7 +162,7 @@ fn run(
             batches.step(rows, &mut trainer, form, &mut losses, adam_settings, threads);
             let loss = losses.iter().sum::<f64>() / members as f64;
             if !loss.is_finite() || loss > LOSS_LIMIT {
-                return Err(diverged(step, loss, settings));
+                return Err(diverged(step, loss, settings, data));
             }
             loss_sum += loss * rows.len() as f64 / pairs.len() as f64;
         }
@@ -192,7 +192,7 @@ fn run(
     }
     progress.end();
     if best.parameters.iter().any(|p| !p.is_finite()) {
-        return Err(diverged(step, f64::NAN, settings));
+        return Err(diverged(step, f64::NAN, settings, data));
     }
     let report = HeadReport {
         epochs,
@@ -227,7 +227,26 @@ fn check_pairs(pairs: &EmbeddedPairs, settings: &HeadSettings) -> Result<(), Cor
     Ok(())
 }
 
-fn diverged(step: u64, loss: f64, settings: &HeadSettings) -> CoreError {
+fn diverged(step: u64, loss: f64, settings: &HeadSettings, data: HeadData<'_>) -> CoreError {
+    let mut advice = format!(
+        "try a smaller head.learning_rate (now {}) or a larger head.weight_decay (now {})",
+        settings.learning_rate, settings.weight_decay
+    );
+    if data.augmentation.is_some() {
+        advice += ", or a smaller synthesis.noise_variance";
+    }
+    let margin = |label: &Label| match label {
+        Label::Preferred { margin } => f64::from(margin.abs()),
+        Label::Tie => 0.0,
+    };
+    let largest = data.pairs.labels.iter().map(margin).fold(0.0, f64::max);
+    // Rewards are of the order of 1 to 10.
+    if largest * settings.margin_weight > 100.0 {
+        advice += &format!(
+            "; a margin of {largest} is asked for: try a smaller head.margin_weight (now {})",
+            settings.margin_weight
+        );
+    }
     CoreError::Diverged {
         stage: "head",
         step,
@@ -236,9 +255,6 @@ fn diverged(step: u64, loss: f64, settings: &HeadSettings) -> CoreError {
         } else {
             format!("mean loss {loss:.4}")
         },
-        advice: format!(
-            "try a smaller head.learning_rate (now {}) or a larger head.weight_decay (now {})",
-            settings.learning_rate, settings.weight_decay
-        ),
+        advice,
     }
 }

@@ -335,19 +335,29 @@ impl<T: Real> Vae<T> {
         );
     }
 
-    /// Standardised embeddings [n, d] of latent codes `z`, [n, l]: needed only when someone asks
+    /// Standardised embeddings `[n, d]` of latent codes `z`, `[n, l]`: needed only when someone asks
     /// to see them.
     pub fn decode(&self, z: &[T], threads: Threads) -> Vec<T> {
+        let VaeShape { dim: d, latent: l, .. } = self.shape;
+        let mut e = vec![T::ZERO; z.len() / l * d];
+        self.decode_into(z, &mut e, threads);
+        e
+    }
+
+    /// As [`Vae::decode`], into `e`, `[n, d]`: for decoding block after block.
+    ///
+    /// # Panics
+    /// When `e` has another number of rows than `z`: a bug in the caller.
+    pub fn decode_into(&self, z: &[T], e: &mut [T], threads: Threads) {
         let VaeShape { dim: d, hidden: h, latent: l } = self.shape;
         let n = z.len() / l;
+        assert_eq!(e.len(), n * d, "room for {n} embeddings of width {d}");
         let mut u = vec![T::ZERO; n * h];
         self.decoder_hidden(z, &mut u, threads);
-        let mut e = vec![T::ZERO; n * d];
-        let target = Target::new(&mut e, d);
+        let target = Target::new(e, d);
         let weights = View::new(self.decoder_out(), h, d);
         matmul(target, View::new(&u, n, h), weights, T::ONE, false, threads);
-        add_bias(&mut e, self.decoder_out_bias());
-        e
+        add_bias(e, self.decoder_out_bias());
     }
 }
 

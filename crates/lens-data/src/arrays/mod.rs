@@ -8,12 +8,14 @@ mod element;
 mod file;
 mod npy;
 mod rows;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod write;
 
 pub use file::ArrayFile;
 pub use rows::StoredRows;
+pub use stream::ArrayWriter;
 pub use write::{FloatType, Tensor, write_safetensors, write_tensors};
 
 use crate::error::Error;

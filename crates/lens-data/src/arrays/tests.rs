@@ -339,3 +339,76 @@ fn truth_values_are_integers_and_vectors_have_one_axis() {
     let file = home.open(npy("'|b1'", "False", "(2,)", &[0, 1])).unwrap();
     assert_eq!(file.integers(None).unwrap(), [0, 1]);
 }
+
+#[test]
+fn rows_written_as_they_come_make_the_file_that_is_written_at_once() {
+    let home = Home::new();
+    let values: Vec<f32> = (0..60).map(|i| i as f32 * 0.5 - 7.0).collect();
+    let (a, b) = (home.0.path().join("a"), home.0.path().join("b"));
+    let metadata = BTreeMap::from([("what".to_owned(), "a test".to_owned())]);
+    let rejected: Vec<f32> = values.iter().map(|x| -x).collect();
+    let arrays = [&values, &rejected].map(|v| Array2::new(20, 3, v.clone()).unwrap());
+    let pair: Vec<i64> = (0..20).collect();
+    write_safetensors(
+        &a,
+        &[("rejected", &arrays[1]), ("chosen", &arrays[0])],
+        &[("pair", &pair), ("none", &[])],
+        &metadata,
+    )
+    .unwrap();
+
+    let shapes = [("rejected", [20, 3]), ("chosen", [20, 3])];
+    let lengths = [("pair", 20), ("none", 0)];
+    let mut writer = ArrayWriter::create(&b, &shapes, &lengths, &metadata).unwrap();
+    pair.chunks(7).for_each(|part| writer.integers("pair", part).unwrap());
+    values.chunks(4 * 3).for_each(|rows| writer.floats("chosen", rows).unwrap());
+    rejected.chunks(9 * 3).for_each(|rows| writer.floats("rejected", rows).unwrap());
+    assert!(!b.exists(), "seen before it is whole");
+    let size = writer.finish().unwrap();
+    assert_eq!(fs::read(&a).unwrap(), fs::read(&b).unwrap());
+    assert_eq!(size, fs::metadata(&b).unwrap().len());
+    assert_eq!(ArrayFile::open(&b).unwrap().floats(Some("rejected")).unwrap().data, rejected);
+}
+
+#[test]
+fn rows_that_were_not_promised_or_did_not_come_leave_no_file() {
+    let home = Home::new();
+    let path = home.0.path().join("out");
+    let create = |shapes: &[(&str, [usize; 2])]| {
+        ArrayWriter::create(&path, shapes, &[("pair", 2)], &BTreeMap::new())
+    };
+    let begun = || {
+        let mut writer = create(&[("chosen", [2, 3]), ("rejected", [2, 3])]).unwrap();
+        writer.integers("pair", &[0, 1]).unwrap();
+        writer
+    };
+    let wrong = |e: Error| match e {
+        Error::WrongRows { key, found, .. } => (key, found),
+        e => panic!("{e}"),
+    };
+    // Too many, part of a row, out of turn, after its turn.
+    let mut writer = begun();
+    writer.floats("chosen", &[0.0; 3]).unwrap();
+    assert_eq!(wrong(writer.floats("chosen", &[0.0; 6]).unwrap_err()), ("chosen".into(), 9));
+    assert_eq!(wrong(begun().floats("chosen", &[0.0; 4]).unwrap_err()), ("chosen".into(), 4));
+    assert_eq!(wrong(begun().floats("rejected", &[0.0; 3]).unwrap_err()), ("chosen".into(), 0));
+    assert_eq!(wrong(begun().integers("pair", &[2]).unwrap_err()), ("pair".into(), 3));
+    // Too few.
+    writer = begun();
+    writer.floats("chosen", &[0.0; 6]).unwrap();
+    writer.floats("rejected", &[0.0; 3]).unwrap();
+    assert_eq!(wrong(writer.finish().unwrap_err()), ("rejected".into(), 3));
+    // No number, in the second block.
+    writer = begun();
+    writer.floats("chosen", &[0.0; 3]).unwrap();
+    let error = writer.floats("chosen", &[0.0, f32::NAN, 0.0]).unwrap_err();
+    assert!(matches!(&error, Error::NotFinite { row: 1, column: 1, .. }), "{error}");
+
+    assert!(matches!(create(&[("chosen", [0, 3])]), Err(Error::EmptyArray { .. })));
+    assert!(matches!(create(&[("pair", [1, 3])]), Err(Error::BadArrayName { .. })));
+    for shape in [[usize::MAX, 2], [usize::MAX / 4, 4], [usize::MAX / 4, 2]] {
+        assert!(matches!(create(&[("chosen", shape)]), Err(Error::TooLarge { .. })));
+    }
+    drop(writer);
+    assert_eq!(fs::read_dir(home.0.path()).unwrap().count(), 0);
+}
