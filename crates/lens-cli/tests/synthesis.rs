@@ -25,7 +25,7 @@ fn desk() -> Lens {
     lens.write("good.npy", npy([40, DIM], &good));
     lens.write("bad.npy", npy([40, DIM], &bad));
     lens.ok(
-        "train a.safetensors --splits 1 --augment 9 --seed 5 --set vae.epochs=30 -o rm --quiet",
+        "train a.safetensors --splits 1 --augment 9 --seed 5 --set vae.learning_rate=0.01 -o rm --quiet",
     );
     lens
 }
