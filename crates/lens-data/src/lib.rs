@@ -33,6 +33,7 @@ pub mod bundle;
 pub mod curves;
 pub mod dataset;
 pub mod error;
+pub mod trained;
 pub mod vet;
 
 pub use arrays::{Array2, ArrayFile, write_safetensors};
@@ -45,4 +46,5 @@ pub use dataset::{
     read_pairs_with, read_prompts_with, visit_exchanges,
 };
 pub use error::{Error, MalformedRow};
+pub use trained::{KeyKind, Trained, embeddings_key, prompt_key};
 pub use vet::{LeftOut, Reason, VetReport, Vetted, shared_prompts, vet};
