@@ -46,5 +46,5 @@ pub use dataset::{
     read_pairs_with, read_prompts_with, visit_exchanges,
 };
 pub use error::{Error, MalformedRow};
-pub use trained::{KeyKind, Trained, embeddings_key, prompt_key};
+pub use trained::{KeyKind, Trained, content_key, embeddings_key, prompt_key};
 pub use vet::{LeftOut, Reason, VetReport, Vetted, shared_prompts, vet};

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use lens_core::PreferencePair;
+use lens_core::{Content, PreferencePair};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -36,18 +36,26 @@ fn key(domain: &str, parts: &[&[u8]]) -> i64 {
 /// one user message the same as its text) have equal numbers, on any machine. A pair with a blank
 /// prompt has one of its own, whichever of its sides is preferred.
 pub fn prompt_key(pair: &PreferencePair) -> i64 {
-    if pair.prompt.is_blank() {
+    content_key(&pair.prompt).unwrap_or_else(|| {
         let mut sides = [&pair.chosen, &pair.rejected].map(|side| content(side).to_string());
         sides.sort_unstable();
-        return key("lens-promptless-pair-v1\n", &[sides[0].as_bytes(), sides[1].as_bytes()]);
+        key("lens-promptless-pair-v1\n", &[sides[0].as_bytes(), sides[1].as_bytes()])
+    })
+}
+
+/// The [`prompt_key`] of pairs with this prompt; `None` if it is blank.
+pub fn content_key(prompt: &Content) -> Option<i64> {
+    if prompt.is_blank() {
+        return None;
     }
-    match Prompt::of(&pair.prompt) {
+    Some(match Prompt::of(prompt) {
         Prompt::Text(text) => key("lens-prompt-text-v1\n", &[text.as_bytes()]),
         Prompt::Turns(turns) => {
-            let parts: Vec<&[u8]> = turns.iter().flat_map(|t| [t.0, t.1].map(str::as_bytes)).collect();
+            let parts: Vec<&[u8]> =
+                turns.iter().flat_map(|t| [t.0, t.1].map(str::as_bytes)).collect();
             key("lens-prompt-turns-v1\n", &parts)
         }
-    }
+    })
 }
 
 /// A number for a pair of which only the embeddings are known, whichever side is preferred.
@@ -99,7 +107,10 @@ impl Trained {
 
     /// Keys in ascending order, and their folds.
     pub(crate) fn columns(&self) -> (Vec<i64>, Vec<i64>) {
-        self.folds.iter().map(|(&key, &fold)| (key, i64::try_from(fold).unwrap_or(i64::MAX))).unzip()
+        self.folds
+            .iter()
+            .map(|(&key, &fold)| (key, i64::try_from(fold).unwrap_or(i64::MAX)))
+            .unzip()
     }
 
     /// The reverse of [`Trained::columns`]; `None` unless there is a fold for every key, each one of
@@ -123,7 +134,7 @@ impl Trained {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use lens_core::{Content, Message};
+    use lens_core::Message;
 
     fn pair(prompt: Content, chosen: &str, rejected: &str) -> PreferencePair {
         let text = |t: &str| Content::Text(t.to_owned());
