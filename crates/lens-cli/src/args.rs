@@ -234,6 +234,10 @@ pub struct RunArgs {
     #[command(flatten)]
     #[serde(skip)]
     pub method: MethodArgs,
+    /// Train an earlier reward model further: only what it was not trained on is held out, and its
+    /// settings and encoder are kept
+    #[arg(long, value_name = "DIR")]
+    pub warm_start: Option<PathBuf>,
     /// Folder for the reward model [default: reward-model]
     #[arg(long, short, value_name = "DIR")]
     pub output: Option<PathBuf>,
@@ -299,6 +303,10 @@ pub struct TrainArgs {
     #[command(flatten)]
     #[serde(skip)]
     pub method: MethodArgs,
+    /// Train an earlier reward model further: only what it was not trained on is held out, and its
+    /// settings and encoder are kept
+    #[arg(long, value_name = "DIR")]
+    pub warm_start: Option<PathBuf>,
     /// Also train on all pairs, and save the reward model here
     #[arg(long, short, value_name = "DIR")]
     pub output: Option<PathBuf>,

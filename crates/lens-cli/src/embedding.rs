@@ -8,7 +8,7 @@ use crate::settings::Settings;
 use lens_core::{Content, EmbeddedPairs, Exchange, Matrix, PreferencePair, Progress};
 use lens_data::bundle::{Bundle, EncoderRecord};
 use lens_data::vet::LeftOut;
-use lens_data::{ArrayFile, Reason, Row, Vetted};
+use lens_data::{ArrayFile, Reason, Row, Vetted, content_key};
 use lens_encoder::{
     Difference, Encoded, Encoder, EncoderIdentity, EncoderOptions, Generator, LayerChoice,
     ServerRecord, TextEncoder, View, ViewChoice, models,
@@ -190,8 +190,15 @@ pub fn encoder_of_bundle(
         |differences: String| CliError::EncoderMismatch { bundle: path.to_owned(), differences };
     let trained_at: Option<ServerRecord> =
         record.server.clone().map(serde_json::from_value).transpose().map_err(damaged)?;
+    // What the user of a warm start named is used, so that it is refused where it differs.
+    let asked = |names: &[&str]| names.iter().any(|&name| settings.given.contains(name));
+    let ours = settings.encoder()?;
+    let template = if asked(&["template"]) {
+        ours.template.clone()
+    } else {
+        serde_json::from_value(record.template.clone()).map_err(damaged)?
+    };
     if trained_at.is_some() || settings.server.is_some() {
-        let template = serde_json::from_value(record.template.clone()).map_err(damaged)?;
         let name = model.unwrap_or(&record.model);
         let encoder = server::reopen(trained_at.as_ref(), name, template, settings, reporter)?;
         let mut differences = theirs.differences(encoder.identity());
@@ -204,12 +211,20 @@ pub fn encoder_of_bundle(
         return Err(mismatch(shown(&differences, "the bundle", "the server")));
     }
     let options = EncoderOptions {
-        template: serde_json::from_value(record.template.clone()).map_err(damaged)?,
-        views: theirs.views.iter().map(as_asked).collect(),
-        max_length: theirs.max_length,
-        add_bos: Some(theirs.add_bos),
-        special_tokens: theirs.special_tokens,
-        ..settings.encoder()?
+        template,
+        views: if asked(&["layer", "layers", "pooling", "view"]) {
+            ours.views
+        } else {
+            theirs.views.iter().map(as_asked).collect()
+        },
+        max_length: if asked(&["max_length"]) { ours.max_length } else { theirs.max_length },
+        add_bos: if asked(&["bos"]) { ours.add_bos } else { Some(theirs.add_bos) },
+        special_tokens: if asked(&["special_tokens"]) {
+            ours.special_tokens
+        } else {
+            theirs.special_tokens
+        },
+        ..ours
     };
     let file = find_model(model.unwrap_or(&record.model), settings, reporter)?;
     let encoder = Encoder::open(&file, &options).map_err(|e| match e {
@@ -267,13 +282,14 @@ pub fn matrix<'a>(
     Ok(Matrix::new(data, rows, dim)?)
 }
 
-/// A number for every prompt: equal prompts have equal numbers. Blank prompts are each their own.
+/// A number for every prompt: prompts that count as the same, as in overlaps with held-out pairs,
+/// have equal numbers. Blank prompts are each their own.
 pub fn prompt_numbers<'a>(prompts: impl Iterator<Item = &'a Content>) -> Vec<u32> {
-    let mut seen: HashMap<&Content, u32> = HashMap::new();
+    let mut seen: HashMap<i64, u32> = HashMap::new();
     let mut next = 0;
     prompts
         .map(|prompt| {
-            let number = if prompt.is_blank() { next } else { *seen.entry(prompt).or_insert(next) };
+            let number = content_key(prompt).map_or(next, |key| *seen.entry(key).or_insert(next));
             if number == next {
                 next += 1;
             }

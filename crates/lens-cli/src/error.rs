@@ -35,6 +35,14 @@ pub enum CliError {
         /// Field by field: what the bundle has, what the encoder has.
         differences: String,
     },
+    /// The bundle cannot be trained further on these pairs.
+    #[error("{} cannot be trained further: {reason}", bundle.display())]
+    NoWarmStart {
+        /// The bundle.
+        bundle: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// Two things that do not go together.
     #[error("{0}")]
     Refused(String),
@@ -166,6 +174,10 @@ impl CliError {
             CliError::EncoderMismatch { .. } => {
                 Some("give the model it was trained with by --model, or train again")
             }
+            CliError::Core(CoreError::WarmStart { .. }) => Some(
+                "settings that are not named are the earlier model's; others need a training afresh",
+            ),
+            CliError::NoWarmStart { .. } => Some("train afresh on all pairs, without --warm-start"),
             CliError::Encoder(EncoderError::UnknownArchitecture { .. }) => {
                 Some("choose another model with --model; `lens pull` lists those at hand")
             }

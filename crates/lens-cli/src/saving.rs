@@ -3,14 +3,18 @@
 use crate::error::CliError;
 use crate::output::{percent, thousands};
 use crate::settings::{Keep, Settings};
+use crate::warm::{Earlier, Keys, Known};
 use lens_core::Outcome;
 use lens_core::head::train::HeadEpoch;
-use lens_data::bundle::{Bundle, DataRecord, EncoderRecord, Kept, Manifest, VERSION};
+use lens_data::Trained;
+use lens_data::bundle::{
+    Bundle, DataRecord, EncoderRecord, Kept, Manifest, TrainedRecord, VERSION,
+};
 use serde_json::{Value, json};
 use std::path::Path;
 
 /// What a bundle says about where it comes from.
-pub struct Sources {
+pub struct Sources<'a> {
     /// What made the embeddings.
     pub encoder: Option<EncoderRecord>,
     /// The pairs.
@@ -21,6 +25,30 @@ pub struct Sources {
     pub lines: Vec<(String, String)>,
     /// Every row left out, with its line and reason, as Markdown.
     pub left_out: String,
+    /// What has been trained on, now and before.
+    pub history: History<'a>,
+}
+
+/// What a bundle was trained on, in this training and in those that it goes on from.
+pub struct History<'a> {
+    /// The keys of the pairs trained on now.
+    pub keys: &'a Keys,
+    /// The earlier model.
+    pub earlier: Option<&'a Earlier>,
+    /// How many of the pairs it knew.
+    pub known: Known,
+}
+
+impl History<'_> {
+    /// The pairs of all trainings, with `folds` those of this one.
+    fn trained(&self, folds: &lens_core::head::folds::Folds) -> Trained {
+        let mut trained = match self.earlier {
+            Some(earlier) => earlier.trained.clone(),
+            None => Trained::new(self.keys.by, folds.count()),
+        };
+        trained.extend(self.keys.of.iter().copied().zip(folds.of_pairs().iter().copied()));
+        trained
+    }
 }
 
 /// Chooses a head, writes the bundle, and says which head it is and why.
@@ -28,7 +56,7 @@ pub fn save(
     output: &Path,
     settings: &Settings,
     outcome: Outcome,
-    sources: Sources,
+    sources: Sources<'_>,
 ) -> Result<(Kept, String), CliError> {
     let gain = outcome.fold_gain();
     let (kept, advice) = match (settings.keep, gain) {
@@ -80,6 +108,8 @@ pub fn save(
     }
     let mut report = report(&sources.lines, &advice, &outcome, settings, &sources.data)?;
     report.push_str(&sources.left_out);
+    let History { earlier, known, .. } = sources.history;
+    let trained = sources.history.trained(&outcome.folds);
     let (model, vae) = match (kept, outcome.augmented) {
         (Kept::Augmented, Some(a)) => (a.fitted.model, Some(a.vae)),
         (_, augmented) => (outcome.none.model, augmented.map(|a| a.vae)),
@@ -97,8 +127,11 @@ pub fn save(
         reward_mean: model.reward_mean,
         reward_deviation: model.reward_deviation,
         figures,
+        trained: Some(TrainedRecord { by: trained.by, folds: trained.fold_count }),
+        warm_start: earlier.map(|e| e.record(known)),
     };
-    Bundle { manifest, model, vae, curves, report }.write(output, settings.overwrite)?;
+    let trained = Some(trained);
+    Bundle { manifest, model, vae, trained, curves, report }.write(output, settings.overwrite)?;
     Ok((kept, advice))
 }
 
@@ -163,6 +196,7 @@ fn report(
             cache: None,
             threads: None,
             eval: None,
+            warm_start: None,
             overwrite: false,
             json: false,
             quiet: false,

@@ -1,18 +1,20 @@
 //! Every setting, from three places: defaults, then the settings file, then flags and --set.
 
-use crate::args::Cli;
+use crate::args::{Cli, Command};
 use crate::error::CliError;
 use lens_core::MethodSettings;
 use lens_core::head::HeadSettings;
 use lens_core::pairing::Pairing;
 use lens_core::synthesis::SynthesisSettings;
 use lens_core::vae::VaeSettings;
+use lens_data::bundle::Manifest;
 use lens_data::{FloatType, ReadOptions};
 use lens_encoder::{
     EncoderOptions, GenerateOptions, LayerChoice, Pooling, Precision, ServerApi, SpecialTokens,
     TemplateChoice, ViewChoice,
 };
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Which head a run saves.
@@ -90,6 +92,9 @@ pub struct Settings {
     pub eval: Option<PathBuf>,
     /// Share of the prompts to hold out where there is no `eval`.
     pub holdout: f64,
+    /// Folder of an earlier reward model that is trained further.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warm_start: Option<PathBuf>,
     /// Folder for the reward model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<PathBuf>,
@@ -139,6 +144,9 @@ pub struct Settings {
     pub head: HeadSettings,
     /// Responses of a language model.
     pub generate: GenerateOptions,
+    /// With an earlier reward model, the settings that the user named: all others are its own.
+    #[serde(skip)]
+    pub given: BTreeSet<String>,
 }
 
 impl Default for Settings {
@@ -169,6 +177,7 @@ impl Default for Settings {
             strict: false,
             eval: None,
             holdout: 0.2,
+            warm_start: None,
             output: None,
             log_dir: None,
             overwrite: false,
@@ -191,12 +200,14 @@ impl Default for Settings {
             synthesis,
             head,
             generate: GenerateOptions::default(),
+            given: BTreeSet::new(),
         }
     }
 }
 
 impl Settings {
-    /// Defaults, overlaid by the settings file, overlaid by flags and --set.
+    /// Defaults, or those of an earlier reward model that is trained further, overlaid by the settings
+    /// file, overlaid by flags and --set.
     pub fn resolve(cli: &Cli) -> Result<Settings, CliError> {
         Settings::over(toml::Table::new(), cli)
     }
@@ -227,7 +238,17 @@ impl Settings {
         for entry in &cli.set {
             set(&mut table, entry)?;
         }
-        let settings: Settings = table.try_into().map_err(|e| bad("settings", e))?;
+        let mut given = BTreeSet::new();
+        if matches!(cli.command, Command::Run(_) | Command::Train(_))
+            && let Some(path) = table.get("warm_start").and_then(toml::Value::as_str)
+        {
+            let mut earlier = of_bundle(Path::new(path))?;
+            given = table.keys().cloned().collect();
+            overlay(&mut earlier, table);
+            table = earlier;
+        }
+        let mut settings: Settings = table.try_into().map_err(|e| bad("settings", e))?;
+        settings.given = given;
         settings.check()?;
         Ok(settings)
     }
@@ -361,6 +382,17 @@ pub fn template(name: &str) -> Result<TemplateChoice, CliError> {
             bad("template", format!("`{path}` is not auto, chat or plain, nor a file: {e}"))
         })?),
     })
+}
+
+/// The settings of the method that a reward model was trained with, and the name of its encoder.
+fn of_bundle(path: &Path) -> Result<toml::Table, CliError> {
+    let manifest = Manifest::read(path)?;
+    let name = path.display().to_string();
+    let mut table = toml::Table::try_from(&manifest.method).map_err(|e| bad(&name, e))?;
+    if let Some(encoder) = manifest.encoder {
+        table.insert("model".to_owned(), encoder.model.into());
+    }
+    Ok(table)
 }
 
 /// Reads a settings file, and checks it by itself, so that errors name its lines.
@@ -507,6 +539,7 @@ mod tests {
         let keys = toml::Table::try_from(Settings {
             server: Some("x".into()),
             eval: Some("x".into()),
+            warm_start: Some("x".into()),
             output: Some("x".into()),
             log_dir: Some("x".into()),
             seed_pairs: Some(1),

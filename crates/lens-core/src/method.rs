@@ -64,6 +64,27 @@ impl MethodSettings {
         self.synthesis.check()?;
         self.head.check()
     }
+
+    /// Whether a model that was trained with the settings `earlier` can be trained further with
+    /// these, asked before the work. Settings of the VAE count where it is trained further, too.
+    ///
+    /// # Errors
+    /// [`CoreError::WarmStart`] names the first setting that would have to be the same.
+    pub fn check_further(&self, earlier: &MethodSettings, vae: bool) -> Result<(), CoreError> {
+        let (then, now) = (&earlier.head, &self.head);
+        require_same("standardise", earlier.standardise, self.standardise)?;
+        require_same("head.hidden", &then.hidden, &now.hidden)?;
+        require_same("head.activation", then.activation, now.activation)?;
+        require_same("head.members", then.members, now.members)?;
+        require_same("head.folds", then.folds, now.folds)?;
+        if !vae || self.augment == 1 {
+            return Ok(());
+        }
+        let (then, now) = (&earlier.vae, &self.vae);
+        require_same("vae.hidden", then.hidden, now.hidden)?;
+        require_same("vae.latent", then.latent, now.latent)?;
+        require_same("vae.activation", then.activation, now.activation)
+    }
 }
 
 /// A trained reward model: embeddings in, rewards out.
@@ -190,6 +211,8 @@ pub struct WarmStart<'a> {
     pub vae: Option<&'a Vae>,
     /// The fold that each pair was in then; `None` for pairs that it was not trained on.
     pub folds: &'a [Option<usize>],
+    /// How many folds there were then ([`Folds::count`]), whichever of them come again.
+    pub fold_count: usize,
 }
 
 /// How much lower one head's log-loss is than another's, on the same pairs.
@@ -258,7 +281,7 @@ pub fn fit(
 ///
 /// # Errors
 /// As [`fit`]; [`CoreError::WarmStart`] when the settings ask for other sizes than the earlier
-/// model has.
+/// model has; [`CoreError::Shape`] when not every pair has an entry among the earlier folds.
 pub fn fit_with(
     pairs: &EmbeddedPairs,
     settings: &MethodSettings,
@@ -287,7 +310,11 @@ pub fn fit_with(
         Some(earlier) => {
             let standardiser = earlier.model.standardiser.clone();
             require_same("width of the embeddings", standardiser.mean.len(), pairs.dim())?;
-            let folds = Folds::further(&pairs.prompts, settings.head.folds, earlier.folds, seed)?;
+            // Fewer than asked for are right: the earlier training had fewer prompts.
+            if earlier.fold_count > settings.head.folds {
+                require_same("head.folds", earlier.fold_count, settings.head.folds)?;
+            }
+            let folds = Folds::further(&pairs.prompts, earlier.fold_count, earlier.folds, seed)?;
             (standardiser, folds)
         }
     };

@@ -4,7 +4,7 @@
 use crate::embedded::{EmbeddedPairs, distinct};
 use crate::error::CoreError;
 use crate::linalg::Threads;
-use crate::method::{Extras, MethodSettings, Outcome, RewardModel, fit_with};
+use crate::method::{Extras, MethodSettings, Outcome, RewardModel, WarmStart, fit_with};
 use crate::metrics::{Estimate, bootstrap, credits};
 use crate::progress::Progress;
 use crate::rng::{Purpose, Stream};
@@ -31,13 +31,36 @@ pub fn split(
     seed: u64,
     index: u64,
 ) -> Result<Split, CoreError> {
+    split_further(pairs, &vec![false; pairs.len()], seed_pairs, seed, index)
+}
+
+/// As [`split`], but every pair of a prompt with a `known` pair, which an earlier model was trained
+/// on, is among the seeds; others are drawn until there are `seed_pairs` in all.
+///
+/// # Errors
+/// As [`split`]; [`CoreError::Shape`] unless there is one `known` for each pair.
+pub fn split_further(
+    pairs: &EmbeddedPairs,
+    known: &[bool],
+    seed_pairs: usize,
+    seed: u64,
+    index: u64,
+) -> Result<Split, CoreError> {
+    if known.len() != pairs.len() {
+        return Err(CoreError::Shape {
+            what: "known pairs against pairs",
+            expected: (pairs.len(), 1),
+            found: (known.len(), 1),
+        });
+    }
     let mut by_prompt: std::collections::BTreeMap<u32, Vec<usize>> = Default::default();
     for (i, &p) in pairs.prompts.iter().enumerate() {
         by_prompt.entry(p).or_default().push(i);
     }
-    let mut prompts: Vec<Vec<usize>> = by_prompt.into_values().collect();
+    let (trained_on, mut prompts): (Vec<Vec<usize>>, Vec<Vec<usize>>) =
+        by_prompt.into_values().partition(|rows| rows.iter().any(|&i| known[i]));
     Stream::new(seed, Purpose::Splits, index).shuffle(&mut prompts);
-    let mut split = Split { seeds: Vec::new(), heldout: Vec::new() };
+    let mut split = Split { seeds: trained_on.concat(), heldout: Vec::new() };
     for rows in prompts {
         // A prompt whose pairs would overfill the seeds is held out as a whole.
         if split.seeds.len() + rows.len() <= seed_pairs {
@@ -86,13 +109,15 @@ pub struct SplitsReport {
 }
 
 /// Trains and evaluates on `splits` splits in parallel, with and without augmentation. Intervals
-/// come from resampling prompts, each with its mean credit over the splits that held it out.
+/// come from resampling prompts, each with its mean credit over the splits that held it out. From an
+/// earlier model, no split holds out what that was trained on.
 ///
 /// # Errors
 /// The first error of any split.
 pub fn run_splits(
     pairs: &EmbeddedPairs,
     settings: &MethodSettings,
+    start: Option<WarmStart<'_>>,
     seed_pairs: usize,
     splits: usize,
     progress: &dyn Progress,
@@ -120,20 +145,27 @@ pub fn run_splits(
             self.outer.cancelled()
         }
     }
+    let known: Vec<bool> = match start {
+        None => vec![false; pairs.len()],
+        Some(earlier) => earlier.folds.iter().map(Option::is_some).collect(),
+    };
     // Splits side by side; what is left over when they are few goes into each.
     let inside = Threads((Threads::available().0 / splits.max(1)).max(1));
     progress.begin("train splits", splits as u64, "splits");
     let results: Vec<(Split, Vec<f64>, Option<Vec<f64>>)> = (0..splits as u64)
         .into_par_iter()
         .map(|index| {
-            let parts = split(pairs, seed_pairs, settings.seed, index)?;
+            let parts = split_further(pairs, &known, seed_pairs, settings.seed, index)?;
             let settings =
                 MethodSettings { seed: settings.seed.wrapping_add(index), ..settings.clone() };
             let seeds = pairs.select(&parts.seeds);
             let heldout = pairs.select(&parts.heldout);
             let progress_inside = Inside { run: format!("split-{}", index + 1), outer: progress };
             let watch = progress.wants_curves().then_some(&heldout);
-            let extras = Extras { watch, ..Extras::default() };
+            let folds: Vec<Option<usize>> =
+                start.map_or(Vec::new(), |s| parts.seeds.iter().map(|&i| s.folds[i]).collect());
+            let start = start.map(|s| WarmStart { folds: &folds, ..s });
+            let extras = Extras { start, watch };
             let Outcome { none, augmented, .. } =
                 fit_with(&seeds, &settings, extras, inside, &progress_inside)?;
             let none = heldout_credits(&none.model, &heldout, inside)?;

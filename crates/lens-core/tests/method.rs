@@ -203,14 +203,14 @@ fn splits_hold_out_whole_prompts_and_repeat_by_seed() {
 #[test]
 fn splits_report_both_heads_on_the_same_pairs() {
     let data = pairs(150, 6, 1.0, 1);
-    let report = run_splits(&data, &quick(), 100, 3, &Quiet).unwrap();
+    let report = run_splits(&data, &quick(), None, 100, 3, &Quiet).unwrap();
     assert_eq!(report.by_split.len(), 3);
     let mean = report.by_split.iter().map(|s| s.0).sum::<f64>() / 3.0;
     assert!((mean - report.none.value).abs() < 1e-12);
     let augmented = report.augmented.unwrap().value;
     let difference = report.difference.unwrap().value;
     assert!((augmented - report.none.value - difference).abs() < 1e-12);
-    assert_eq!(report, run_splits(&data, &quick(), 100, 3, &Quiet).unwrap());
+    assert_eq!(report, run_splits(&data, &quick(), None, 100, 3, &Quiet).unwrap());
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! The bundle: a trained reward model in one folder.
 //!
 //! - `lens.json`, the manifest: everything that decides a score, and how the model came about;
-//! - `model.safetensors`: the standardisation, the head, and the VAE where one was trained;
+//! - `model.safetensors`: the standardisation, the head, the VAE where one was trained, and which
+//!   prompts were trained on in which fold;
 //! - `curves.jsonl`: the training curves, an epoch a line;
 //! - `report.md`: the same for people.
 //!
@@ -22,12 +23,15 @@ use crate::arrays::{Array2, ArrayFile, write_safetensors};
 use crate::atomic::{AtomicDir, Existing, write_atomic};
 use crate::curves::CURVES;
 use crate::error::Error;
+use crate::trained::{KeyKind, Trained};
 
 /// The manifest's file name, by which a folder is known as a bundle.
 pub const MANIFEST: &str = "lens.json";
 const WEIGHTS: &str = "model.safetensors";
 /// The report's file name.
 pub const REPORT: &str = "report.md";
+const TRAINED_KEY: &str = "trained.prompt";
+const TRAINED_FOLD: &str = "trained.fold";
 const FORMAT: &str = "lens-reward-model";
 /// The version of the layout that this library writes, and the newest that it reads.
 pub const VERSION: u32 = 1;
@@ -71,6 +75,28 @@ pub struct EncoderRecord {
     pub server: Option<Value>,
 }
 
+/// Which pairs are known to have been trained on: their numbers are arrays beside the weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrainedRecord {
+    /// What the numbers are.
+    pub by: KeyKind,
+    /// How many folds they were dealt to.
+    pub folds: usize,
+}
+
+/// The earlier reward model that this one was trained further from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WarmStartRecord {
+    /// The file of its own training.
+    pub file: String,
+    /// The fingerprint of the pairs of its own training.
+    pub fingerprint: String,
+    /// Pairs, of those trained on now, that it knew: it was trained on them or on their prompt.
+    pub known: usize,
+    /// The others.
+    pub new: usize,
+}
+
 /// The manifest of a bundle.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -98,6 +124,13 @@ pub struct Manifest {
     pub reward_deviation: f64,
     /// Held-out and fold figures, order preservation: what the run measured.
     pub figures: Value,
+    /// What it can be asked not to be judged on when it is trained further; `None` in bundles of
+    /// versions that did not note it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trained: Option<TrainedRecord>,
+    /// Where training started from, unless afresh.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm_start: Option<WarmStartRecord>,
 }
 
 impl Manifest {
@@ -105,6 +138,43 @@ impl Manifest {
     pub fn format() -> String {
         FORMAT.to_owned()
     }
+
+    /// Reads the manifest of the bundle in the folder `path`.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::NotABundle`], or [`Error::Corrupt`] with what does not fit.
+    pub fn read(path: &Path) -> Result<Manifest, Error> {
+        let file = path.join(MANIFEST);
+        let folder = std::fs::metadata(path).map_err(|e| Error::io(path, "read", e))?;
+        if !folder.is_dir() {
+            return Err(Error::NotAFolder { path: path.to_owned() });
+        }
+        if !file.exists() {
+            return Err(Error::NotABundle { path: path.to_owned(), manifest: MANIFEST });
+        }
+        let text = std::fs::read(&file).map_err(|e| Error::io(&file, "read", e))?;
+        let bad = |detail: String| damaged(path, detail);
+        // The version first: a newer layout would fail to parse with a less helpful message.
+        let value: Value = serde_json::from_slice(&text).map_err(|e| bad(e.to_string()))?;
+        if value["format"] != FORMAT {
+            return Err(bad(format!("`format` is {}, expected \"{FORMAT}\"", value["format"])));
+        }
+        match value["version"].as_u64() {
+            Some(v) if v <= u64::from(VERSION) => {}
+            _ => {
+                let found = &value["version"];
+                return Err(bad(format!(
+                    "`version` is {found}, this library reads up to {VERSION}"
+                )));
+            }
+        }
+        serde_json::from_slice(&text).map_err(|e| bad(e.to_string()))
+    }
+}
+
+/// The manifest of the bundle `path` says something that cannot be.
+fn damaged(path: &Path, detail: String) -> Error {
+    Error::Corrupt { path: path.join(MANIFEST), format: "reward-model manifest", detail }
 }
 
 /// A bundle in memory.
@@ -116,6 +186,8 @@ pub struct Bundle {
     pub model: RewardModel,
     /// The VAE, where one was trained.
     pub vae: Option<Vae>,
+    /// What it was trained on; `None` in bundles of versions that did not note it.
+    pub trained: Option<Trained>,
     /// The training curves, an epoch an entry.
     pub curves: Vec<Value>,
     /// The report, in Markdown.
@@ -144,7 +216,12 @@ impl Bundle {
         let arrays = self.arrays()?;
         let named: Vec<(&str, &Array2)> = arrays.iter().map(|(n, a)| (n.as_str(), a)).collect();
         let metadata = BTreeMap::from([("format".to_owned(), FORMAT.to_owned())]);
-        write_safetensors(folder.join(WEIGHTS), &named, &[], &metadata)?;
+        let trained = self.trained.as_ref().map(Trained::columns);
+        let integers: Vec<(&str, &[i64])> = trained
+            .iter()
+            .flat_map(|(keys, folds)| [(TRAINED_KEY, &keys[..]), (TRAINED_FOLD, &folds[..])])
+            .collect();
+        write_safetensors(folder.join(WEIGHTS), &named, &integers, &metadata)?;
         let mut curves = Vec::new();
         for epoch in &self.curves {
             curves.extend_from_slice(epoch.to_string().as_bytes());
@@ -164,35 +241,8 @@ impl Bundle {
     /// # Errors
     /// [`Error::NotFound`], [`Error::NotABundle`], or [`Error::Corrupt`] with what does not fit.
     pub fn read(path: &Path) -> Result<Bundle, Error> {
-        let file = path.join(MANIFEST);
-        let folder = std::fs::metadata(path).map_err(|e| Error::io(path, "read", e))?;
-        if !folder.is_dir() {
-            return Err(Error::NotAFolder { path: path.to_owned() });
-        }
-        if !file.exists() {
-            return Err(Error::NotABundle { path: path.to_owned(), manifest: MANIFEST });
-        }
-        let text = std::fs::read(&file).map_err(|e| Error::io(&file, "read", e))?;
-        let bad = |detail: String| Error::Corrupt {
-            path: file.clone(),
-            format: "reward-model manifest",
-            detail,
-        };
-        // The version first: a newer layout would fail to parse with a less helpful message.
-        let value: Value = serde_json::from_slice(&text).map_err(|e| bad(e.to_string()))?;
-        if value["format"] != FORMAT {
-            return Err(bad(format!("`format` is {}, expected \"{FORMAT}\"", value["format"])));
-        }
-        match value["version"].as_u64() {
-            Some(v) if v <= u64::from(VERSION) => {}
-            _ => {
-                let found = &value["version"];
-                return Err(bad(format!(
-                    "`version` is {found}, this library reads up to {VERSION}"
-                )));
-            }
-        }
-        let manifest: Manifest = serde_json::from_slice(&text).map_err(|e| bad(e.to_string()))?;
+        let manifest = Manifest::read(path)?;
+        let bad = |detail: String| damaged(path, detail);
         let arrays = ArrayFile::open(path.join(WEIGHTS))?;
         let dim = manifest.head.dim;
         let part = |name: &str, rows: usize, cols: usize| -> Result<Vec<f32>, Error> {
@@ -239,7 +289,17 @@ impl Bundle {
             reward_mean: manifest.reward_mean,
             reward_deviation: manifest.reward_deviation,
         };
-        Ok(Bundle { manifest, model, vae, curves: Vec::new(), report: String::new() })
+        let trained = match manifest.trained {
+            None => None,
+            Some(TrainedRecord { by, folds }) => {
+                let keys = arrays.integers(Some(TRAINED_KEY))?;
+                let of = arrays.integers(Some(TRAINED_FOLD))?;
+                let trained = Trained::of_columns(by, folds, keys, of);
+                let detail = || bad(format!("`{TRAINED_FOLD}` does not fit `{TRAINED_KEY}`"));
+                Some(trained.ok_or_else(detail)?)
+            }
+        };
+        Ok(Bundle { manifest, model, vae, trained, curves: Vec::new(), report: String::new() })
     }
 
     fn arrays(&self) -> Result<Vec<(String, Array2)>, Error> {
@@ -306,6 +366,8 @@ mod tests {
         let mut method = MethodSettings::default();
         method.vae.epochs = 3;
         let outcome = fit(&pairs, &method, Threads::ONE, &Quiet).unwrap();
+        let mut trained = Trained::new(KeyKind::Prompt, outcome.folds.count());
+        trained.extend((0..24).zip(outcome.folds.of_pairs().iter().copied()));
         let augmented = outcome.augmented.unwrap();
         let model = augmented.fitted.model;
         Bundle {
@@ -328,8 +390,11 @@ mod tests {
                 reward_mean: model.reward_mean,
                 reward_deviation: model.reward_deviation,
                 figures: serde_json::json!({"accuracy": 0.5}),
+                trained: Some(TrainedRecord { by: KeyKind::Prompt, folds: trained.fold_count }),
+                warm_start: None,
             },
             model,
+            trained: Some(trained),
             vae: Some(augmented.vae),
             curves: vec![serde_json::json!({"epoch": 1})],
             report: "# Report\n".into(),
@@ -346,10 +411,26 @@ mod tests {
         let again = Bundle::read(&a).unwrap();
         assert_eq!(again.model, bundle.model);
         assert_eq!(again.vae, bundle.vae);
+        assert_eq!(again.trained, bundle.trained);
         assert_eq!(again.manifest, bundle.manifest);
         for name in [MANIFEST, WEIGHTS, CURVES, REPORT] {
             assert_eq!(std::fs::read(a.join(name)).unwrap(), std::fs::read(b.join(name)).unwrap());
         }
+    }
+
+    #[test]
+    fn a_bundle_that_does_not_say_what_it_was_trained_on_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut bundle = bundle();
+        (bundle.trained, bundle.manifest.trained) = (None, None);
+        let path = folder.path().join("old");
+        bundle.write(&path, false).unwrap();
+        assert!(!std::fs::read_to_string(path.join(MANIFEST)).unwrap().contains("trained\":"));
+        assert_eq!(Bundle::read(&path).unwrap().trained, None);
+        // One that says so, but has lost it, is damaged.
+        bundle.manifest.trained = Some(TrainedRecord { by: KeyKind::Prompt, folds: 5 });
+        bundle.write(&path, true).unwrap();
+        assert!(matches!(Bundle::read(&path), Err(Error::MissingArray { .. })));
     }
 
     #[test]

@@ -33,6 +33,7 @@ pub mod bundle;
 pub mod curves;
 pub mod dataset;
 pub mod error;
+pub mod trained;
 pub mod vet;
 
 pub use arrays::{
@@ -47,4 +48,5 @@ pub use dataset::{
     read_pairs, read_pairs_with, read_prompts_with, visit_exchanges,
 };
 pub use error::{Error, MalformedRow};
+pub use trained::{KeyKind, Trained, content_key, embeddings_key, prompt_key};
 pub use vet::{LeftOut, Reason, VetReport, Vetted, shared_prompts, vet};

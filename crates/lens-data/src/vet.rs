@@ -32,6 +32,8 @@ pub enum Reason {
     Tie,
     /// The prompt also occurs in the held-out set.
     Overlap,
+    /// The reward model that is trained further was trained on its prompt, so it cannot be held out.
+    TrainedOn,
     /// The pair is longer than the encoder takes.
     TooLong,
     /// What the encoder keeps of both sides is the same.
@@ -49,6 +51,7 @@ impl Reason {
             Reason::Contradiction => "contradiction",
             Reason::Tie => "tie",
             Reason::Overlap => "overlap",
+            Reason::TrainedOn => "trained-on",
             Reason::TooLong => "too-long",
             Reason::EqualAfterTruncation => "equal-after-truncation",
         }
@@ -307,13 +310,13 @@ pub fn shared_prompts(
 }
 
 #[derive(PartialEq, Eq, Hash)]
-enum Prompt<'a> {
+pub(crate) enum Prompt<'a> {
     Text(&'a str),
     Turns(Vec<(&'a str, &'a str)>),
 }
 
 impl Prompt<'_> {
-    fn of(content: &Content) -> Prompt<'_> {
+    pub(crate) fn of(content: &Content) -> Prompt<'_> {
         match content {
             Content::Text(text) => Prompt::Text(text.trim()),
             Content::Messages(messages) => match messages.as_slice() {

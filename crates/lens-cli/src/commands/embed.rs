@@ -8,7 +8,9 @@ use crate::output;
 use crate::progress::Reporter;
 use crate::settings::Settings;
 use lens_core::{Content, Exchange, Label, Progress};
-use lens_data::{Array2, AtomicFile, Row, ScoreRow, Tensor, read_exchanges_with, write_tensors};
+use lens_data::{
+    Array2, AtomicFile, Row, ScoreRow, Tensor, prompt_key, read_exchanges_with, write_tensors,
+};
 use lens_encoder::{Encoded, TextEncoder};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -18,6 +20,9 @@ use std::path::Path;
 pub const ROW_KEY: &str = "row";
 /// Key of the prompt numbers of pairs: equal prompts have equal numbers.
 pub const PROMPT_KEY: &str = "prompt";
+/// What the metadata says under the same key where the numbers are those of [`prompt_key`], which
+/// mean the same in every file.
+pub const PROMPT_NUMBERS: &str = "lens-prompt-v1";
 /// Metadata key of what lies in which columns.
 pub const VIEWS_KEY: &str = "views";
 /// Metadata key of what made the embeddings.
@@ -56,10 +61,13 @@ pub fn run(args: &EmbedArgs, settings: &Settings, reporter: &Reporter) -> Result
     }
     let record = encoder_record(encoder.as_ref(), &settings.model)?;
     let record = serde_json::to_string(&record).map_err(std::io::Error::from)?;
-    let metadata = BTreeMap::from([
+    let mut metadata = BTreeMap::from([
         (ENCODER_KEY.to_owned(), record),
         ("lens_version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
     ]);
+    if arrays.tensors.len() == 2 {
+        metadata.insert(PROMPT_KEY.to_owned(), PROMPT_NUMBERS.to_owned());
+    }
     let metadata = with_views(metadata, encoder.as_ref())?;
     reporter.go_on()?;
     write_tensors(&args.output, &stored, &metadata)?;
@@ -138,7 +146,7 @@ fn embed(
     let (mut texts, mut first, mut second) = (Vec::new(), Vec::new(), Vec::new());
     let (mut lines, mut prompts): (Vec<i64>, Vec<&Content>) = (Vec::new(), Vec::new());
     let mut labels = Vec::new();
-    let mut key = None;
+    let (mut key, mut keys) = (None, Vec::new());
     for row in rows {
         let line = row.line.cast_signed();
         let kind = match &row.value {
@@ -163,8 +171,8 @@ fn embed(
             }
             ScoreRow::Pair(pair) => {
                 lines.push(line);
-                prompts.push(&pair.prompt);
                 labels.push(pair.label());
+                keys.push(prompt_key(pair));
                 first.push(pair.chosen_exchange());
                 second.push(pair.rejected_exchange());
                 "chosen"
@@ -199,6 +207,9 @@ fn embed(
         "chosen" => vec![("chosen", array(&encoded[..n])?), ("rejected", array(&encoded[n..])?)],
         other => vec![(other, array(&encoded)?)],
     };
-    let prompts = prompt_numbers(prompts.into_iter()).into_iter().map(i64::from).collect();
+    let prompts = match keys.is_empty() {
+        true => prompt_numbers(prompts.into_iter()).into_iter().map(i64::from).collect(),
+        false => keys,
+    };
     Ok(Arrays { tensors, rows: lines, prompts, labels, encoded })
 }

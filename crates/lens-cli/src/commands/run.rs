@@ -4,22 +4,26 @@ use crate::args::RunArgs;
 use crate::commands::train::file_name;
 use crate::curves;
 use crate::embedding::{
-    StageTime, embed_vetted, encode_pairs, encoder_record, note_truncated, open_encoder,
-    prompt_numbers,
+    StageTime, embed_vetted, encode_pairs, encoder_of_bundle, encoder_record, note_truncated,
+    open_encoder, prompt_numbers,
 };
 use crate::error::CliError;
 use crate::evaluation::{Accuracy, PairRewards, longer_baseline, shown_difference};
 use crate::labels::Labels;
 use crate::output::{self, percent, thousands};
 use crate::progress::Reporter;
-use crate::saving::{Sources, save};
+use crate::saving::{History, Sources, save};
 use crate::settings::Settings;
+use crate::warm::{Earlier, Keys, Known};
 use lens_core::metrics::Estimate;
 use lens_core::{
-    EmbeddedPairs, Extras, Outcome, PreferencePair, Progress, Threads, fit_with, splits,
+    EmbeddedPairs, Extras, Outcome, PreferencePair, Progress, RewardModel, Threads, fit_with,
+    splits,
 };
 use lens_data::bundle::{DataRecord, Kept, REPORT, check_target};
-use lens_data::{Dataset, Reason, Row, VetReport, Vetted, read_pairs_with, shared_prompts, vet};
+use lens_data::{
+    Dataset, KeyKind, Reason, Row, VetReport, Vetted, read_pairs_with, shared_prompts, vet,
+};
 use lens_encoder::TextEncoder;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -30,8 +34,20 @@ pub fn run(args: &RunArgs, settings: &Settings, reporter: &Reporter) -> Result<(
     let output = settings.output.clone().unwrap_or_else(|| PathBuf::from("reward-model"));
     check_target(&output, settings.overwrite)?;
     curves::start(settings, Some(&output), reporter)?;
-    let (mut train, mut heldout) = read(&args.pairs, settings, reporter)?;
-    let encoder = open_encoder(settings, reporter)?;
+    let earlier = Earlier::open(settings, reporter)?;
+    let earlier = earlier.as_ref();
+    if let Some(earlier) = earlier {
+        earlier.require(KeyKind::Prompt)?;
+    }
+    let (mut train, mut heldout) = read(&args.pairs, settings, earlier, reporter)?;
+    let encoder = match earlier {
+        None => open_encoder(settings, reporter)?,
+        Some(Earlier { bundle, path, .. }) => {
+            let model = settings.given.contains("model").then_some(&*settings.model);
+            encoder_of_bundle(bundle, path, model, settings, reporter)?
+        }
+    };
+    let settings = &earlier.map_or(settings.clone(), |e| e.settled(settings, encoder.identity()));
 
     let mut stages = Vec::new();
     let (train_pairs, heldout_pairs) =
@@ -40,7 +56,10 @@ pub fn run(args: &RunArgs, settings: &Settings, reporter: &Reporter) -> Result<(
         return Err(nothing_left(&args.pairs, &train));
     }
     let watch = (!heldout_pairs.is_empty()).then_some(&heldout_pairs);
-    let extras = Extras { watch, ..Extras::default() };
+    let keys = Keys::of_rows(&train.used);
+    let folds = earlier.map_or(Vec::new(), |e| e.folds(&keys));
+    let known = Known::of(&folds);
+    let extras = Extras { start: earlier.map(|e| e.start(&folds)), watch };
     let threads = Threads::available();
     let outcome = fit_with(&train_pairs, &settings.method(), extras, threads, reporter)?;
     stages.push(stage("train head", outcome.none.seconds));
@@ -50,22 +69,25 @@ pub fn run(args: &RunArgs, settings: &Settings, reporter: &Reporter) -> Result<(
         stages.push(stage("train augmented head", a.fitted.seconds));
     }
     let start = Instant::now();
-    let figures = Heldout::measure(&outcome, &heldout_pairs, &heldout.used, settings.seed)?;
+    let before = earlier.map(|e| &e.bundle.model);
+    let figures = Heldout::measure(&outcome, before, &heldout_pairs, &heldout.used, settings.seed)?;
     stages.push(stage("evaluate", start.elapsed().as_secs_f64()));
 
     reporter.go_on()?;
     let start = Instant::now();
+    let warm = earlier.map(|e| (e, known));
     let sources = Sources {
         encoder: Some(encoder_record(encoder.as_ref(), &settings.model)?),
         data: data_record(&args.pairs, &train),
         figures: json!({"heldout": figures.json(), "heldout_file": settings.eval.as_deref()
             .map(file_name), "heldout_fingerprint": heldout.fingerprint()}),
-        lines: rows(&train, &heldout, &figures, settings),
+        lines: rows(&train, &heldout, &figures, warm, settings),
         left_out: [("training", &train), ("held-out", &heldout)].map(listed).concat(),
+        history: History { keys: &keys, earlier, known },
     };
     let (kept, advice) = save(&output, settings, outcome, sources)?;
     stages.push(stage("save", start.elapsed().as_secs_f64()));
-    print(settings, &train, &heldout, &figures, &stages, &output, kept, &advice)
+    print(settings, &train, &heldout, &figures, warm, &stages, &output, kept, &advice)
 }
 
 fn stage(name: &'static str, seconds: f64) -> StageTime {
@@ -80,6 +102,7 @@ fn nothing_left(path: &Path, vetted: &Vetted) -> CliError {
 fn read(
     path: &Path,
     settings: &Settings,
+    earlier: Option<&Earlier>,
     reporter: &Reporter,
 ) -> Result<(Vetted, Vetted), CliError> {
     let options = settings.reading();
@@ -105,12 +128,29 @@ fn read(
             if heldout.used.is_empty() {
                 return Err(nothing_left(file, &heldout));
             }
+            if let Some(earlier) = earlier {
+                let known = earlier.trained_on(&heldout.used);
+                let n = heldout.leave_out(Reason::TrainedOn, known);
+                let name = earlier.path.display();
+                if heldout.used.is_empty() {
+                    return Err(CliError::Refused(format!(
+                        "{}: {name} was trained on the prompts of all {n} held-out pairs: none is \
+                         left to evaluate on",
+                        file.display()
+                    )));
+                }
+                if n > 0 {
+                    reporter.note(&format!(
+                        "{n} held-out pairs are left out: {name} was trained on their prompts"
+                    ));
+                }
+            }
             let shared = shared_prompts(&train.used, &heldout.used);
             train.leave_out(Reason::Overlap, shared);
             heldout
         }
         None => {
-            let (rest, mut heldout) = hold_out(train, settings);
+            let (rest, mut heldout) = hold_out(path, train, settings, earlier)?;
             train = rest;
             let n = heldout.used.len();
             reporter.note(&format!(
@@ -181,9 +221,29 @@ fn check_prompts(
 }
 
 /// Moves a share of the prompts to a held-out set. The report of both together is that of the file.
-fn hold_out(mut all: Vetted, settings: &Settings) -> (Vetted, Vetted) {
+/// Only prompts that an earlier model was not trained on are held out.
+fn hold_out(
+    path: &Path,
+    mut all: Vetted,
+    settings: &Settings,
+    earlier: Option<&Earlier>,
+) -> Result<(Vetted, Vetted), CliError> {
     let prompts = prompt_numbers(all.used.iter().map(|r| &r.value.prompt));
-    let drawn = splits::hold_out(&prompts, settings.holdout, settings.seed);
+    let new: Vec<bool> =
+        all.used.iter().map(|r| earlier.is_none_or(|e| !e.knows(&r.value))).collect();
+    if let (Some(earlier), false) = (earlier, new.contains(&true) || settings.holdout == 0.0) {
+        return Err(CliError::Refused(format!(
+            "{}: {} was trained on the prompts of all {} pairs: none is left to hold out; add new \
+             pairs, or name held-out ones with --eval (--holdout 0 measures nothing)",
+            path.display(),
+            earlier.path.display(),
+            new.len()
+        )));
+    }
+    let candidates: Vec<u32> =
+        prompts.iter().zip(&new).filter(|(_, new)| **new).map(|(&p, _)| p).collect();
+    let mut drawn = splits::hold_out(&candidates, settings.holdout, settings.seed).into_iter();
+    let drawn: Vec<bool> = new.iter().map(|&new| new && drawn.next() == Some(true)).collect();
     let mut of = drawn.iter();
     let (held, rest): (Vec<_>, Vec<_>) =
         std::mem::take(&mut all.used).into_iter().partition(|_| of.next() == Some(&true));
@@ -192,7 +252,7 @@ fn hold_out(mut all: Vetted, settings: &Settings) -> (Vetted, Vetted) {
     all.report.used = rest.len();
     all.used = rest;
     let report = VetReport { read: n, used: n, left_out: Default::default() };
-    (all, Vetted { used: held, report })
+    Ok((all, Vetted { used: held, report }))
 }
 
 /// Embeds both sets in one go, so that their texts share batches.
@@ -226,6 +286,8 @@ fn embed(
 
 /// What the held-out pairs say; all `None` where there is none.
 struct Heldout {
+    /// Of the model that training went on from.
+    earlier: Option<(Accuracy, f64)>,
     none: Option<(Accuracy, f64)>,
     augmented: Option<(Accuracy, f64)>,
     difference: Option<Estimate>,
@@ -236,6 +298,7 @@ struct Heldout {
 impl Heldout {
     fn measure(
         outcome: &Outcome,
+        earlier: Option<&RewardModel>,
         pairs: &EmbeddedPairs,
         rows: &[Row<PreferencePair>],
         seed: u64,
@@ -245,7 +308,9 @@ impl Heldout {
             Some(a) => Some(PairRewards::of(&a.fitted.model, pairs)?),
             None => None,
         };
+        let earlier = earlier.map(|model| PairRewards::of(model, pairs)).transpose()?;
         Ok(Heldout {
+            earlier: earlier.and_then(|e| e.figures(&pairs.prompts, seed)),
             none: none.figures(&pairs.prompts, seed),
             augmented: augmented.as_ref().and_then(|a| a.figures(&pairs.prompts, seed)),
             difference: augmented.and_then(|a| a.minus(&none, &pairs.prompts, seed)),
@@ -259,6 +324,7 @@ impl Heldout {
             p.map(|(a, loss)| json!({"accuracy": a.accuracy, "ci95": a.ci95, "log_loss": loss}))
         };
         json!({
+            "earlier": part(&self.earlier),
             "none": part(&self.none),
             "augmented": part(&self.augmented),
             "difference": self.difference,
@@ -316,6 +382,7 @@ fn rows(
     train: &Vetted,
     heldout: &Vetted,
     figures: &Heldout,
+    warm: Option<(&Earlier, Known)>,
     settings: &Settings,
 ) -> Vec<(String, String)> {
     let set = |v: &Vetted| {
@@ -327,10 +394,14 @@ fn rows(
         ("held-out pairs".to_owned(), set(heldout)),
     ];
     rows.extend(labels(train).shown().map(|shown| ("labels".to_owned(), shown)));
+    rows.extend(warm.map(|(e, known)| ("warm start".to_owned(), e.shown(known))));
     let Some((none, _)) = &figures.none else {
         rows.push(("accuracy".to_owned(), "not measured: no held-out pairs".into()));
         return rows;
     };
+    if let Some((earlier, _)) = &figures.earlier {
+        rows.push(("earlier model".to_owned(), earlier.shown()));
+    }
     rows.push(("without augmentation".to_owned(), none.shown()));
     if let (Some((with, _)), Some(d)) = (&figures.augmented, &figures.difference) {
         let label = format!("with {}x augmentation", settings.augment);
@@ -349,6 +420,7 @@ fn print(
     train: &Vetted,
     heldout: &Vetted,
     figures: &Heldout,
+    warm: Option<(&Earlier, Known)>,
     stages: &[StageTime],
     output: &Path,
     kept: Kept,
@@ -360,6 +432,7 @@ fn print(
             "labels": labels(train),
             "heldout_pairs": heldout.report,
             "heldout": figures.json(),
+            "warm_start": warm.map(|(e, n)| json!({"from": e.path, "known": n.known, "new": n.new})),
             "factor": settings.augment,
             "kept": kept,
             "stages": stages,
@@ -367,7 +440,7 @@ fn print(
             "report": output.join(REPORT),
         }));
     }
-    let mut lines = rows(train, heldout, figures, settings);
+    let mut lines = rows(train, heldout, figures, warm, settings);
     lines.push(("saved head".to_owned(), advice.to_owned()));
     let worth_a_word = |s: &&StageTime| s.seconds >= 0.05 || s.tokens.is_some();
     let time: Vec<String> = stages.iter().filter(worth_a_word).map(shown_stage).collect();
@@ -413,11 +486,12 @@ mod tests {
             used: (0..100).map(row).collect(),
             report: VetReport { read: 100, used: 100, left_out: Default::default() },
         };
-        let (train, heldout) = hold_out(all.clone(), &Settings::default());
+        let (train, heldout) =
+            hold_out(Path::new("x"), all.clone(), &Settings::default(), None).unwrap();
         assert_eq!((train.used.len(), heldout.used.len()), (80, 20));
         assert!(shared_prompts(&train.used, &heldout.used).is_empty());
         let none = Settings { holdout: 0.0, ..Settings::default() };
-        let (train, heldout) = hold_out(all, &none);
+        let (train, heldout) = hold_out(Path::new("x"), all, &none, None).unwrap();
         assert_eq!((train.used.len(), heldout.used.len()), (100, 0));
     }
 }

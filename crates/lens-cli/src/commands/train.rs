@@ -2,18 +2,19 @@
 //! splits and, where asked for, a reward model trained on all of them.
 
 use crate::args::TrainArgs;
-use crate::commands::embed::PROMPT_KEY;
+use crate::commands::embed::{PROMPT_KEY, PROMPT_NUMBERS};
 use crate::curves;
-use crate::embedding::stored_encoder;
+use crate::embedding::{check_arrays, stored_encoder};
 use crate::error::CliError;
 use crate::evaluation::{Accuracy, shown_difference};
 use crate::labels::{self, Labels};
 use crate::output;
 use crate::progress::Reporter;
-use crate::saving::{Sources, save};
-use crate::settings::Settings;
+use crate::saving::{History, Sources, save};
+use crate::settings::{Settings, bad};
+use crate::warm::{Earlier, Keys, Known};
 use lens_core::splits::{SplitsReport, run_splits};
-use lens_core::{EmbeddedPairs, Embeddings, Progress, Rows, Threads, fit};
+use lens_core::{EmbeddedPairs, Embeddings, Extras, Progress, Rows, Threads, fit_with};
 use lens_data::bundle::{DataRecord, EncoderRecord, check_target};
 use lens_data::{ArrayFile, StoredRows, fingerprint_rows};
 use rayon::prelude::*;
@@ -24,11 +25,12 @@ use std::sync::Arc;
 
 /// Runs the command.
 pub fn run(args: &TrainArgs, settings: &Settings, reporter: &Reporter) -> Result<(), CliError> {
-    let start = std::time::Instant::now();
+    let clock = std::time::Instant::now();
     if let Some(output) = &settings.output {
         check_target(output, settings.overwrite)?;
     }
     curves::start(settings, settings.output.as_deref(), reporter)?;
+    let earlier = Earlier::open(settings, reporter)?;
     let loaded = load(&args.arrays, settings, reporter)?;
     let equal = loaded.equal.len();
     let pairs = &loaded.pairs;
@@ -41,20 +43,37 @@ pub fn run(args: &TrainArgs, settings: &Settings, reporter: &Reporter) -> Result
     let labels = Labels::count(pairs.labels.iter().copied());
     labels.note(settings, reporter);
     let method = settings.method();
-    let seed_pairs = settings.seed_pairs.unwrap_or(pairs.len() * 4 / 5);
+    let keys = Keys::of_arrays(&loaded);
+    let folds = match &earlier {
+        None => Vec::new(),
+        Some(earlier) => known_folds(earlier, &loaded, &keys, args, settings, reporter)?,
+    };
+    let known = Known::of(&folds);
+    let start = earlier.as_ref().map(|e| e.start(&folds));
+    let default = known.known + (pairs.len() - known.known) * 4 / 5;
+    let seed_pairs = settings.seed_pairs.unwrap_or(default);
+    if seed_pairs < known.known {
+        let detail = format!(
+            "is {seed_pairs}, but {} pairs were trained on before and are in every split",
+            known.known
+        );
+        return Err(bad("seed_pairs", detail));
+    }
     reporter.note(&format!(
         "training on {} splits, each of {seed_pairs} of the {} pairs",
         settings.splits,
         pairs.len()
     ));
-    let report = run_splits(pairs, &method, seed_pairs, settings.splits, reporter);
+    let report = run_splits(pairs, &method, start, seed_pairs, settings.splits, reporter);
     let report = loaded.sound(report)?;
-    let seconds = start.elapsed().as_secs_f64();
+    let seconds = clock.elapsed().as_secs_f64();
 
     let saved = match &settings.output {
         None => None,
         Some(output) => {
-            let outcome = loaded.sound(fit(pairs, &method, Threads::available(), reporter))?;
+            let extras = Extras { start, watch: None };
+            let outcome = fit_with(pairs, &method, extras, Threads::available(), reporter);
+            let outcome = loaded.sound(outcome)?;
             reporter.go_on()?;
             let data = DataRecord {
                 file: names(&args.arrays),
@@ -72,14 +91,53 @@ pub fn run(args: &TrainArgs, settings: &Settings, reporter: &Reporter) -> Result
                 ("without augmentation".to_owned(), Accuracy::from(report.none).shown()),
             ];
             lines.extend(labels.shown().map(|shown| ("labels".to_owned(), shown)));
+            if let Some(earlier) = &earlier {
+                lines.insert(0, ("warm start".to_owned(), earlier.shown(known)));
+            }
             let left_out = String::new();
-            let encoder = loaded.encoder.clone();
-            let sources = Sources { encoder, data, figures, lines, left_out };
+            // Arrays that do not say what made them are taken to be the earlier model's, as was said.
+            let theirs = earlier.as_ref().and_then(|e| e.bundle.manifest.encoder.clone());
+            let encoder = loaded.encoder.clone().or(theirs);
+            let history = History { keys: &keys, earlier: earlier.as_ref(), known };
+            let sources = Sources { encoder, data, figures, lines, left_out, history };
             let (kept, _) = save(output, settings, outcome, sources)?;
             Some((output, kept))
         }
     };
-    print(settings, pairs, &report, seed_pairs, seconds, saved)
+    let warm = earlier.as_ref().map(|e| (e, known));
+    print(settings, pairs, &report, seed_pairs, seconds, warm, saved)
+}
+
+/// The earlier folds of the pairs, if these can be trained further on.
+fn known_folds(
+    earlier: &Earlier,
+    loaded: &Loaded,
+    keys: &Keys,
+    args: &TrainArgs,
+    settings: &Settings,
+    reporter: &Reporter,
+) -> Result<Vec<Option<usize>>, CliError> {
+    check_arrays(&earlier.bundle, loaded.encoder.as_ref(), &args.arrays[0], reporter)?;
+    earlier.require(keys.by)?;
+    let mut folds = earlier.folds(keys);
+    // A pair on a prompt of known pairs is as good as known: its prompt cannot be held out.
+    let prompts = &loaded.pairs.prompts;
+    let seen: std::collections::HashMap<u32, usize> =
+        prompts.iter().zip(&folds).filter_map(|(&p, f)| Some((p, (*f)?))).collect();
+    for (fold, prompt) in folds.iter_mut().zip(prompts) {
+        *fold = fold.or_else(|| seen.get(prompt).copied());
+    }
+    if folds.iter().all(Option::is_some) {
+        return Err(CliError::Refused(format!(
+            "{}: {} was trained on all {} pairs, or on their prompts: none is left to measure on in \
+             {} splits; add new pairs",
+            names(&args.arrays),
+            earlier.path.display(),
+            folds.len(),
+            settings.splits
+        )));
+    }
+    Ok(folds)
 }
 
 fn print(
@@ -88,6 +146,7 @@ fn print(
     report: &SplitsReport,
     seed_pairs: usize,
     seconds: f64,
+    warm: Option<(&Earlier, Known)>,
     saved: Option<(&PathBuf, lens_data::bundle::Kept)>,
 ) -> Result<(), CliError> {
     if settings.json {
@@ -107,18 +166,20 @@ fn print(
             "labels": Labels::count(pairs.labels.iter().copied()),
             "seed_pairs": seed_pairs,
             "by_split": by_split,
+            "warm_start": warm.map(|(e, n)| json!({"from": e.path, "known": n.known, "new": n.new})),
             "bundle": saved.map(|(path, _)| path),
             "kept": saved.map(|(_, kept)| kept),
         }));
     }
-    let mut rows = vec![
-        ("pairs".to_owned(), format!("{}, width {}", pairs.len(), pairs.dim())),
+    let mut rows = vec![("pairs".to_owned(), format!("{}, width {}", pairs.len(), pairs.dim()))];
+    rows.extend(warm.map(|(e, known)| ("warm start".to_owned(), e.shown(known))));
+    rows.extend([
         (
             "splits".to_owned(),
             format!("{}, each {seed_pairs} to train on, the rest held out", settings.splits),
         ),
         ("without augmentation".to_owned(), Accuracy::from(report.none).shown()),
-    ];
+    ]);
     if let (Some(augmented), Some(difference)) = (report.augmented, &report.difference) {
         let label = format!("with {}x, same head", settings.augment);
         rows.push((label, Accuracy::from(augmented).shown()));
@@ -143,6 +204,8 @@ pub struct Loaded {
     pub fingerprint: String,
     /// What made the embeddings, if the file says so.
     pub encoder: Option<EncoderRecord>,
+    /// The keys of the pairs' prompts, if the file has them.
+    pub prompt_keys: Option<Vec<i64>>,
     tables: [Arc<StoredRows>; 2],
 }
 
@@ -180,8 +243,12 @@ pub fn load(
     let tables = [Arc::new(chosen), Arc::new(rejected)];
     let n = tables[0].rows();
     let encoder = stored_encoder(&first);
+    let mut prompt_keys = None;
     let prompts = if files.len() == 1 && first.keys().iter().any(|k| k == PROMPT_KEY) {
         let numbers = first.integers(Some(PROMPT_KEY))?;
+        if first.metadata().get(PROMPT_KEY).is_some_and(|kind| kind == PROMPT_NUMBERS) {
+            prompt_keys = Some(numbers.clone());
+        }
         // Renumbered: files from elsewhere may number prompts as they like.
         let mut seen = std::collections::HashMap::new();
         numbers
@@ -225,7 +292,8 @@ pub fn load(
         let equal = (0..n).filter(|i| differing.next_if_eq(&i).is_none()).collect();
         (all.select(&differ), equal)
     };
-    let loaded = Loaded { pairs, rows: differ, equal, fingerprint, encoder, tables };
+    let prompt_keys = prompt_keys.map(|keys| differ.iter().map(|&i| keys[i]).collect());
+    let loaded = Loaded { pairs, rows: differ, equal, fingerprint, encoder, prompt_keys, tables };
     loaded.sound(Ok::<(), CliError>(()))?;
     Ok(loaded)
 }

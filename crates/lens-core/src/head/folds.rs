@@ -3,7 +3,7 @@
 use super::loss::softplus;
 use super::{Head, ensemble_mean};
 use crate::embedded::{EmbeddedPairs, distinct};
-use crate::error::{CoreError, require_same};
+use crate::error::CoreError;
 use crate::linalg::Threads;
 use crate::rng::{Purpose, Stream};
 use crate::standardise::Standardiser;
@@ -29,23 +29,34 @@ impl Folds {
         Folds { of: prompts.iter().map(|p| fold[p]).collect(), count }
     }
 
-    /// As [`Folds::assign`], but a prompt with a pair in `earlier` (the folds of an earlier
-    /// training, `None` for pairs that are new) stays in that fold, so that no member is judged on
-    /// pairs that it was trained on then. New prompts are dealt to the smallest folds.
+    /// The `count` folds of an earlier training, with more pairs: a pair with a fold in `earlier`
+    /// stays there, so that no member is judged on pairs that it was trained on then, and so do new
+    /// pairs (`None`) of its prompt. New prompts are dealt to the smallest folds. Their number stays
+    /// what it was, as it decides which members a fold is held out from.
     ///
     /// # Errors
-    /// [`CoreError::WarmStart`] when the earlier training had more folds.
+    /// [`CoreError::WarmStart`] when an earlier fold is not one of `count`; [`CoreError::Shape`] when
+    /// there are not as many earlier folds as pairs.
     pub fn further(
         prompts: &[u32],
-        folds: usize,
+        count: usize,
         earlier: &[Option<usize>],
         seed: u64,
     ) -> Result<Folds, CoreError> {
-        let Some(count) = earlier.iter().flatten().max().map(|last| last + 1) else {
-            return Ok(Folds::assign(prompts, folds, seed));
-        };
-        if count > folds {
-            require_same("head.folds", count, folds)?;
+        if earlier.len() != prompts.len() {
+            return Err(CoreError::Shape {
+                what: "earlier folds against pairs",
+                expected: (prompts.len(), 1),
+                found: (earlier.len(), 1),
+            });
+        }
+        let last = earlier.iter().flatten().max().map_or(1, |last| last + 1);
+        if last > count {
+            return Err(CoreError::WarmStart {
+                name: "number of folds",
+                expected: format!("at least {last}"),
+                found: count.to_string(),
+            });
         }
         let mut fold: HashMap<u32, usize> = HashMap::new();
         for (&prompt, known) in prompts.iter().zip(earlier) {
@@ -64,7 +75,13 @@ impl Folds {
                 sizes[smallest] += 1;
             }
         }
-        Ok(Folds { of: prompts.iter().map(|p| fold[p]).collect(), count })
+        let of = prompts.iter().zip(earlier).map(|(p, known)| known.unwrap_or(fold[p])).collect();
+        Ok(Folds { of, count })
+    }
+
+    /// How many folds there are.
+    pub fn count(&self) -> usize {
+        self.count
     }
 
     /// The fold of every pair.
@@ -185,16 +202,20 @@ pub(crate) fn watched(
     (!decided.is_empty()).then(|| (loss / n, right / n))
 }
 
-/// The best state of every member so far; of a member without a fold, the last.
+/// The best state of every member so far; of a member that no pair judges, the last, or the first
+/// where that is to be kept.
 pub(crate) struct Best {
+    keep_first: bool,
     pub parameters: Vec<f32>,
     pub figures: Vec<Figures>,
     pub epoch: Vec<usize>,
 }
 
 impl Best {
-    pub(crate) fn new(head: &Head, members: usize) -> Self {
+    /// `keep_first`: a member that no pair judges stays as it is in `head`.
+    pub(crate) fn new(head: &Head, members: usize, keep_first: bool) -> Self {
         Best {
+            keep_first,
             parameters: head.parameters.clone(),
             figures: vec![Figures::none(); members],
             epoch: vec![0; members],
@@ -203,7 +224,12 @@ impl Best {
 
     pub(crate) fn update(&mut self, epoch: usize, head: &Head, fold: &[Figures]) {
         for (m, figures) in fold.iter().enumerate() {
-            if figures.losses.is_empty() || figures.log_loss < self.figures[m].log_loss {
+            let better = if figures.losses.is_empty() {
+                !self.keep_first
+            } else {
+                figures.log_loss < self.figures[m].log_loss
+            };
+            if better {
                 self.figures[m] = figures.clone();
                 self.epoch[m] = epoch;
                 for range in head.shape.of_member(m) {
@@ -260,7 +286,21 @@ mod tests {
         new.sort_unstable();
         assert_eq!(new, [0, 1]);
         assert!(Folds::further(&prompts, 2, &earlier, 1).is_err());
-        let fresh = Folds::further(&prompts, 3, &[None; 6], 1).unwrap();
-        assert_eq!(fresh, Folds::assign(&prompts, 3, 1));
+        assert!(Folds::further(&prompts, 3, &earlier[1..], 1).is_err());
+    }
+
+    #[test]
+    fn there_are_as_many_folds_as_there_were_whichever_of_them_come_again() {
+        // Member 3 of 5 folds was trained on fold 0, so it must not be judged on it now.
+        let folds = Folds::further(&[0, 1], 5, &[Some(0), None], 1).unwrap();
+        assert_eq!(folds.count(), 5);
+        assert!(folds.held(0, 0) && !folds.held(3, 0));
+        let new = Folds::further(&[0, 1, 2], 5, &[None; 3], 1).unwrap();
+        let mut of = new.of_pairs().to_vec();
+        of.sort_unstable();
+        assert_eq!((new.count(), of), (5, vec![0, 1, 2]));
+        // Pairs that were in two folds stay in both, even if they have one prompt now.
+        let two = Folds::further(&[7, 7, 7], 3, &[Some(2), Some(1), None], 1).unwrap();
+        assert_eq!(two.of_pairs(), [2, 1, 2]);
     }
 }

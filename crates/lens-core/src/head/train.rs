@@ -142,7 +142,7 @@ fn run(
         tie_threshold: if has_ties { settings.tie_threshold } else { 0.0 },
     };
     let mut losses = vec![0.0; members];
-    let mut best = Best::new(&head, members);
+    let mut best = Best::new(&head, members, start.is_some() && folds.count() > 1);
     if start.is_some() {
         best.update(0, &head, &judge.figures(&head, threads));
     }

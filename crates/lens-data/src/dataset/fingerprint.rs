@@ -106,7 +106,7 @@ fn canonical(pair: &PreferencePair) -> Value {
     Value::Object(fields)
 }
 
-fn content(content: &Content) -> Value {
+pub(crate) fn content(content: &Content) -> Value {
     match content {
         Content::Text(text) => Value::String(text.clone()),
         Content::Messages(messages) => messages

@@ -6,7 +6,7 @@
 mod content;
 mod delimited;
 mod exchanges;
-mod fingerprint;
+pub(crate) mod fingerprint;
 mod json;
 mod lines;
 mod pairs;
