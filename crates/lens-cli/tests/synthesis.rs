@@ -16,7 +16,7 @@ fn desk() -> Lens {
     let lens = Lens::new();
     let mut good = cloud(40, DIM, 0.2);
     let mut bad: Vec<f32> = cloud(41, DIM, -0.2)[DIM..].to_vec();
-    bad[7 * DIM..8 * DIM].copy_from_slice(&good[7 * DIM..8 * DIM].to_vec());
+    bad[7 * DIM..8 * DIM].copy_from_slice(&good[7 * DIM..8 * DIM]);
     // One dimension is constant.
     good.iter_mut().chain(&mut bad).skip(3).step_by(DIM).for_each(|x| *x = 2.5);
     let arrays: [(&str, [usize; 2], &[f32]); 2] =

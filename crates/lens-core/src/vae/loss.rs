@@ -244,7 +244,7 @@ impl<T: Real> VaeTrainer<T> {
             let square: f64 = self.wide.slabs.iter().map(|slab| slab.squares[i]).sum();
             // Rounding may leave a tiny negative square where the reconstruction is perfect.
             error += (square - 2.0 * dot(units, vx) + dot(units, du)).max(0.0);
-            du.iter_mut().zip(vx).for_each(|(g, &p)| *g = *g - p);
+            du.iter_mut().zip(vx).for_each(|(g, &p)| *g -= p);
         }
         2.0 * error / (n * d) as f64
     }
