@@ -163,6 +163,12 @@ fn a_run_goes_on_with_the_encoder_of_the_earlier_one() {
     }
     lens.ok("run all.jsonl --warm-start rm --model tiny.gguf --layer 4 --pooling mean -o named");
 
+    // A reward model knows all that it was ever trained on, and says so.
+    let said = lens.ok("eval next heldout.jsonl");
+    assert!(said.err.contains("was trained on the prompts of "), "{}", said.err);
+    let said = lens.ok("info next");
+    assert!(said.out.contains("a model of first.jsonl: 60 pairs known, 32 new"), "{}", said.out);
+
     // Embeddings by `lens embed` know their prompts, so training can go on from either.
     lens.ok("embed all.jsonl --model tiny.gguf --layer 4 --pooling mean -o all.safetensors");
     let said = lens.ok("train all.safetensors --warm-start rm --splits 1 -o stored");

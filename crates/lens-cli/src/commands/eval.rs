@@ -12,7 +12,7 @@ use crate::progress::Reporter;
 use crate::settings::Settings;
 use lens_core::{PreferencePair, Progress};
 use lens_data::bundle::Bundle;
-use lens_data::{LeftOut, Reason, VetReport, read_pairs_with, vet};
+use lens_data::{KeyKind, LeftOut, Reason, Row, VetReport, prompt_key, read_pairs_with, vet};
 use lens_encoder::TextEncoder;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -80,6 +80,17 @@ fn text(
     let encoded = encode_pairs(encoder, &pairs, reporter)?;
     note_truncated(&encoded, encoder.identity().max_length, reporter);
     let pairs = embed_vetted(&mut vetted, &encoded, encoder.dim())?;
+    if let Some(trained) = bundle.trained.as_ref().filter(|t| t.by == KeyKind::Prompt) {
+        let known = |r: &&Row<PreferencePair>| trained.fold(prompt_key(&r.value)).is_some();
+        let n = vetted.used.iter().filter(known).count();
+        if n > 0 && fingerprint != bundle.manifest.data.fingerprint {
+            reporter.note(&format!(
+                "warning: this model was trained on the prompts of {n} of the {} pairs of {}",
+                vetted.used.len(),
+                path.display()
+            ));
+        }
+    }
     let rewards = PairRewards::of(&bundle.model, &pairs)?;
     let labels: Vec<Option<&str>> = vetted.used.iter().map(|r| r.subset()).collect();
     Ok(Evaluated {

@@ -47,6 +47,12 @@ fn bundle(path: &Path) -> Result<Described, CliError> {
             format!("{} pairs of {}", manifest.data.used, manifest.data.file),
         ),
         ("fingerprint".to_owned(), manifest.data.fingerprint.clone()),
+    ];
+    rows.extend(manifest.warm_start.iter().map(|w| {
+        let from = format!("a model of {}: {} pairs known, {} new", w.file, w.known, w.new);
+        ("warm start".to_owned(), from)
+    }));
+    rows.extend([
         (
             "head".to_owned(),
             format!(
@@ -61,7 +67,7 @@ fn bundle(path: &Path) -> Result<Described, CliError> {
                 manifest.reward_mean, manifest.reward_deviation
             ),
         ),
-    ];
+    ]);
     for (key, label) in [("none", "held out, without"), ("augmented", "held out, augmented")] {
         if let Some(accuracy) = heldout[key]["accuracy"].as_f64() {
             rows.push((label.to_owned(), percent(accuracy)));

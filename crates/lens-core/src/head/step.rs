@@ -10,7 +10,7 @@
 //!   (sum of delta u') as their gradients. The synthetic rows themselves live in h + 1 dimensions.
 //!
 //! A test holds both against the plain computation: decode, materialise every pair, differentiate
-//! automatically; in any number of slabs (see [`crate::wide`]) and chunks.
+//! automatically; in any number of slabs (see `crate::wide`) and chunks.
 
 use super::loss::{Comparison, LossForm, PairLosses};
 use super::{Head, HeadShape, Layer};

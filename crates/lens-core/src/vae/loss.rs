@@ -8,7 +8,7 @@
 //! g(z) = V' u, and both |e - g|^2 and its gradient need only X V', V V' and U' X: the inputs X are
 //! read twice in a step, once for `X [W | V]'` and once for `[dH | U]' X`, where the plain computation
 //! reads or writes d-wide rows five times. The result is the same; a test holds it against the plain
-//! computation by automatic differentiation, in any number of slabs (see [`crate::wide`]).
+//! computation by automatic differentiation, in any number of slabs (see `crate::wide`).
 
 use super::{LOG_VARIANCE_LIMIT, Vae, VaeShape, add_bias, clamp};
 use crate::activation::Activation;
