@@ -101,7 +101,7 @@ pub struct Settings {
     /// Folder for training curves, written while training goes on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_dir: Option<PathBuf>,
-    /// Replace a reward model in the output folder, and curves in the log folder.
+    /// Replace a reward model in the output folder, curves in the log folder, synthetic responses.
     pub overwrite: bool,
     /// Which head is saved.
     pub keep: Keep,

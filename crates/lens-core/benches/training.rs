@@ -1,6 +1,6 @@
-//! `cargo bench -p lens-core`: what an epoch of each training costs, on made-up pairs, through the
-//! public interface. For comparisons between two states of the code; `lens bench train` measures a
-//! machine.
+//! `cargo bench --workspace --bench training`: what an epoch of each training costs, on made-up
+//! pairs, through the public interface. For comparisons between two states of the code;
+//! `lens bench train` measures a machine.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
