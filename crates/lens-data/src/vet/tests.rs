@@ -118,6 +118,7 @@ fn names_agree_with_serde() {
         Reason::Duplicate,
         Reason::Contradiction,
         Reason::Overlap,
+        Reason::TrainedOn,
         Reason::TooLong,
         Reason::EqualAfterTruncation,
     ] {
