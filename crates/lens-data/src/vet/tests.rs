@@ -156,6 +156,7 @@ fn names_agree_with_serde() {
         Reason::Contradiction,
         Reason::Tie,
         Reason::Overlap,
+        Reason::TrainedOn,
         Reason::TooLong,
         Reason::EqualAfterTruncation,
     ] {
