@@ -88,7 +88,7 @@ pub fn save(
     };
     head("head", &outcome.none.report.epochs, &mut curves);
     if let Some(a) = &outcome.augmented {
-        let epochs = a.vae_report.epochs.iter();
+        let epochs = a.vae.iter().flat_map(|(_, report)| &report.epochs);
         curves.extend(epochs.map(|e| json!({"stage": "vae", "values": e})));
         head("augmented head", &a.fitted.report.epochs, &mut curves);
     }
@@ -100,9 +100,11 @@ pub fn save(
     figures["folds"] = json!({"none": folds(&outcome.none.report)});
     if let Some(a) = &outcome.augmented {
         figures["folds"]["augmented"] = folds(&a.fitted.report);
-        figures["vae"] = json!({"parameters": a.vae_report.parameters,
-            "latents_used": a.vae_report.latents_used, "mean_abs_mu": a.vae_report.mean_abs_mu,
-            "unexplained": a.vae_report.unexplained, "last_epoch": a.vae_report.epochs.last()});
+        if let Some((_, v)) = &a.vae {
+            figures["vae"] = json!({"parameters": v.parameters,
+                "latents_used": v.latents_used, "mean_abs_mu": v.mean_abs_mu,
+                "unexplained": v.unexplained, "last_epoch": v.epochs.last()});
+        }
         figures["order"] = json!(a.order);
         figures["folds"]["gain"] = json!(gain);
     }
@@ -111,9 +113,10 @@ pub fn save(
     let History { earlier, known, .. } = sources.history;
     let trained = sources.history.trained(&outcome.folds);
     let (model, vae) = match (kept, outcome.augmented) {
-        (Kept::Augmented, Some(a)) => (a.fitted.model, Some(a.vae)),
-        (_, augmented) => (outcome.none.model, augmented.map(|a| a.vae)),
+        (Kept::Augmented, Some(a)) => (a.fitted.model, a.vae),
+        (_, augmented) => (outcome.none.model, augmented.and_then(|a| a.vae)),
     };
+    let vae = vae.map(|(vae, _)| vae);
     let manifest = Manifest {
         format: Manifest::format(),
         version: VERSION,
@@ -156,17 +159,19 @@ fn report(
         if let Some(accuracy) = a.fitted.report.fold_accuracy {
             row("on the seeds' own folds, augmented", &percent(accuracy));
         }
-        let v = &a.vae_report;
-        row(
-            "VAE",
-            &format!(
-                "{} parameters, {} of {} latents used, {} of the variance unexplained",
-                thousands(v.parameters as u64),
-                v.latents_used,
-                settings.vae.latent,
-                percent(v.unexplained)
+        match &a.vae {
+            Some((_, v)) => row(
+                "VAE",
+                &format!(
+                    "{} parameters, {} of {} latents used, {} of the variance unexplained",
+                    thousands(v.parameters as u64),
+                    v.latents_used,
+                    settings.vae.latent,
+                    percent(v.unexplained)
+                ),
             ),
-        );
+            None => row("source of synthetic responses", settings.source.name()),
+        }
         if let Some(o) = &a.order {
             row(
                 "order kept, by a head trained on other folds",

@@ -5,6 +5,7 @@ use crate::error::CliError;
 use lens_core::MethodSettings;
 use lens_core::head::HeadSettings;
 use lens_core::pairing::Pairing;
+use lens_core::source::{RivalSettings, SourceKind};
 use lens_core::synthesis::SynthesisSettings;
 use lens_core::vae::VaeSettings;
 use lens_data::bundle::Manifest;
@@ -136,10 +137,14 @@ pub struct Settings {
     pub standardise: bool,
     /// Seed of everything random.
     pub seed: u64,
+    /// Where synthetic responses come from: `lens`, or a rival.
+    pub source: SourceKind,
     /// The VAE.
     pub vae: VaeSettings,
     /// Synthesis.
     pub synthesis: SynthesisSettings,
+    /// The rivals' parameters.
+    pub rivals: RivalSettings,
     /// The head.
     pub head: HeadSettings,
     /// Responses of a language model.
@@ -151,8 +156,17 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        let MethodSettings { augment, pairing, standardise, seed, vae, synthesis, head } =
-            MethodSettings::default();
+        let MethodSettings {
+            augment,
+            pairing,
+            standardise,
+            seed,
+            vae,
+            source,
+            synthesis,
+            rivals,
+            head,
+        } = MethodSettings::default();
         let encoder = EncoderOptions::default();
         Settings {
             model: lens_encoder::models::DEFAULT.to_owned(),
@@ -197,7 +211,9 @@ impl Default for Settings {
             standardise,
             seed,
             vae,
+            source,
             synthesis,
+            rivals,
             head,
             generate: GenerateOptions::default(),
             given: BTreeSet::new(),
@@ -291,7 +307,9 @@ impl Settings {
             standardise: self.standardise,
             seed: self.seed,
             vae: self.vae.clone(),
+            source: self.source,
             synthesis: self.synthesis.clone(),
+            rivals: self.rivals.clone(),
             head: self.head.clone(),
         }
     }

@@ -74,12 +74,15 @@ impl Earlier {
         };
         let vae = bundle.vae.is_some();
         settings.method().check_further(&bundle.manifest.method, vae)?;
-        if !vae && settings.augment > 1 {
+        let wants = settings.method().wants_vae();
+        if !vae && wants {
             let path = path.display();
             reporter.note(&format!("{path} has no VAE: that of this training starts afresh"));
         }
-        if vae && settings.augment == 1 {
-            reporter.note("augment is 1: the earlier VAE is not trained further, nor saved again");
+        if vae && !wants {
+            let why = if settings.augment == 1 { "augment is 1" } else { "source is not lens" };
+            reporter
+                .note(&format!("{why}: the earlier VAE is not trained further, nor saved again"));
         }
         Ok(Some(Earlier { path, bundle, trained }))
     }

@@ -9,6 +9,7 @@ use lens_core::head::folds::Folds;
 use lens_core::head::train::{Augmentation, HeadData, train as train_head};
 use lens_core::pairing::{Pairing, synthetic_per_side};
 use lens_core::rng::{Purpose, Stream};
+use lens_core::source::Synthetic;
 use lens_core::synthesis::{SynthesisSettings, synthesise};
 use lens_core::vae::train::train as train_vae;
 use lens_core::vae::{Vae, VaeSettings};
@@ -62,8 +63,8 @@ fn head_epoch(c: &mut Criterion) {
     for factor in [1, 4, 16, 64] {
         let (drawing, k) = (SynthesisSettings::default(), synthetic_per_side(factor));
         let codes = synthesise(&vae, &pairs, &standardiser, &drawing, k, 1, threads()).unwrap();
-        let augmentation =
-            Augmentation { factor, pairing: Pairing::Within, vae: &vae, codes: &codes };
+        let synthetic = Synthetic::Codes { vae: &vae, codes };
+        let augmentation = Augmentation { factor, pairing: Pairing::Within, synthetic: &synthetic };
         let data = HeadData {
             pairs: &pairs,
             standardiser: &standardiser,

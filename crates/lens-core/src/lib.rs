@@ -4,7 +4,7 @@
 //! Preference Data? Learning Better Reward Model with Latent Space Synthesis", NeurIPS 2025).
 //!
 //! The modules follow the method: [`matrix`] (embedded pairs, standardisation), [`vae`],
-//! [`synthesis`], [`pairing`], [`head`], and [`method`], which runs them; [`metrics`], [`order`]
+//! [`synthesis`], [`source`] (synthesis and its rivals), [`pairing`], [`head`], and [`method`], which runs them; [`metrics`], [`order`]
 //! and [`splits`] say how good the result is. No files, no network: those are other crates'.
 //!
 //! ```
@@ -39,6 +39,7 @@ pub mod pairing;
 pub mod progress;
 pub mod real;
 pub mod rng;
+pub mod source;
 pub mod splits;
 pub mod standardise;
 pub mod synthesis;

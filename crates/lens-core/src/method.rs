@@ -12,9 +12,14 @@ use crate::metrics::mean_and_deviation;
 use crate::order::{OrderReport, measure_order};
 use crate::pairing::{Pairing, check_factor, synthetic_per_side};
 use crate::progress::Progress;
+use crate::source::gaussian::GaussianSampling;
+use crate::source::lens::Lens;
+use crate::source::mixup::Mixup;
+use crate::source::perturbation::Perturbation;
+use crate::source::{RivalSettings, Seeds, Source, SourceKind, Synthetic, Wanted};
 use crate::standardise::Standardiser;
-use crate::synthesis::{SynthesisSettings, synthesise};
-use crate::vae::train::{VaeReport, train as train_vae};
+use crate::synthesis::SynthesisSettings;
+use crate::vae::train::VaeReport;
 use crate::vae::{Vae, VaeSettings};
 use serde::{Deserialize, Serialize};
 
@@ -33,8 +38,13 @@ pub struct MethodSettings {
     pub seed: u64,
     /// The VAE (step 2).
     pub vae: VaeSettings,
+    /// Where synthetic responses come from (P: latent space; the others are the paper's rivals).
+    /// Defaults to `lens`.
+    pub source: SourceKind,
     /// Synthesis (step 3).
     pub synthesis: SynthesisSettings,
+    /// The rivals' parameters.
+    pub rivals: RivalSettings,
     /// The head (step 5).
     pub head: HeadSettings,
 }
@@ -47,7 +57,9 @@ impl Default for MethodSettings {
             standardise: true,
             seed: 0,
             vae: VaeSettings::default(),
+            source: SourceKind::default(),
             synthesis: SynthesisSettings::default(),
+            rivals: RivalSettings::default(),
             head: HeadSettings::default(),
         }
     }
@@ -62,7 +74,13 @@ impl MethodSettings {
         check_factor(self.augment)?;
         self.vae.check()?;
         self.synthesis.check()?;
+        self.rivals.check()?;
         self.head.check()
+    }
+
+    /// Whether a VAE is trained: there is augmentation, and it comes from latent space.
+    pub fn wants_vae(&self) -> bool {
+        self.augment > 1 && self.source == SourceKind::Lens
     }
 
     /// Whether a model that was trained with the settings `earlier` can be trained further with
@@ -77,7 +95,7 @@ impl MethodSettings {
         require_same("head.activation", then.activation, now.activation)?;
         require_same("head.members", then.members, now.members)?;
         require_same("head.folds", then.folds, now.folds)?;
-        if !vae || self.augment == 1 {
+        if !vae || !self.wants_vae() {
             return Ok(());
         }
         let (then, now) = (&earlier.vae, &self.vae);
@@ -179,15 +197,15 @@ pub struct Fitted {
 pub struct Augmented {
     /// The head trained on real and synthetic pairs.
     pub fitted: Fitted,
-    /// The VAE.
-    pub vae: Vae,
-    /// How its training went.
-    pub vae_report: VaeReport,
+    /// Numbers that the source of the synthetic responses learned.
+    pub source_parameters: usize,
+    /// The VAE, and how its training went; `None` with a source that has none.
+    pub vae: Option<(Vae, VaeReport)>,
     /// Whether synthetic pairs keep their order; `None` where nothing was held out to tell by.
     pub order: Option<OrderReport>,
-    /// Wall-clock seconds of VAE training and of synthesis.
-    pub vae_seconds: f64,
-    /// Wall-clock seconds of drawing the synthetic codes.
+    /// Wall-clock seconds that the source took to learn: of VAE training, mostly.
+    pub source_seconds: f64,
+    /// Wall-clock seconds of drawing the synthetic responses (codes, in latent space).
     pub synthesis_seconds: f64,
 }
 
@@ -291,72 +309,181 @@ pub fn fit_with(
 ) -> Result<Outcome, CoreError> {
     settings.check()?;
     let Extras { start, watch } = extras;
-    let seed = settings.seed;
-    let (standardiser, folds) = match start {
-        None => {
-            let standardiser = if settings.standardise {
-                Standardiser::fit(pairs)
-            } else {
-                Standardiser::identity(pairs.dim())
-            };
-            if standardiser.constant_dimensions() == pairs.dim() && !pairs.is_empty() {
-                return Err(match (0..pairs.len()).all(|i| pairs.equal_sides(i)) {
-                    true => CoreError::NoDifference { pairs: pairs.len() },
-                    false => CoreError::AllConstant { dim: pairs.dim(), pairs: pairs.len() },
-                });
-            }
-            (standardiser, Folds::assign(&pairs.prompts, settings.head.folds, seed))
-        }
-        Some(earlier) => {
-            let standardiser = earlier.model.standardiser.clone();
-            require_same("width of the embeddings", standardiser.mean.len(), pairs.dim())?;
-            // Fewer than asked for are right: the earlier training had fewer prompts.
-            if earlier.fold_count > settings.head.folds {
-                require_same("head.folds", earlier.fold_count, settings.head.folds)?;
-            }
-            let folds = Folds::further(&pairs.prompts, earlier.fold_count, earlier.folds, seed)?;
-            (standardiser, folds)
-        }
+    let arena = match start {
+        None => Arena::new(pairs, settings, threads)?,
+        Some(earlier) => Arena::further(pairs, settings, earlier, threads)?,
     };
-    let fit_head = |augmentation: Option<&Augmentation<'_>>| {
-        let clock = std::time::Instant::now();
-        let data =
-            HeadData { pairs, standardiser: &standardiser, folds: &folds, augmentation, watch };
-        let (head, report) = train_head(
-            data,
-            &settings.head,
-            start.map(|s| &s.model.head),
-            seed,
-            threads,
-            if augmentation.is_some() { "augmented head" } else { "head" },
-            progress,
-        )?;
-        let model = RewardModel::calibrated(standardiser.clone(), head, pairs, threads)?;
-        Ok(Fitted { model, report, seconds: clock.elapsed().as_secs_f64() })
-    };
-    let none = fit_head(None)?;
+    let arena = Arena { watch, ..arena };
+    let none = arena.head(&settings.head, None, progress)?;
     if settings.augment == 1 {
+        let Arena { folds, .. } = arena;
         return Ok(Outcome { none, augmented: None, folds });
     }
     let clock = std::time::Instant::now();
-    let earlier_vae = start.and_then(|s| s.vae);
-    let (vae, vae_report) =
-        train_vae(pairs, &standardiser, &settings.vae, earlier_vae, seed, threads, progress)?;
-    let vae_seconds = clock.elapsed().as_secs_f64();
+    let source = arena.source(settings, progress)?;
+    let source_seconds = clock.elapsed().as_secs_f64();
     let clock = std::time::Instant::now();
-    let per_side = synthetic_per_side(settings.augment);
-    let codes =
-        synthesise(&vae, pairs, &standardiser, &settings.synthesis, per_side, seed, threads)?;
+    let synthetic = arena.synthesise(source.as_ref(), settings)?;
     let synthesis_seconds = clock.elapsed().as_secs_f64();
-    let augmentation = Augmentation {
-        factor: settings.augment,
-        pairing: settings.pairing,
-        vae: &vae,
-        codes: &codes,
-    };
-    let fitted = fit_head(Some(&augmentation))?;
-    let order =
-        measure_order(pairs, &folds, &none.model, &vae, &codes, settings.augment, seed, threads);
-    let augmented = Augmented { fitted, vae, vae_report, order, vae_seconds, synthesis_seconds };
-    Ok(Outcome { none, augmented: Some(augmented), folds })
+    let augmentation =
+        Augmentation { factor: settings.augment, pairing: settings.pairing, synthetic: &synthetic };
+    let fitted = arena.head(&settings.head, Some(&augmentation), progress)?;
+    let Arena { seed, .. } = arena;
+    let order = measure_order(
+        pairs,
+        &arena.folds,
+        &none.model,
+        &synthetic,
+        settings.augment,
+        seed,
+        threads,
+    );
+    drop(synthetic);
+    let source_parameters = source.parameters();
+    let vae = source.into_vae();
+    let augmented =
+        Augmented { fitted, source_parameters, vae, order, source_seconds, synthesis_seconds };
+    Ok(Outcome { none, augmented: Some(augmented), folds: arena.folds })
+}
+
+/// What heads that are compared have in common: pairs, standardisation, folds and randomness. What
+/// [`fit_with`] does once, studies do many times over: one arena, many sources and heads.
+#[derive(Clone)]
+pub struct Arena<'a> {
+    /// The seed pairs.
+    pub pairs: &'a EmbeddedPairs,
+    /// Their standardisation.
+    pub standardiser: Standardiser,
+    /// Which of them are held out from which member.
+    pub folds: Folds,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// How many threads may be used.
+    pub threads: Threads,
+    /// Held-out pairs to measure on after every epoch, for the curves: they decide nothing.
+    pub watch: Option<&'a EmbeddedPairs>,
+    start: Option<WarmStart<'a>>,
+}
+
+impl<'a> Arena<'a> {
+    /// For heads that start afresh, with the standardisation, folds and seed that `settings` ask for.
+    ///
+    /// # Errors
+    /// [`CoreError::NoDifference`] and [`CoreError::AllConstant`] where there is nothing to learn from.
+    pub fn new(
+        pairs: &'a EmbeddedPairs,
+        settings: &MethodSettings,
+        threads: Threads,
+    ) -> Result<Self, CoreError> {
+        let standardiser = if settings.standardise {
+            Standardiser::fit(pairs)
+        } else {
+            Standardiser::identity(pairs.dim())
+        };
+        if standardiser.constant_dimensions() == pairs.dim() && !pairs.is_empty() {
+            return Err(match (0..pairs.len()).all(|i| pairs.equal_sides(i)) {
+                true => CoreError::NoDifference { pairs: pairs.len() },
+                false => CoreError::AllConstant { dim: pairs.dim(), pairs: pairs.len() },
+            });
+        }
+        let seed = settings.seed;
+        let folds = Folds::assign(&pairs.prompts, settings.head.folds, seed);
+        Ok(Arena { pairs, standardiser, folds, seed, threads, watch: None, start: None })
+    }
+
+    /// For heads that go on from an earlier model.
+    fn further(
+        pairs: &'a EmbeddedPairs,
+        settings: &MethodSettings,
+        earlier: WarmStart<'a>,
+        threads: Threads,
+    ) -> Result<Self, CoreError> {
+        let seed = settings.seed;
+        let standardiser = earlier.model.standardiser.clone();
+        require_same("width of the embeddings", standardiser.mean.len(), pairs.dim())?;
+        // Fewer than asked for are right: the earlier training had fewer prompts.
+        if earlier.fold_count > settings.head.folds {
+            require_same("head.folds", earlier.fold_count, settings.head.folds)?;
+        }
+        let folds = Folds::further(&pairs.prompts, earlier.fold_count, earlier.folds, seed)?;
+        let start = Some(earlier);
+        Ok(Arena { pairs, standardiser, folds, seed, threads, watch: None, start })
+    }
+
+    fn seeds(&self) -> Seeds<'_> {
+        Seeds { pairs: self.pairs, standardiser: &self.standardiser }
+    }
+
+    /// Trains a head, with synthetic responses or without.
+    ///
+    /// # Errors
+    /// As [`train_head`].
+    pub fn head(
+        &self,
+        settings: &HeadSettings,
+        augmentation: Option<&Augmentation<'_>>,
+        progress: &dyn Progress,
+    ) -> Result<Fitted, CoreError> {
+        let clock = std::time::Instant::now();
+        let Arena { pairs, standardiser, folds, seed, threads, watch, start } = self;
+        let data = HeadData { pairs, standardiser, folds, augmentation, watch: *watch };
+        let (head, report) = train_head(
+            data,
+            settings,
+            start.map(|s| &s.model.head),
+            *seed,
+            *threads,
+            if augmentation.is_some() { "augmented head" } else { "head" },
+            progress,
+        )?;
+        let model = RewardModel::calibrated(standardiser.clone(), head, pairs, *threads)?;
+        Ok(Fitted { model, report, seconds: clock.elapsed().as_secs_f64() })
+    }
+
+    /// Readies the source that `settings` name: trains the VAE, or fits whatever a rival needs.
+    ///
+    /// # Errors
+    /// Any [`CoreError`] of the source.
+    pub fn source(
+        &self,
+        settings: &MethodSettings,
+        progress: &dyn Progress,
+    ) -> Result<Box<dyn Source>, CoreError> {
+        settings.rivals.check()?;
+        let (seeds, threads) = (self.seeds(), self.threads);
+        Ok(match settings.source {
+            SourceKind::Lens => {
+                let start = self.start.and_then(|s| s.vae);
+                let MethodSettings { vae, synthesis, .. } = settings;
+                let seed = self.seed;
+                Box::new(Lens::fit(seeds, vae, synthesis, start, seed, threads, progress)?)
+            }
+            SourceKind::Perturbation => {
+                Box::new(Perturbation { variance: settings.rivals.perturbation_variance })
+            }
+            SourceKind::Gaussian => Box::new(GaussianSampling::fit(seeds, threads)?),
+            SourceKind::Mixup => Box::new(Mixup { alpha: settings.rivals.mixup_alpha }),
+        })
+    }
+
+    /// Draws as many responses of `source` as the factor of `settings` needs.
+    ///
+    /// # Errors
+    /// As [`Source::synthesise`].
+    pub fn synthesise<'s>(
+        &'s self,
+        source: &'s dyn Source,
+        settings: &MethodSettings,
+    ) -> Result<Synthetic<'s>, CoreError> {
+        check_factor(settings.augment)?;
+        source.synthesise(
+            self.seeds(),
+            Wanted {
+                per_side: synthetic_per_side(settings.augment),
+                memory_mb: settings.synthesis.memory_mb,
+                seed: self.seed,
+                threads: self.threads,
+            },
+        )
+    }
 }

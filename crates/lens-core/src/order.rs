@@ -9,8 +9,7 @@ use crate::head::folds::Folds;
 use crate::linalg::Threads;
 use crate::method::RewardModel;
 use crate::pairing::combinations;
-use crate::synthesis::SyntheticCodes;
-use crate::vae::Vae;
+use crate::source::Synthetic;
 use serde::{Deserialize, Serialize};
 
 /// Most seed pairs measured: more would not change the second digit.
@@ -40,21 +39,19 @@ pub(crate) fn measure_order(
     pairs: &EmbeddedPairs,
     folds: &Folds,
     reference: &RewardModel,
-    vae: &Vae,
-    codes: &SyntheticCodes,
+    synthetic: &Synthetic<'_>,
     factor: usize,
     seed: u64,
     threads: Threads,
 ) -> Option<OrderReport> {
     let members = reference.head.shape().members;
-    let k = codes.per_side();
+    let k = synthetic.per_side();
     let judged = |i: usize| (!pairs.labels[i].is_tie()).then(|| folds.judge(i, members))?;
     let rows: Vec<usize> =
         (0..pairs.len()).filter(|&i| judged(i).is_some()).take(MOST_PAIRS).collect();
     if rows.is_empty() {
         return None;
     }
-    let [mut chosen_codes, mut rejected_codes] = [(); 2].map(|()| vec![0.0; k * codes.latent()]);
     let (mut kept, mut total, mut seeds) = (0.0, 0usize, 0.0);
     let (mut drift, mut margins) = (Vec::new(), Vec::new());
     for block in rows.chunks(64) {
@@ -63,12 +60,11 @@ pub(crate) fn measure_order(
         let real = reference.head.member_rewards(&x, threads);
         for (i, &pair) in block.iter().enumerate() {
             let Some(m) = judged(pair) else { continue };
-            codes.write(pair, &mut chosen_codes, &mut rejected_codes);
+            let embeddings = synthetic.embeddings(pair, threads);
             let mut side_rewards = [vec![real[i * members + m]], Vec::new()];
             side_rewards[1].push(real[(block.len() + i) * members + m]);
             for (side, rewards) in side_rewards.iter_mut().enumerate() {
-                let decoded = vae.decode([&chosen_codes, &rejected_codes][side], threads);
-                let synthetic = reference.head.member_rewards(&decoded, threads);
+                let synthetic = reference.head.member_rewards(&embeddings[side], threads);
                 rewards.extend((0..k).map(|c| synthetic[c * members + m]));
                 drift.extend(rewards[1..].iter().map(|r| f64::from((r - rewards[0]).abs())));
             }

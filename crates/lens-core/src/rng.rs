@@ -5,7 +5,7 @@
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng};
-use rand_distr::{Distribution, StandardNormal};
+use rand_distr::{Beta, Distribution, StandardNormal};
 
 /// What a stream of random numbers is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub enum Purpose {
     Benchmark = 12,
     /// Hidden units of the head that are left out of a step.
     Dropout = 13,
+    /// Synthetic responses of the rivals; the index is the seed pair's.
+    Rivals = 14,
 }
 
 /// A reproducible stream of random numbers.
@@ -62,6 +64,11 @@ impl Stream {
     /// Uniform in [0, 1).
     pub fn uniform(&mut self) -> f64 {
         (self.0.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// A share from Beta(`alpha`, `alpha`); one half unless `alpha` is a positive number.
+    pub fn beta(&mut self, alpha: f64) -> f64 {
+        Beta::new(alpha, alpha).map_or(0.5, |beta| beta.sample(&mut self.0))
     }
 
     /// True with probability `p`, to within 2^-32.
@@ -112,6 +119,16 @@ mod tests {
         let var = draws.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
         assert!(mean.abs() < 0.01, "{mean}");
         assert!((var - 1.0).abs() < 0.02, "{var}");
+    }
+
+    #[test]
+    fn beta_has_the_variance_of_its_kind() {
+        // Of Beta(a, a): 1 / (4 (2 a + 1)).
+        let mut s = Stream::new(4, Purpose::Rivals, 0);
+        let draws: Vec<f64> = (0..50_000).map(|_| s.beta(0.4)).collect();
+        let var = draws.iter().map(|x| (x - 0.5).powi(2)).sum::<f64>() / draws.len() as f64;
+        assert!((var - 1.0 / 7.2).abs() < 0.002, "{var}");
+        assert_eq!(s.beta(f64::NAN), 0.5);
     }
 
     #[test]

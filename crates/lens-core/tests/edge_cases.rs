@@ -200,7 +200,7 @@ fn extreme_weights_of_the_vae_give_figures_or_the_step_where_they_ended() {
             match run(&data, &settings) {
                 Ok(outcome) => {
                     accuracies(&outcome, &data);
-                    let report = &outcome.augmented.unwrap().vae_report;
+                    let report = &outcome.augmented.unwrap().vae.unwrap().1;
                     let finite = |x: f64| assert!(x.is_finite(), "{beta} {gamma}");
                     report.epochs.iter().for_each(|e| finite(e.total + e.kl + e.w2));
                     finite(report.mean_abs_mu + report.unexplained);
@@ -400,7 +400,7 @@ fn any_number_of_threads_agrees_and_repeats_to_the_bit() {
     let settings = with(|s| (s.augment, s.head.epochs) = (9, 5));
     let weights = |threads: usize| -> Vec<Vec<f32>> {
         let outcome = fit(&data, &settings, Threads(threads), &Quiet).unwrap();
-        let vae = outcome.augmented.as_ref().unwrap().vae.parameters().to_vec();
+        let vae = outcome.augmented.as_ref().unwrap().vae.as_ref().unwrap().0.parameters().to_vec();
         let heads = models(&outcome).into_iter().map(|m| m.head.parameters().to_vec());
         heads.chain([vae]).collect()
     };

@@ -5,6 +5,7 @@ use lens_core::activation::Activation;
 use lens_core::rng::{Purpose, Stream};
 use lens_core::splits::{run_splits, split_further};
 use lens_core::vae::Vae;
+use lens_core::vae::train::VaeReport;
 use lens_core::{
     CoreError, EmbeddedPairs, Extras, Matrix, MethodSettings, Outcome, Quiet, RewardModel, Threads,
     WarmStart, fit, fit_with,
@@ -36,6 +37,10 @@ struct Earlier {
     folds: Vec<Option<usize>>,
 }
 
+fn trained_vae(outcome: &Outcome) -> &(Vae, VaeReport) {
+    outcome.augmented.as_ref().unwrap().vae.as_ref().unwrap()
+}
+
 impl Earlier {
     fn on(pairs: &EmbeddedPairs) -> Earlier {
         let outcome = fit(pairs, &quick(), Threads::ONE, &Quiet).unwrap();
@@ -48,7 +53,7 @@ impl Earlier {
     }
 
     fn vae(&self) -> &Vae {
-        &self.outcome.augmented.as_ref().unwrap().vae
+        &trained_vae(&self.outcome).0
     }
 
     /// What is known of `n` pairs of which the first are those of this model.
@@ -98,14 +103,14 @@ fn the_vae_goes_on_and_the_standardisation_stays() {
     let earlier = Earlier::on(&all.select(&first));
     let mut short = quick();
     short.vae.epochs = 1;
-    let total = |o: &Outcome| o.augmented.as_ref().unwrap().vae_report.epochs[0].total;
+    let total = |o: &Outcome| trained_vae(o).1.epochs[0].total;
     let afresh = total(&fit(&all, &short, Threads::ONE, &Quiet).unwrap());
     let further = earlier.further(&all, &short).unwrap();
-    let last = earlier.outcome.augmented.as_ref().unwrap().vae_report.epochs.last().unwrap().total;
+    let last = trained_vae(&earlier.outcome).1.epochs.last().unwrap().total;
     // Its first epoch is near where it had ended, not where it had begun.
     assert!(total(&further) < (last + afresh) / 2.0, "{} {last} {afresh}", total(&further));
     assert_eq!(further.none.model.standardiser, earlier.model().standardiser);
-    assert_ne!(further.augmented.unwrap().vae, *earlier.vae());
+    assert_ne!(trained_vae(&further).0, *earlier.vae());
 }
 
 #[test]

@@ -370,6 +370,7 @@ mod tests {
         trained.extend((0..24).zip(outcome.folds.of_pairs().iter().copied()));
         let augmented = outcome.augmented.unwrap();
         let model = augmented.fitted.model;
+        let (vae, _) = augmented.vae.unwrap();
         Bundle {
             manifest: Manifest {
                 format: Manifest::format(),
@@ -386,7 +387,7 @@ mod tests {
                 method,
                 kept: Kept::Augmented,
                 head: model.head.shape().clone(),
-                vae: Some(augmented.vae.shape()),
+                vae: Some(vae.shape()),
                 reward_mean: model.reward_mean,
                 reward_deviation: model.reward_deviation,
                 figures: serde_json::json!({"accuracy": 0.5}),
@@ -395,7 +396,7 @@ mod tests {
             },
             model,
             trained: Some(trained),
-            vae: Some(augmented.vae),
+            vae: Some(vae),
             curves: vec![serde_json::json!({"epoch": 1})],
             report: "# Report\n".into(),
         }

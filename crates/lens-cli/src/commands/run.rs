@@ -64,7 +64,8 @@ pub fn run(args: &RunArgs, settings: &Settings, reporter: &Reporter) -> Result<(
     let outcome = fit_with(&train_pairs, &settings.method(), extras, threads, reporter)?;
     stages.push(stage("train head", outcome.none.seconds));
     if let Some(a) = &outcome.augmented {
-        stages.push(stage("train vae", a.vae_seconds));
+        let learning = if a.vae.is_some() { "train vae" } else { "fit source" };
+        stages.push(stage(learning, a.source_seconds));
         stages.push(stage("synthesise", a.synthesis_seconds));
         stages.push(stage("train augmented head", a.fitted.seconds));
     }

@@ -1,5 +1,5 @@
-//! What each minibatch of head training consists of: seed pairs, the latent codes of their synthetic
-//! responses, and every comparison between them.
+//! What each minibatch of head training consists of: seed pairs, their synthetic responses, and every
+//! comparison between them.
 
 use super::folds::Folds;
 use super::loss::{Comparison, LossForm};
@@ -12,7 +12,10 @@ use crate::error::CoreError;
 use crate::linalg::Threads;
 use crate::pairing::{Combination, Pairing, check_factor, combinations, synthetic_per_side};
 use crate::rng::{Purpose, Stream};
+use crate::source::Synthetic;
 use crate::standardise::Standardiser;
+use crate::vae::Vae;
+use std::ops::Range;
 
 /// Assembles the batch of every step into buffers allocated once.
 pub(super) struct Batches<'a> {
@@ -31,7 +34,8 @@ pub(super) struct Batches<'a> {
     all_combinations: Option<Vec<Combination>>,
     order: Stream,
     dropout: Option<Dropout>,
-    codes: Vec<f32>,
+    /// The synthetic responses of a step: codes, [2B, k, l], or embeddings, [2B, k, d].
+    synthetic: Vec<f32>,
     comparisons: Vec<Comparison>,
     /// Seed pairs that the comparisons are of.
     compared: usize,
@@ -50,15 +54,18 @@ impl<'a> Batches<'a> {
         seed: u64,
     ) -> Result<Self, CoreError> {
         let batch = settings.batch.min(pairs.len());
-        let (mut per_side, mut latent, mut all_combinations) = (0, 0, None);
+        let (mut per_side, mut width, mut all_combinations) = (0, 0, None);
         if let Some(a) = augmentation {
             check_factor(a.factor)?;
             per_side = synthetic_per_side(a.factor);
-            latent = a.codes.latent();
-            let found = (a.codes.per_side(), latent);
-            let expected = (per_side, a.vae.shape().latent);
+            let expected;
+            (width, expected) = match a.synthetic {
+                Synthetic::Codes { vae, codes } => (codes.latent(), vae.shape().latent),
+                Synthetic::Embeddings(embeddings) => (embeddings.dim(), pairs.dim()),
+            };
+            let (expected, found) = ((per_side, expected), (a.synthetic.per_side(), width));
             if found != expected {
-                return Err(CoreError::Shape { what: "synthetic codes", expected, found });
+                return Err(CoreError::Shape { what: "synthetic responses", expected, found });
             }
             if a.factor == (per_side + 1).pow(2) {
                 all_combinations = Some(combinations(a.factor, seed, 0));
@@ -85,7 +92,7 @@ impl<'a> Batches<'a> {
                 widths,
                 masks: Vec::new(),
             }),
-            codes: vec![0.0; 2 * batch * per_side * latent],
+            synthetic: vec![0.0; 2 * batch * per_side * width],
             comparisons: Vec::new(),
             compared: 0,
             alike: pairs.labels.iter().all(|&l| l == Label::default())
@@ -93,6 +100,20 @@ impl<'a> Batches<'a> {
                 && (augmentation.is_none() || has_all),
             trains: Vec::new(),
         })
+    }
+
+    /// The VAE whose codes the synthetic responses are, if they are.
+    pub(super) fn vae(&self) -> Option<&'a Vae> {
+        match self.augmentation.filter(|_| self.per_side > 0)?.synthetic {
+            Synthetic::Codes { vae, .. } => Some(vae),
+            Synthetic::Embeddings(_) => None,
+        }
+    }
+
+    /// Most embeddings in a step: of real responses, and of synthetic ones that are not codes.
+    pub(super) fn most_embeddings(&self) -> usize {
+        let synthetic = if self.vae().is_some() { 0 } else { self.per_side };
+        2 * self.batch * (1 + synthetic)
     }
 
     /// Puts the pairs into the order of the next epoch.
@@ -116,17 +137,34 @@ impl<'a> Batches<'a> {
             self.trains.extend(rows.iter().map(|&pair| !self.folds.held(m, pair)));
         }
         self.compare(rows);
-        let mut codes: &[f32] = &[];
-        if let Some(a) = self.augmentation {
-            let all = &mut self.codes[..2 * b * self.per_side * a.codes.latent()];
-            a.codes.gather(rows, all, threads);
-            codes = all;
+        let (mut codes, mut embeddings): (&[f32], &[f32]) = (&[], &[]);
+        match self.augmentation.map(|a| a.synthetic) {
+            None => {}
+            Some(Synthetic::Codes { codes: all, .. }) => {
+                let out = &mut self.synthetic[..2 * b * self.per_side * all.latent()];
+                all.gather(rows, out, threads);
+                codes = out;
+            }
+            Some(Synthetic::Embeddings(all)) => {
+                let out = &mut self.synthetic[..2 * b * self.per_side * all.dim()];
+                all.gather(rows, out, threads);
+                embeddings = out;
+            }
         }
-        let responses = 2 * b * (1 + self.per_side);
         let (pairs, standardiser) = (self.pairs, self.standardiser);
-        let load = |columns, x: &mut [f32]| pairs.gather_columns(standardiser, rows, columns, x);
+        let dim = pairs.dim();
+        let load = |columns: Range<usize>, x: &mut [f32]| {
+            let w = columns.len();
+            let (real, synthetic) = x.split_at_mut(2 * b * w);
+            pairs.gather_columns(standardiser, rows, columns.clone(), real);
+            let embeddings = embeddings.chunks_exact(dim);
+            for (out, row) in synthetic.chunks_exact_mut(w).zip(embeddings) {
+                out.copy_from_slice(&row[columns.clone()]);
+            }
+        };
+        let responses = 2 * b * (1 + self.per_side);
         let batch = Batch {
-            real: 2 * b,
+            real: 2 * b + embeddings.len() / dim,
             load: &load,
             codes,
             comparisons: &self.comparisons,

@@ -27,12 +27,12 @@ use std::ops::Range;
 const LEAST_ROWS: usize = 128;
 
 /// What a step sees. Rows 0..2B are the real responses (the B chosen, then the B rejected), the rest
-/// the synthetic ones.
+/// the synthetic ones: codes, or embeddings that are treated as the real ones are.
 #[derive(Clone, Copy)]
 pub(crate) struct Batch<'a, T> {
-    /// Number of real responses, 2B.
+    /// Number of responses that are there as embeddings, 2B or more.
     pub real: usize,
-    /// Gathers columns of their standardised embeddings, [2B, columns].
+    /// Gathers columns of their standardised embeddings, [real, columns].
     pub load: Load<'a, T>,
     /// Latent codes of the synthetic responses, [S, l].
     pub codes: &'a [T],
@@ -100,7 +100,7 @@ struct Shared<'a, T> {
 }
 
 impl<'a, T: Real> HeadTrainer<'a, T> {
-    /// Trains `head` in steps of up to `real` real responses, and synthetic ones of `vae`.
+    /// Trains `head` in steps of up to `real` embeddings, and synthetic responses of `vae`.
     pub(crate) fn new(
         head: &Head<T>,
         vae: Option<&'a Vae<T>>,

@@ -11,24 +11,21 @@ use crate::error::{CoreError, require_same};
 use crate::linalg::Threads;
 use crate::pairing::Pairing;
 use crate::progress::Progress;
+use crate::source::Synthetic;
 use crate::standardise::Standardiser;
-use crate::synthesis::SyntheticCodes;
-use crate::vae::Vae;
 use serde::{Deserialize, Serialize};
 
 /// Loss beyond which a head counts as diverged.
 const LOSS_LIMIT: f64 = 1e4;
 
-/// Synthetic responses to train on, with what is needed to score them.
+/// Synthetic responses to train on, and how they are paired.
 pub struct Augmentation<'a> {
     /// Training pairs for each seed pair, the original included.
     pub factor: usize,
     /// Where the other side of a combination comes from.
     pub pairing: Pairing,
-    /// The VAE whose decoder the codes belong to.
-    pub vae: &'a Vae,
-    /// The codes of every seed pair; their number a side follows from the factor.
-    pub codes: &'a SyntheticCodes,
+    /// The synthetic responses of every seed pair; their number a side follows from the factor.
+    pub synthetic: &'a Synthetic<'a>,
 }
 
 /// One epoch of head training.
@@ -132,8 +129,7 @@ fn run(
     };
     let mut judge = Judge::new(pairs, standardiser, folds, members);
 
-    let vae = augmentation.filter(|_| batches.per_side > 0).map(|a| a.vae);
-    let mut trainer = HeadTrainer::new(&head, vae, 2 * batches.batch, threads);
+    let mut trainer = HeadTrainer::new(&head, batches.vae(), batches.most_embeddings(), threads);
     let adam_settings =
         AdamSettings { learning_rate: settings.learning_rate, weight_decay: settings.weight_decay };
     let has_ties = pairs.labels.iter().any(|l| l.is_tie());

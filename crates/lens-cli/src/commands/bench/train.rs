@@ -11,6 +11,7 @@ use lens_core::head::HeadSettings;
 use lens_core::head::folds::Folds;
 use lens_core::head::train::{Augmentation, HeadData, train as train_head};
 use lens_core::pairing::{check_factor, synthetic_per_side};
+use lens_core::source::Synthetic;
 use lens_core::synthesis::{SyntheticCodes, synthesise};
 use lens_core::vae::train::train as train_vae;
 use lens_core::vae::{Vae, VaeSettings};
@@ -207,7 +208,8 @@ impl Bench<'_> {
     ) -> Result<Point, CliError> {
         let codes = self.codes(vae, factor)?;
         let pairing = self.settings.pairing;
-        let augmentation = Augmentation { factor, pairing, vae, codes: &codes };
+        let synthetic = Synthetic::Codes { vae, codes };
+        let augmentation = Augmentation { factor, pairing, synthetic: &synthetic };
         let folds = Folds::assign(&self.pairs.prompts, 1, self.settings.seed);
         let data = HeadData {
             pairs: self.pairs,

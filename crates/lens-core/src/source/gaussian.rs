@@ -1,0 +1,150 @@
+//! Gaussian sampling, a rival in the paper's table 1: responses drawn from a Gaussian with the mean
+//! and the full covariance of the standardised embeddings of their side, whatever the prompt was.
+
+use super::{Seeds, Source, Synthetic, SyntheticEmbeddings, Wanted, read_side};
+use crate::error::CoreError;
+use crate::linalg::{Target, Threads, View, matmul};
+use crate::rng::{Purpose, Stream};
+
+/// Pairs whose products are added to the covariance at a time.
+const BLOCK: usize = 256;
+/// Added to the diagonal, as a share of the mean variance: with fewer seeds than dimensions the
+/// covariance alone has no Cholesky factor.
+const RIDGE: f64 = 1e-6;
+
+/// A Gaussian for each side.
+pub struct GaussianSampling {
+    sides: [Side; 2],
+}
+
+/// Mean, [d], and the lower Cholesky factor of the covariance, [d, d].
+struct Side {
+    mean: Vec<f32>,
+    factor: Vec<f32>,
+}
+
+impl GaussianSampling {
+    /// Fits both.
+    ///
+    /// # Errors
+    /// [`CoreError::TooFewPairs`] when there is no pair; [`CoreError::Diverged`] when a covariance is
+    /// not finite.
+    pub fn fit(seeds: Seeds<'_>, threads: Threads) -> Result<Self, CoreError> {
+        if seeds.pairs.is_empty() {
+            let what = "fitting a Gaussian to the embeddings";
+            return Err(CoreError::TooFewPairs { what, needed: 1, found: 0 });
+        }
+        Ok(GaussianSampling { sides: [side(seeds, 0, threads)?, side(seeds, 1, threads)?] })
+    }
+}
+
+fn side(seeds: Seeds<'_>, side: usize, threads: Threads) -> Result<Side, CoreError> {
+    let (n, d) = (seeds.pairs.len(), seeds.pairs.dim());
+    let mut mean = vec![0.0f64; d];
+    let mut row = vec![0.0f32; d];
+    for pair in 0..n {
+        read_side(seeds, side, pair, &mut row);
+        mean.iter_mut().zip(&row).for_each(|(m, &x)| *m += f64::from(x) / n as f64);
+    }
+    let mut covariance = vec![0.0f64; d * d];
+    let mut block = vec![0.0f64; BLOCK.min(n) * d];
+    for first in (0..n).step_by(BLOCK) {
+        let rows = BLOCK.min(n - first);
+        for (i, out) in block[..rows * d].chunks_exact_mut(d).enumerate() {
+            read_side(seeds, side, first + i, &mut row);
+            for ((o, &x), m) in out.iter_mut().zip(&row).zip(&mean) {
+                *o = f64::from(x) - m;
+            }
+        }
+        let x = View::new(&block[..rows * d], rows, d);
+        matmul(Target::new(&mut covariance, d), x.t(), x, 1.0 / n as f64, true, threads);
+    }
+    let ridge = RIDGE * (0..d).map(|i| covariance[i * d + i]).sum::<f64>() / d.max(1) as f64;
+    (0..d).for_each(|i| covariance[i * d + i] += ridge);
+    let factor = cholesky(covariance, d).ok_or_else(|| CoreError::Diverged {
+        stage: "gaussian",
+        step: 0,
+        figures: "the covariance of the embeddings has no Cholesky factor".to_owned(),
+        advice: "are all embeddings of a side the same?".to_owned(),
+    })?;
+    Ok(Side { mean: mean.into_iter().map(|m| m as f32).collect(), factor })
+}
+
+/// The lower Cholesky factor of `a`, [d, d], row by row; zero above the diagonal. `None` unless `a` is
+/// positive definite, but for directions without any variance.
+fn cholesky(mut a: Vec<f64>, d: usize) -> Option<Vec<f32>> {
+    for j in 0..d {
+        let (before, from) = a.split_at_mut(j * d);
+        let own = &mut from[..d];
+        for k in 0..j {
+            let other = &before[k * d..k * d + k];
+            let dot: f64 = own[..k].iter().zip(other).map(|(x, y)| x * y).sum();
+            let pivot = before[k * d + k];
+            own[k] = if pivot > 0.0 { (own[k] - dot) / pivot } else { 0.0 };
+        }
+        let square = own[j] - own[..j].iter().map(|x| x * x).sum::<f64>();
+        if !square.is_finite() || square < 0.0 {
+            return None;
+        }
+        own[j] = square.sqrt();
+        own[j + 1..].fill(0.0);
+    }
+    Some(a.into_iter().map(|x| x as f32).collect())
+}
+
+impl Source for GaussianSampling {
+    fn parameters(&self) -> usize {
+        let d = self.sides[0].mean.len();
+        2 * (d + d * (d + 1) / 2)
+    }
+
+    fn synthesise<'a>(
+        &'a self,
+        seeds: Seeds<'a>,
+        wanted: Wanted,
+    ) -> Result<Synthetic<'a>, CoreError> {
+        let (n, dim) = (seeds.pairs.len(), seeds.pairs.dim());
+        if dim != self.sides[0].mean.len() {
+            return Err(CoreError::Shape {
+                what: "embeddings to draw beside",
+                expected: (n, self.sides[0].mean.len()),
+                found: (n, dim),
+            });
+        }
+        let k = wanted.per_side;
+        let draw = move |pair: usize, chosen: &mut [f32], rejected: &mut [f32]| {
+            let mut stream = Stream::new(wanted.seed, Purpose::Rivals, pair as u64);
+            for (side, out) in self.sides.iter().zip([chosen, rejected]) {
+                let noise: Vec<f32> = (0..k * dim).map(|_| stream.normal()).collect();
+                let factor = View::new(&side.factor, dim, dim);
+                let noise = View::new(&noise, k, dim);
+                matmul(Target::new(out, dim), noise, factor.t(), 1.0, false, Threads::ONE);
+                for copy in out.chunks_exact_mut(dim) {
+                    copy.iter_mut().zip(&side.mean).for_each(|(c, &m)| *c += m);
+                }
+            }
+        };
+        Ok(Synthetic::Embeddings(SyntheticEmbeddings::new(n, dim, wanted, Box::new(draw))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cholesky_factor_by_hand() {
+        // [[4, 2], [2, 5]] = L L' with L = [[2, 0], [1, 2]].
+        assert_eq!(
+            cholesky(vec![4.0, 2.0, 2.0, 5.0], 2).as_deref(),
+            Some(&[2.0, 0.0, 1.0, 2.0][..])
+        );
+        // A direction without variance stays without.
+        assert_eq!(
+            cholesky(vec![0.0, 0.0, 0.0, 9.0], 2).as_deref(),
+            Some(&[0.0, 0.0, 0.0, 3.0][..])
+        );
+        assert_eq!(cholesky(vec![1.0, 2.0, 2.0, 1.0], 2), None);
+        assert_eq!(cholesky(vec![f64::NAN], 1), None);
+    }
+}

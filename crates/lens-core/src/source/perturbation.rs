@@ -1,0 +1,38 @@
+//! Direct perturbation, a rival in the paper's table 1: e~ = e + eta with eta ~ N(0, s^2 I), on the
+//! standardised embedding.
+
+use super::{Seeds, Source, Synthetic, SyntheticEmbeddings, Wanted, read_side};
+use crate::error::CoreError;
+use crate::rng::{Purpose, Stream};
+
+/// Gaussian noise on embeddings. It learns nothing.
+pub struct Perturbation {
+    /// s^2, the variance of the noise on each standardised dimension.
+    pub variance: f64,
+}
+
+impl Source for Perturbation {
+    fn parameters(&self) -> usize {
+        0
+    }
+
+    fn synthesise<'a>(
+        &'a self,
+        seeds: Seeds<'a>,
+        wanted: Wanted,
+    ) -> Result<Synthetic<'a>, CoreError> {
+        let (dim, noise) = (seeds.pairs.dim(), self.variance.sqrt() as f32);
+        let draw = move |pair: usize, chosen: &mut [f32], rejected: &mut [f32]| {
+            let mut stream = Stream::new(wanted.seed, Purpose::Rivals, pair as u64);
+            let mut real = vec![0.0f32; dim];
+            for (side, out) in [chosen, rejected].into_iter().enumerate() {
+                read_side(seeds, side, pair, &mut real);
+                for copy in out.chunks_exact_mut(dim) {
+                    copy.iter_mut().zip(&real).for_each(|(c, &e)| *c = e + noise * stream.normal());
+                }
+            }
+        };
+        let n = seeds.pairs.len();
+        Ok(Synthetic::Embeddings(SyntheticEmbeddings::new(n, dim, wanted, Box::new(draw))))
+    }
+}

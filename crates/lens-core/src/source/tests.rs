@@ -1,0 +1,173 @@
+#![allow(clippy::unwrap_used, clippy::panic)]
+use super::gaussian::GaussianSampling;
+use super::mixup::Mixup;
+use super::perturbation::Perturbation;
+use super::*;
+use crate::embedded::Label;
+use crate::matrix::Matrix;
+use crate::rng::{Purpose, Stream};
+
+const D: usize = 3;
+
+/// Pairs whose sides lie apart along the first dimension; the second follows the first.
+fn pairs(n: usize) -> EmbeddedPairs {
+    let mut stream = Stream::new(5, Purpose::Splits, 0);
+    let mut side = |shift: f32| {
+        let row = |_| {
+            let x = stream.normal();
+            [x + shift, 0.8 * x + 0.6 * stream.normal(), stream.normal()]
+        };
+        Matrix::new((0..n).flat_map(row).collect(), n, D).unwrap()
+    };
+    let chosen = side(1.0);
+    EmbeddedPairs::new(chosen, side(-1.0)).unwrap()
+}
+
+fn wanted(per_side: usize, memory_mb: usize) -> Wanted {
+    Wanted { per_side, memory_mb, seed: 3, threads: Threads::ONE }
+}
+
+fn sources(seeds: Seeds<'_>) -> Vec<(&'static str, Box<dyn Source>)> {
+    let gaussian = GaussianSampling::fit(seeds, Threads::ONE).unwrap();
+    vec![
+        ("perturbation", Box::new(Perturbation { variance: 0.04 })),
+        ("mixup", Box::new(Mixup { alpha: 0.4 })),
+        ("gaussian", Box::new(gaussian)),
+    ]
+}
+
+#[test]
+fn responses_are_the_same_kept_or_drawn_again_and_whatever_follows() {
+    let (all, standardiser) = (pairs(40), Standardiser::identity(D));
+    let seeds = Seeds { pairs: &all, standardiser: &standardiser };
+    for (name, source) in sources(seeds) {
+        let kept = source.synthesise(seeds, wanted(4, 64)).unwrap();
+        let drawn = source.synthesise(seeds, wanted(4, 0)).unwrap();
+        let Synthetic::Embeddings(embeddings) = &kept else { panic!("{name}") };
+        assert!(embeddings.are_kept());
+        for pair in [0, 7, 39] {
+            assert_eq!(kept.embeddings(pair, Threads::ONE), drawn.embeddings(pair, Threads::ONE));
+        }
+        assert_ne!(kept.embeddings(0, Threads::ONE), kept.embeddings(1, Threads::ONE), "{name}");
+        let none = source.synthesise(seeds, wanted(0, 64)).unwrap();
+        assert_eq!(none.embeddings(3, Threads::ONE), [Vec::<f32>::new(), Vec::new()]);
+    }
+}
+
+/// Mean and variance of one dimension over all copies of one side.
+fn moments(synthetic: &Synthetic<'_>, pairs: usize, side: usize, dim: usize) -> (f64, f64) {
+    let all: Vec<f64> = (0..pairs)
+        .flat_map(|i| {
+            let rows = synthetic.embeddings(i, Threads::ONE)[side].clone();
+            rows.chunks_exact(D).map(|r| f64::from(r[dim])).collect::<Vec<_>>()
+        })
+        .collect();
+    crate::metrics::mean_and_deviation(all.iter().copied())
+}
+
+#[test]
+fn perturbation_adds_noise_of_the_variance_asked_for() {
+    let (all, standardiser) = (pairs(300), Standardiser::identity(D));
+    let seeds = Seeds { pairs: &all, standardiser: &standardiser };
+    let source = Perturbation { variance: 0.04 };
+    let synthetic = source.synthesise(seeds, wanted(20, 64)).unwrap();
+    let (mut sum, mut n) = (0.0, 0.0);
+    for pair in 0..300 {
+        for (side, rows) in synthetic.embeddings(pair, Threads::ONE).iter().enumerate() {
+            let mut real = [0.0; D];
+            read_side(seeds, side, pair, &mut real);
+            for row in rows.chunks_exact(D) {
+                sum += row.iter().zip(&real).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
+                n += D as f64;
+            }
+        }
+    }
+    assert!((sum / n - 0.04).abs() < 0.001, "{}", sum / n);
+}
+
+#[test]
+fn gaussian_sampling_has_the_mean_and_covariance_of_each_side() {
+    let (all, standardiser) = (pairs(400), Standardiser::identity(D));
+    let seeds = Seeds { pairs: &all, standardiser: &standardiser };
+    let source = GaussianSampling::fit(seeds, Threads::ONE).unwrap();
+    assert_eq!(source.parameters(), 2 * (3 + 6));
+    let synthetic = source.synthesise(seeds, wanted(60, 64)).unwrap();
+    for side in 0..2 {
+        let real = |dim: usize| {
+            let value = |i| {
+                let mut row = [0.0; D];
+                read_side(seeds, side, i, &mut row);
+                f64::from(row[dim])
+            };
+            crate::metrics::mean_and_deviation((0..400).map(value).collect::<Vec<_>>().into_iter())
+        };
+        for dim in 0..D {
+            let ((mean, deviation), (m, s)) = (moments(&synthetic, 400, side, dim), real(dim));
+            assert!((mean - m).abs() < 0.03 && (deviation - s).abs() < 0.03, "{side} {dim}");
+        }
+        // The covariance of the first two dimensions is 0.8.
+        let mut product = 0.0;
+        let (a, b) = (moments(&synthetic, 400, side, 0).0, moments(&synthetic, 400, side, 1).0);
+        for pair in 0..400 {
+            for row in synthetic.embeddings(pair, Threads::ONE)[side].chunks_exact(D) {
+                product += (f64::from(row[0]) - a) * (f64::from(row[1]) - b) / (400.0 * 60.0);
+            }
+        }
+        assert!((product - 0.8).abs() < 0.15, "{product}");
+    }
+}
+
+#[test]
+fn mixup_lies_on_the_way_to_one_other_pair_at_the_same_point_on_both_sides() {
+    let (all, standardiser) = (pairs(30), Standardiser::identity(D));
+    let seeds = Seeds { pairs: &all, standardiser: &standardiser };
+    let source = Mixup { alpha: 1.0 };
+    let synthetic = source.synthesise(seeds, wanted(3, 64)).unwrap();
+    let real = |side, pair| {
+        let mut row = [0.0; D];
+        read_side(seeds, side, pair, &mut row);
+        row
+    };
+    for pair in 0..30 {
+        let [chosen, rejected] = synthetic.embeddings(pair, Threads::ONE);
+        for (c, r) in chosen.chunks_exact(D).zip(rejected.chunks_exact(D)) {
+            // Some partner explains both sides with one share of at most a half.
+            let explained = (0..30).any(|other| {
+                let (e, f) = (real(0, pair), real(0, other));
+                let share = if other == pair { 0.0 } else { (c[0] - e[0]) / (f[0] - e[0]) };
+                let near = |row: &[f32], side: usize| {
+                    let (e, f) = (real(side, pair), real(side, other));
+                    (0..D).all(|j| (e[j] + share * (f[j] - e[j]) - row[j]).abs() < 1e-4)
+                };
+                (-1e-4..=0.5001).contains(&share) && near(c, 0) && near(r, 1)
+            });
+            assert!(explained, "pair {pair}");
+        }
+    }
+}
+
+#[test]
+fn ties_are_mixed_with_nothing_and_nothing_with_ties() {
+    let labels = vec![Label::Tie; 4];
+    let all = pairs(4).with_labels(labels).unwrap();
+    let standardiser = Standardiser::identity(D);
+    let seeds = Seeds { pairs: &all, standardiser: &standardiser };
+    let source = Mixup { alpha: 1.0 };
+    let synthetic = source.synthesise(seeds, wanted(1, 64)).unwrap();
+    let mut row = [0.0; D];
+    read_side(seeds, 0, 2, &mut row);
+    assert_eq!(synthetic.embeddings(2, Threads::ONE)[0], row);
+}
+
+#[test]
+fn a_gaussian_of_fewer_pairs_than_dimensions_stays_in_their_span() {
+    let side = |x: f32| Matrix::new(vec![x, 0.0, 0.0, -x, 0.0, 0.0], 2, D).unwrap();
+    let all = EmbeddedPairs::new(side(1.0), side(2.0)).unwrap();
+    let standardiser = Standardiser::identity(D);
+    let seeds = Seeds { pairs: &all, standardiser: &standardiser };
+    let source = GaussianSampling::fit(seeds, Threads::ONE).unwrap();
+    let synthetic = source.synthesise(seeds, wanted(50, 64)).unwrap();
+    for row in synthetic.embeddings(0, Threads::ONE)[1].chunks_exact(D) {
+        assert!(row[1].abs() < 0.01 && row[2].abs() < 0.01, "{row:?}");
+    }
+}
