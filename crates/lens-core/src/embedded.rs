@@ -137,6 +137,19 @@ impl EmbeddedPairs {
         }
     }
 
+    /// The same pairs with some columns of their embeddings only. None is copied.
+    ///
+    /// # Errors
+    /// As [`Embeddings::columns`].
+    pub fn columns(&self, columns: Range<usize>) -> Result<EmbeddedPairs, CoreError> {
+        Ok(EmbeddedPairs {
+            chosen: self.chosen.columns(columns.clone())?,
+            rejected: self.rejected.columns(columns)?,
+            prompts: self.prompts.clone(),
+            labels: self.labels.clone(),
+        })
+    }
+
     /// Whether the two embeddings of pair `i` are the same, bit for bit.
     pub fn equal_sides(&self, i: usize) -> bool {
         let mut rows = vec![0.0f32; 2 * self.dim()];

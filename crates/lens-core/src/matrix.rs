@@ -2,6 +2,7 @@
 
 use crate::error::CoreError;
 use std::fmt::Debug;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A table of embeddings that is read row by row: a [`Matrix`], a mapped file, a selection of
@@ -93,17 +94,19 @@ impl Rows for Matrix {
     }
 }
 
-/// Embeddings by reference: copying one, or selecting rows of it, copies no embedding.
+/// Embeddings by reference: copying one, or selecting rows or columns of it, copies no embedding.
 #[derive(Debug, Clone)]
 pub struct Embeddings {
     source: Arc<dyn Rows>,
     selected: Option<Arc<[usize]>>,
+    columns: Range<usize>,
 }
 
 impl Embeddings {
     /// All rows of `source`.
     pub fn new(source: Arc<dyn Rows>) -> Self {
-        Embeddings { source, selected: None }
+        let columns = 0..source.dim();
+        Embeddings { source, selected: None, columns }
     }
 
     /// The rows named, in that order.
@@ -112,7 +115,24 @@ impl Embeddings {
             None => rows.into(),
             Some(inner) => rows.iter().map(|&i| inner[i]).collect(),
         };
-        Embeddings { source: Arc::clone(&self.source), selected: Some(selected) }
+        Embeddings { selected: Some(selected), ..self.clone() }
+    }
+
+    /// Some columns only, such as one view of several that lie side by side.
+    ///
+    /// # Errors
+    /// [`CoreError::Shape`] when there are no such columns.
+    pub fn columns(&self, columns: Range<usize>) -> Result<Embeddings, CoreError> {
+        if columns.start >= columns.end || columns.end > self.dim() {
+            return Err(CoreError::Shape {
+                what: "columns of embeddings",
+                expected: (self.rows(), columns.end),
+                found: (self.rows(), self.dim()),
+            });
+        }
+        let start = self.columns.start;
+        let columns = start + columns.start..start + columns.end;
+        Ok(Embeddings { columns, ..self.clone() })
     }
 
     /// A copy in memory.
@@ -132,12 +152,13 @@ impl Rows for Embeddings {
     }
 
     fn dim(&self) -> usize {
-        self.source.dim()
+        self.columns.len()
     }
 
     fn read_part(&self, i: usize, start: usize, out: &mut [f32]) {
+        assert!(start + out.len() <= self.columns.len(), "columns of the row");
         let row = self.selected.as_ref().map_or(i, |rows| rows[i]);
-        self.source.read_part(row, start, out);
+        self.source.read_part(row, self.columns.start + start, out);
     }
 }
 
@@ -156,6 +177,15 @@ mod tests {
     fn names_the_first_value_that_is_not_finite() {
         let error = Matrix::new(vec![0.0, 1.0, f32::NAN, 2.0], 2, 2).unwrap_err();
         assert!(matches!(error, CoreError::NotFinite { row: 1, column: 0, .. }), "{error}");
+    }
+
+    #[test]
+    fn columns_of_columns_of_a_selection_are_those_meant() {
+        let all: Embeddings = Matrix::new((0..8).map(|i| i as f32).collect(), 2, 4).unwrap().into();
+        let some = all.columns(1..4).unwrap().select(&[1]).columns(1..3).unwrap();
+        assert_eq!((some.rows(), some.dim()), (1, 2));
+        assert_eq!(some.to_matrix().data(), [6.0, 7.0]);
+        assert!(some.columns(1..3).is_err() && some.columns(1..1).is_err());
     }
 
     #[test]

@@ -243,6 +243,17 @@ pub struct FoldGain {
 }
 
 impl FoldGain {
+    /// Of the gains of single pairs; `None` where there is none.
+    pub fn of(gains: impl Iterator<Item = f64>) -> Option<FoldGain> {
+        let gains: Vec<f64> = gains.collect();
+        if gains.is_empty() {
+            return None;
+        }
+        let (mean, deviation) = mean_and_deviation(gains.iter().copied());
+        let standard_error = deviation / (gains.len().saturating_sub(1).max(1) as f64).sqrt();
+        Some(FoldGain { mean, standard_error })
+    }
+
     /// Whether the gain is larger than its standard error: below that, the simpler head is as good
     /// (the one-standard-error rule of Breiman et al. 1984).
     pub fn is_clear(&self) -> bool {
@@ -255,20 +266,8 @@ impl Outcome {
     /// spends no held-out pair. `None` without augmentation, and where nothing was held out.
     pub fn fold_gain(&self) -> Option<FoldGain> {
         let with = &self.augmented.as_ref()?.fitted.report.fold_losses;
-        let gains: Vec<f64> = self
-            .none
-            .report
-            .fold_losses
-            .iter()
-            .zip(with)
-            .filter_map(|(a, b)| Some((*a)? - (*b)?))
-            .collect();
-        if gains.is_empty() {
-            return None;
-        }
-        let (mean, deviation) = mean_and_deviation(gains.iter().copied());
-        let standard_error = deviation / (gains.len().saturating_sub(1).max(1) as f64).sqrt();
-        Some(FoldGain { mean, standard_error })
+        let gains = self.none.report.fold_losses.iter().zip(with);
+        FoldGain::of(gains.filter_map(|(a, b)| Some((*a)? - (*b)?)))
     }
 }
 

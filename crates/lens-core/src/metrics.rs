@@ -96,16 +96,17 @@ pub fn longer_wins(lengths: &[(usize, usize)]) -> Option<f64> {
     Some(right / lengths.len() as f64)
 }
 
+/// Log-loss of Bradley-Terry on one pair: -log sigmoid(r+ - r-).
+pub fn pair_loss(chosen: f32, rejected: f32) -> f64 {
+    crate::head::loss::softplus(f64::from(rejected) - f64::from(chosen))
+}
+
 /// Mean log-loss of Bradley-Terry on rewards. `None` when there is no pair.
 pub fn log_loss(chosen: &[f32], rejected: &[f32]) -> Option<f64> {
     if chosen.is_empty() {
         return None;
     }
-    let sum: f64 = chosen
-        .iter()
-        .zip(rejected)
-        .map(|(&a, &b)| crate::head::loss::softplus(f64::from(b) - f64::from(a)))
-        .sum();
+    let sum: f64 = chosen.iter().zip(rejected).map(|(&a, &b)| pair_loss(a, b)).sum();
     Some(sum / chosen.len() as f64)
 }
 

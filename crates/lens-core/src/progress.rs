@@ -37,3 +37,17 @@ impl Progress for Quiet {
         false
     }
 }
+
+/// The progress of one training among many: it hears when asked to stop, but has no bar and says
+/// nothing of its own.
+pub struct Within<'a>(pub &'a dyn Progress);
+
+impl Progress for Within<'_> {
+    fn begin(&self, _stage: &str, _total: u64, _unit: &str) {}
+    fn advance(&self, _n: u64) {}
+    fn end(&self) {}
+    fn note(&self, _line: &str) {}
+    fn cancelled(&self) -> bool {
+        self.0.cancelled()
+    }
+}

@@ -1,5 +1,6 @@
 //! How good a reward model is, and whether a method helps: figures of benchmarks ([`figures`]),
-//! methods compared on several splits ([`study`]), and a page that shows them ([`report`]).
+//! methods compared on several splits ([`study`]), settings chosen on the seeds alone ([`tuning`]), and a
+//! page that shows them ([`report`]).
 //!
 //! No language model and no network: rewards and embeddings come in, figures go out.
 
@@ -7,5 +8,6 @@ pub mod error;
 pub mod figures;
 pub mod report;
 pub mod study;
+pub mod tuning;
 
 pub use error::EvalError;
