@@ -453,9 +453,7 @@ impl<'a> Arena<'a> {
         Ok(match settings.source {
             SourceKind::Lens => {
                 let start = self.start.and_then(|s| s.vae);
-                let MethodSettings { vae, synthesis, .. } = settings;
-                let seed = self.seed;
-                Box::new(Lens::fit(seeds, vae, synthesis, start, seed, threads, progress)?)
+                Box::new(Lens::fit(seeds, &settings.vae, start, self.seed, threads, progress)?)
             }
             SourceKind::Perturbation => {
                 Box::new(Perturbation { variance: settings.rivals.perturbation_variance })
@@ -479,7 +477,7 @@ impl<'a> Arena<'a> {
             self.seeds(),
             Wanted {
                 per_side: synthetic_per_side(settings.augment),
-                memory_mb: settings.synthesis.memory_mb,
+                synthesis: &settings.synthesis,
                 seed: self.seed,
                 threads: self.threads,
             },

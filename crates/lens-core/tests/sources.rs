@@ -7,6 +7,7 @@ use lens_core::method::Arena;
 use lens_core::pairing::{Pairing, synthetic_per_side};
 use lens_core::rng::{Purpose, Stream};
 use lens_core::source::{SourceKind, Synthetic, SyntheticEmbeddings, Wanted};
+use lens_core::synthesis::SynthesisSettings;
 use lens_core::{EmbeddedPairs, Matrix, MethodSettings, Quiet, Threads, fit};
 
 const D: usize = 6;
@@ -49,7 +50,8 @@ fn codes_and_their_embeddings_train_the_same_head() {
         };
         let per_side = synthetic_per_side(factor);
         for memory_mb in [0, 64] {
-            let wanted = Wanted { per_side, memory_mb, seed: 0, threads: Threads::ONE };
+            let synthesis = SynthesisSettings { memory_mb, ..SynthesisSettings::default() };
+            let wanted = Wanted { per_side, synthesis: &synthesis, seed: 0, threads: Threads::ONE };
             let decoded = SyntheticEmbeddings::new(pairs.len(), D, wanted, Box::new(draw));
             let decoded = Synthetic::Embeddings(decoded);
             let train = |synthetic| {

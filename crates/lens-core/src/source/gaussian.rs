@@ -101,7 +101,7 @@ impl Source for GaussianSampling {
     fn synthesise<'a>(
         &'a self,
         seeds: Seeds<'a>,
-        wanted: Wanted,
+        wanted: Wanted<'_>,
     ) -> Result<Synthetic<'a>, CoreError> {
         let (n, dim) = (seeds.pairs.len(), seeds.pairs.dim());
         if dim != self.sides[0].mean.len() {
@@ -111,9 +111,9 @@ impl Source for GaussianSampling {
                 found: (n, dim),
             });
         }
-        let k = wanted.per_side;
+        let Wanted { per_side: k, seed, .. } = wanted;
         let draw = move |pair: usize, chosen: &mut [f32], rejected: &mut [f32]| {
-            let mut stream = Stream::new(wanted.seed, Purpose::Rivals, pair as u64);
+            let mut stream = Stream::new(seed, Purpose::Rivals, pair as u64);
             for (side, out) in self.sides.iter().zip([chosen, rejected]) {
                 let noise: Vec<f32> = (0..k * dim).map(|_| stream.normal()).collect();
                 let factor = View::new(&side.factor, dim, dim);

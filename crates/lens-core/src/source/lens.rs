@@ -4,19 +4,16 @@ use super::{Seeds, Source, Synthetic, Wanted};
 use crate::error::CoreError;
 use crate::linalg::Threads;
 use crate::progress::Progress;
-use crate::synthesis::{SynthesisSettings, synthesise};
+use crate::synthesis::synthesise;
 use crate::vae::train::{VaeReport, train};
 use crate::vae::{Vae, VaeSettings};
 
-/// A trained VAE, and how its latent space is drawn from.
+/// A trained VAE. How its latent space is drawn from is asked for with each draw.
 pub struct Lens {
     /// The VAE.
     pub vae: Vae,
     /// How its training went.
     pub report: VaeReport,
-    /// Variance of the noise, candidates and their origin. Its memory limit is not used:
-    /// [`Wanted::memory_mb`] is.
-    pub synthesis: SynthesisSettings,
 }
 
 impl Lens {
@@ -27,16 +24,14 @@ impl Lens {
     pub fn fit(
         seeds: Seeds<'_>,
         vae: &VaeSettings,
-        synthesis: &SynthesisSettings,
         start: Option<&Vae>,
         seed: u64,
         threads: Threads,
         progress: &dyn Progress,
     ) -> Result<Self, CoreError> {
-        synthesis.check()?;
         let (vae, report) =
             train(seeds.pairs, seeds.standardiser, vae, start, seed, threads, progress)?;
-        Ok(Lens { vae, report, synthesis: synthesis.clone() })
+        Ok(Lens { vae, report })
     }
 }
 
@@ -48,12 +43,11 @@ impl Source for Lens {
     fn synthesise<'a>(
         &'a self,
         seeds: Seeds<'a>,
-        wanted: Wanted,
+        wanted: Wanted<'_>,
     ) -> Result<Synthetic<'a>, CoreError> {
-        let settings = SynthesisSettings { memory_mb: wanted.memory_mb, ..self.synthesis.clone() };
-        let Wanted { per_side, seed, threads, .. } = wanted;
+        let Wanted { per_side, synthesis, seed, threads } = wanted;
         let Seeds { pairs, standardiser } = seeds;
-        let codes = synthesise(&self.vae, pairs, standardiser, &settings, per_side, seed, threads)?;
+        let codes = synthesise(&self.vae, pairs, standardiser, synthesis, per_side, seed, threads)?;
         Ok(Synthetic::Codes { vae: &self.vae, codes })
     }
 

@@ -21,14 +21,15 @@ impl Source for Mixup {
     fn synthesise<'a>(
         &'a self,
         seeds: Seeds<'a>,
-        wanted: Wanted,
+        wanted: Wanted<'_>,
     ) -> Result<Synthetic<'a>, CoreError> {
         let (n, dim, alpha) = (seeds.pairs.len(), seeds.pairs.dim(), self.alpha);
+        let Wanted { seed, .. } = wanted;
         // Of a tie no side is the better one: mixed with it a pair would lose its label.
         let labels = &seeds.pairs.labels;
         let partners: Vec<usize> = (0..n).filter(|&i| !labels[i].is_tie()).collect();
         let draw = move |pair: usize, chosen: &mut [f32], rejected: &mut [f32]| {
-            let mut stream = Stream::new(wanted.seed, Purpose::Rivals, pair as u64);
+            let mut stream = Stream::new(seed, Purpose::Rivals, pair as u64);
             let (mut real, mut other) = (vec![0.0f32; dim], vec![0.0f32; dim]);
             let copies = chosen.chunks_exact_mut(dim).zip(rejected.chunks_exact_mut(dim));
             for (a, b) in copies {

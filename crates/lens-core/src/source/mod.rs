@@ -20,7 +20,7 @@ use crate::error::{CoreError, require};
 use crate::linalg::Threads;
 use crate::matrix::Rows;
 use crate::standardise::Standardiser;
-use crate::synthesis::SyntheticCodes;
+use crate::synthesis::{SynthesisSettings, SyntheticCodes};
 use crate::vae::Vae;
 use crate::vae::train::VaeReport;
 use rayon::prelude::*;
@@ -103,12 +103,12 @@ pub struct Seeds<'a> {
 
 /// How many synthetic responses are wanted, and from which randomness.
 #[derive(Debug, Clone, Copy)]
-pub struct Wanted {
+pub struct Wanted<'a> {
     /// k: for each side of each seed pair.
     pub per_side: usize,
-    /// Most memory for responses that are kept, in MB; beyond it they are drawn whenever a step needs
-    /// them, the same to the bit.
-    pub memory_mb: usize,
+    /// How latent space is drawn from; of every source, how much memory what is drawn may fill: beyond
+    /// it responses are drawn whenever a step needs them, the same to the bit.
+    pub synthesis: &'a SynthesisSettings,
     /// Seed of the draws.
     pub seed: u64,
     /// How many threads may draw.
@@ -128,7 +128,7 @@ pub trait Source: Sync {
     fn synthesise<'a>(
         &'a self,
         seeds: Seeds<'a>,
-        wanted: Wanted,
+        wanted: Wanted<'_>,
     ) -> Result<Synthetic<'a>, CoreError>;
 
     /// The VAE behind it and how its training went, where there is one.
@@ -196,11 +196,12 @@ pub struct SyntheticEmbeddings<'a> {
 impl<'a> SyntheticEmbeddings<'a> {
     /// Those of `pairs` seed pairs of width `dim`. `draw` must write the same whenever it is asked
     /// for the same pair.
-    pub fn new(pairs: usize, dim: usize, wanted: Wanted, draw: Draw<'a>) -> Self {
-        let Wanted { per_side, memory_mb, threads, .. } = wanted;
+    pub fn new(pairs: usize, dim: usize, wanted: Wanted<'_>, draw: Draw<'a>) -> Self {
+        let Wanted { per_side, synthesis, threads, .. } = wanted;
         let size = per_side * dim;
-        let fits =
-            (2 * pairs).checked_mul(size).filter(|n| n * size_of::<f32>() <= memory_mb << 20);
+        let fits = (2 * pairs)
+            .checked_mul(size)
+            .filter(|n| n * size_of::<f32>() <= synthesis.memory_mb << 20);
         let kept = fits.map(|values| {
             let mut kept = vec![0.0f32; values];
             if size > 0 {

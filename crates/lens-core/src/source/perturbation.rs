@@ -19,11 +19,12 @@ impl Source for Perturbation {
     fn synthesise<'a>(
         &'a self,
         seeds: Seeds<'a>,
-        wanted: Wanted,
+        wanted: Wanted<'_>,
     ) -> Result<Synthetic<'a>, CoreError> {
         let (dim, noise) = (seeds.pairs.dim(), self.variance.sqrt() as f32);
+        let Wanted { seed, .. } = wanted;
         let draw = move |pair: usize, chosen: &mut [f32], rejected: &mut [f32]| {
-            let mut stream = Stream::new(wanted.seed, Purpose::Rivals, pair as u64);
+            let mut stream = Stream::new(seed, Purpose::Rivals, pair as u64);
             let mut real = vec![0.0f32; dim];
             for (side, out) in [chosen, rejected].into_iter().enumerate() {
                 read_side(seeds, side, pair, &mut real);

@@ -23,8 +23,16 @@ fn pairs(n: usize) -> EmbeddedPairs {
     EmbeddedPairs::new(chosen, side(-1.0)).unwrap()
 }
 
-fn wanted(per_side: usize, memory_mb: usize) -> Wanted {
-    Wanted { per_side, memory_mb, seed: 3, threads: Threads::ONE }
+/// k responses a side, kept or not.
+fn drawn<'a>(
+    source: &'a dyn Source,
+    seeds: Seeds<'a>,
+    per_side: usize,
+    memory_mb: usize,
+) -> Synthetic<'a> {
+    let synthesis = SynthesisSettings { memory_mb, ..SynthesisSettings::default() };
+    let wanted = Wanted { per_side, synthesis: &synthesis, seed: 3, threads: Threads::ONE };
+    source.synthesise(seeds, wanted).unwrap()
 }
 
 fn sources(seeds: Seeds<'_>) -> Vec<(&'static str, Box<dyn Source>)> {
@@ -41,15 +49,16 @@ fn responses_are_the_same_kept_or_drawn_again_and_whatever_follows() {
     let (all, standardiser) = (pairs(40), Standardiser::identity(D));
     let seeds = Seeds { pairs: &all, standardiser: &standardiser };
     for (name, source) in sources(seeds) {
-        let kept = source.synthesise(seeds, wanted(4, 64)).unwrap();
-        let drawn = source.synthesise(seeds, wanted(4, 0)).unwrap();
+        let source = source.as_ref();
+        let kept = drawn(source, seeds, 4, 64);
+        let again = drawn(source, seeds, 4, 0);
         let Synthetic::Embeddings(embeddings) = &kept else { panic!("{name}") };
         assert!(embeddings.are_kept());
         for pair in [0, 7, 39] {
-            assert_eq!(kept.embeddings(pair, Threads::ONE), drawn.embeddings(pair, Threads::ONE));
+            assert_eq!(kept.embeddings(pair, Threads::ONE), again.embeddings(pair, Threads::ONE));
         }
         assert_ne!(kept.embeddings(0, Threads::ONE), kept.embeddings(1, Threads::ONE), "{name}");
-        let none = source.synthesise(seeds, wanted(0, 64)).unwrap();
+        let none = drawn(source, seeds, 0, 64);
         assert_eq!(none.embeddings(3, Threads::ONE), [Vec::<f32>::new(), Vec::new()]);
     }
 }
@@ -70,7 +79,7 @@ fn perturbation_adds_noise_of_the_variance_asked_for() {
     let (all, standardiser) = (pairs(300), Standardiser::identity(D));
     let seeds = Seeds { pairs: &all, standardiser: &standardiser };
     let source = Perturbation { variance: 0.04 };
-    let synthetic = source.synthesise(seeds, wanted(20, 64)).unwrap();
+    let synthetic = drawn(&source, seeds, 20, 64);
     let (mut sum, mut n) = (0.0, 0.0);
     for pair in 0..300 {
         for (side, rows) in synthetic.embeddings(pair, Threads::ONE).iter().enumerate() {
@@ -91,7 +100,7 @@ fn gaussian_sampling_has_the_mean_and_covariance_of_each_side() {
     let seeds = Seeds { pairs: &all, standardiser: &standardiser };
     let source = GaussianSampling::fit(seeds, Threads::ONE).unwrap();
     assert_eq!(source.parameters(), 2 * (3 + 6));
-    let synthetic = source.synthesise(seeds, wanted(60, 64)).unwrap();
+    let synthetic = drawn(&source, seeds, 60, 64);
     for side in 0..2 {
         let real = |dim: usize| {
             let value = |i| {
@@ -122,7 +131,7 @@ fn mixup_lies_on_the_way_to_one_other_pair_at_the_same_point_on_both_sides() {
     let (all, standardiser) = (pairs(30), Standardiser::identity(D));
     let seeds = Seeds { pairs: &all, standardiser: &standardiser };
     let source = Mixup { alpha: 1.0 };
-    let synthetic = source.synthesise(seeds, wanted(3, 64)).unwrap();
+    let synthetic = drawn(&source, seeds, 3, 64);
     let real = |side, pair| {
         let mut row = [0.0; D];
         read_side(seeds, side, pair, &mut row);
@@ -153,7 +162,7 @@ fn ties_are_mixed_with_nothing_and_nothing_with_ties() {
     let standardiser = Standardiser::identity(D);
     let seeds = Seeds { pairs: &all, standardiser: &standardiser };
     let source = Mixup { alpha: 1.0 };
-    let synthetic = source.synthesise(seeds, wanted(1, 64)).unwrap();
+    let synthetic = drawn(&source, seeds, 1, 64);
     let mut row = [0.0; D];
     read_side(seeds, 0, 2, &mut row);
     assert_eq!(synthetic.embeddings(2, Threads::ONE)[0], row);
@@ -166,7 +175,7 @@ fn a_gaussian_of_fewer_pairs_than_dimensions_stays_in_their_span() {
     let standardiser = Standardiser::identity(D);
     let seeds = Seeds { pairs: &all, standardiser: &standardiser };
     let source = GaussianSampling::fit(seeds, Threads::ONE).unwrap();
-    let synthetic = source.synthesise(seeds, wanted(50, 64)).unwrap();
+    let synthetic = drawn(&source, seeds, 50, 64);
     for row in synthetic.embeddings(0, Threads::ONE)[1].chunks_exact(D) {
         assert!(row[1].abs() < 0.01 && row[2].abs() < 0.01, "{row:?}");
     }

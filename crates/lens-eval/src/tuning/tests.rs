@@ -54,6 +54,10 @@ fn the_view_that_tells_the_sides_apart_is_chosen_and_everything_tried_is_listed(
         let lowest = of.iter().filter_map(|t| t.fold_log_loss).fold(f64::INFINITY, f64::min);
         assert_eq!(best[0].fold_log_loss, Some(lowest), "{what:?}");
     }
+    let loss =
+        |label: &str| tuned.tried.iter().find(|t| t.label == label).unwrap().fold_log_loss.unwrap();
+    // They share a VAE, but not the noise.
+    assert_ne!(loss("lens, gamma 0.1, s^2 0.01, 4x"), loss("lens, gamma 0.1, s^2 0.1, 4x"));
     // Untuned is the first view, in which there is nothing to find.
     assert!(tuned.nested.none.value > tuned.nested.untuned.value + 0.15, "{:?}", tuned.nested);
     assert!(tuned.settings.augment > 1);
