@@ -186,10 +186,11 @@ pub struct ServerArgs {
 /// The method's main settings; all others by --set or in the settings file.
 #[derive(Debug, Args, Serialize)]
 pub struct MethodArgs {
-    /// Augmentation factor: training pairs for each real pair, itself included; 1 is none
-    /// [default: 4]
+    /// Augmentation factor: training pairs for each real pair, itself included; 1 is none, auto
+    /// chooses it, the source of synthetic pairs, their noise, the head's weight decay and the view
+    /// of the texts by nested cross-validation on the training pairs [default: 4]
     #[arg(long, value_name = "F")]
-    pub augment: Option<usize>,
+    pub augment: Option<String>,
     /// Seed of everything random [default: 0]
     #[arg(long, value_name = "S")]
     pub seed: Option<u64>,

@@ -101,7 +101,7 @@ fn shown_views(views: &[View]) -> String {
 }
 
 /// A view as its user could ask for it.
-fn as_asked(view: &View) -> ViewChoice {
+pub fn as_asked(view: &View) -> ViewChoice {
     ViewChoice {
         layer: LayerChoice::Index(i32::try_from(view.layer).unwrap_or(i32::MAX)),
         pooling: view.pooling,

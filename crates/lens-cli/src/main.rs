@@ -12,6 +12,7 @@ mod progress;
 mod saving;
 mod server;
 mod settings;
+mod tuning;
 mod warm;
 
 use args::{Cli, Command};

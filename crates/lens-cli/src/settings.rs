@@ -1,5 +1,9 @@
 //! Every setting, from three places: defaults, then the settings file, then flags and --set.
 
+mod augment;
+
+pub use augment::Augment;
+
 use crate::args::{Cli, Command};
 use crate::error::CliError;
 use lens_core::MethodSettings;
@@ -129,8 +133,8 @@ pub struct Settings {
     /// Where models and embeddings are kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache: Option<PathBuf>,
-    /// Augmentation factor.
-    pub augment: usize,
+    /// Augmentation factor, or `auto`.
+    pub augment: Augment,
     /// Which responses meet in augmented pairs: `within` or `across`.
     pub pairing: Pairing,
     /// Standardise embeddings on the seeds.
@@ -157,7 +161,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         let MethodSettings {
-            augment,
+            augment: Augment::Factor(augment),
             pairing,
             standardise,
             seed,
@@ -206,7 +210,7 @@ impl Default for Settings {
             threads: None,
             memory_mb: 1024,
             cache: None,
-            augment,
+            augment: Augment::Factor(augment),
             pairing,
             standardise,
             seed,
@@ -302,7 +306,7 @@ impl Settings {
     /// The settings of the method.
     pub fn method(&self) -> MethodSettings {
         MethodSettings {
-            augment: self.augment,
+            augment: self.augment.factor(),
             pairing: self.pairing,
             standardise: self.standardise,
             seed: self.seed,

@@ -80,7 +80,7 @@ impl Earlier {
             reporter.note(&format!("{path} has no VAE: that of this training starts afresh"));
         }
         if vae && !wants {
-            let why = if settings.augment == 1 { "augment is 1" } else { "source is not lens" };
+            let why = if settings.augment.factor() == 1 { "augment is 1" } else { "source is not lens" };
             reporter
                 .note(&format!("{why}: the earlier VAE is not trained further, nor saved again"));
         }

@@ -405,7 +405,7 @@ fn rows(
     }
     rows.push(("without augmentation".to_owned(), none.shown()));
     if let (Some((with, _)), Some(d)) = (&figures.augmented, &figures.difference) {
-        let label = format!("with {}x augmentation", settings.augment);
+        let label = format!("with {}x augmentation", settings.augment.factor());
         rows.push((label, format!("{}, same head", with.shown())));
         rows.push(("difference".to_owned(), shown_difference(d)));
     }
@@ -434,7 +434,7 @@ fn print(
             "heldout_pairs": heldout.report,
             "heldout": figures.json(),
             "warm_start": warm.map(|(e, n)| json!({"from": e.path, "known": n.known, "new": n.new})),
-            "factor": settings.augment,
+            "factor": settings.augment.factor(),
             "kept": kept,
             "stages": stages,
             "bundle": output,

@@ -52,7 +52,7 @@ pub fn run(
              --augment 2 or more)"
         ))
     })?;
-    let per_side = synthetic_per_side(settings.augment);
+    let per_side = synthetic_per_side(settings.augment.factor());
     if per_side == 0 {
         return Err(CliError::Refused(
             "augment = 1 is no synthesis: give --augment 2 or more".to_owned(),
@@ -89,7 +89,7 @@ pub fn run(
     if settings.json {
         return output::json(&json!({
             "pairs": loaded.pairs.len(), "left_out": equal, "per_side": per_side,
-            "responses": responses, "what": source.what(), "augment": settings.augment,
+            "responses": responses, "what": source.what(), "augment": settings.augment.factor(),
             "seed": settings.seed, "output": args.output, "bytes": bytes,
             "tensors": {"chosen": [rows, width], "rejected": [rows, width]},
             "seconds": seconds, "mb_per_s": rate,
@@ -254,7 +254,7 @@ fn metadata(
 ) -> Result<BTreeMap<String, String>, CliError> {
     let SynthesisSettings { noise_variance, candidates, origin, .. } = &settings.synthesis;
     let synthetic = json!({
-        "what": source.what(), "per_side": source.codes.per_side(), "augment": settings.augment,
+        "what": source.what(), "per_side": source.codes.per_side(), "augment": settings.augment.factor(),
         "seed": settings.seed, "noise_variance": noise_variance, "candidates": candidates,
         "origin": origin, "pairs": names(&args.arrays), "pairs_fingerprint": loaded.fingerprint,
     });

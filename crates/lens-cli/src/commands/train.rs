@@ -159,7 +159,7 @@ fn print(
             "none": Accuracy::from(report.none),
             "augmented": report.augmented.map(Accuracy::from),
             "difference": report.difference,
-            "factor": settings.augment,
+            "factor": settings.augment.factor(),
             "splits": settings.splits,
             "seconds": seconds,
             "pairs": pairs.len(),
@@ -181,7 +181,7 @@ fn print(
         ("without augmentation".to_owned(), Accuracy::from(report.none).shown()),
     ]);
     if let (Some(augmented), Some(difference)) = (report.augmented, &report.difference) {
-        let label = format!("with {}x, same head", settings.augment);
+        let label = format!("with {}x, same head", settings.augment.factor());
         rows.push((label, Accuracy::from(augmented).shown()));
         rows.push(("difference".to_owned(), shown_difference(difference)));
     }
