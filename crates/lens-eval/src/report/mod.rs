@@ -1,1 +1,4 @@
 //! The report: one self-contained HTML page.
+
+mod pca;
+pub mod tsne;
