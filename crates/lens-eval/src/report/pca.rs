@@ -99,21 +99,37 @@ fn norm(basis: &[f64], column: usize) -> f64 {
 fn times(x: &[f32], dim: usize, basis: &[f64]) -> Vec<f32> {
     let basis: Vec<f32> = basis.iter().map(|&b| b as f32).collect();
     let mut y = vec![0.0f32; x.len() / dim * WIDTH];
-    y.par_chunks_mut(ROWS * WIDTH).zip(x.par_chunks(ROWS * dim)).for_each(|(y, x)| {
-        pulp::Arch::new().dispatch(
-            #[inline(always)]
-            || {
-                for (y, x) in y.chunks_exact_mut(WIDTH).zip(x.chunks_exact(dim)) {
-                    let mut sum = [0.0f32; WIDTH];
-                    for (&v, b) in x.iter().zip(basis.chunks_exact(WIDTH)) {
-                        sum.iter_mut().zip(b).for_each(|(s, &b)| *s += v * b);
-                    }
-                    y.copy_from_slice(&sum);
-                }
-            },
-        );
-    });
+    y.par_chunks_mut(ROWS * WIDTH)
+        .zip(x.par_chunks(ROWS * dim))
+        .for_each(|(y, x)| pulp::Arch::new().dispatch(Times { x, dim, basis: &basis, y }));
     y
+}
+
+// The loops that matter are written as types: of a closure the compiler may make a function of its
+// own, which then is not compiled for the wide vectors.
+
+struct Times<'a> {
+    x: &'a [f32],
+    dim: usize,
+    basis: &'a [f32],
+    y: &'a mut [f32],
+}
+
+impl pulp::WithSimd for Times<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        for (y, x) in self.y.chunks_exact_mut(WIDTH).zip(self.x.chunks_exact(self.dim)) {
+            let mut sum = [0.0f32; WIDTH];
+            for (&v, b) in x.iter().zip(self.basis.chunks_exact(WIDTH)) {
+                for k in 0..WIDTH {
+                    sum[k] += v * b[k];
+                }
+            }
+            y.copy_from_slice(&sum);
+        }
+    }
 }
 
 /// The transpose of `x` `[n, d]` times `y` `[n, WIDTH]`.
@@ -121,18 +137,33 @@ fn transposed_times(x: &[f32], dim: usize, y: &[f32]) -> Vec<f32> {
     let mut out = vec![0.0f32; dim * WIDTH];
     out.par_chunks_mut(COLUMNS * WIDTH).enumerate().for_each(|(block, out)| {
         let first = block * COLUMNS;
-        pulp::Arch::new().dispatch(
-            #[inline(always)]
-            || {
-                for (x, y) in x.chunks_exact(dim).zip(y.chunks_exact(WIDTH)) {
-                    for (sum, &v) in out.chunks_exact_mut(WIDTH).zip(&x[first..]) {
-                        sum.iter_mut().zip(y).for_each(|(s, &y)| *s += v * y);
-                    }
-                }
-            },
-        );
+        pulp::Arch::new().dispatch(TransposedTimes { x, dim, first, y, out });
     });
     out
+}
+
+struct TransposedTimes<'a> {
+    x: &'a [f32],
+    dim: usize,
+    /// The first column.
+    first: usize,
+    y: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl pulp::WithSimd for TransposedTimes<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        for (x, y) in self.x.chunks_exact(self.dim).zip(self.y.chunks_exact(WIDTH)) {
+            for (sum, &v) in self.out.chunks_exact_mut(WIDTH).zip(&x[self.first..]) {
+                for k in 0..WIDTH {
+                    sum[k] += v * y[k];
+                }
+            }
+        }
+    }
 }
 
 /// Turns `y` `[n, WIDTH]` so that its columns are uncorrelated and in descending order of variance.

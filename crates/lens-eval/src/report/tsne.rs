@@ -134,7 +134,9 @@ impl Affinities {
             both.sort_by_key(|&(j, _)| j);
             for (j, p) in both {
                 match all.columns.last() {
-                    Some(&last) if last == j && all.columns.len() > all.starts[all.starts.len() - 1] => {
+                    Some(&last)
+                        if last == j && all.columns.len() > all.starts[all.starts.len() - 1] =>
+                    {
                         let at = all.values.len() - 1;
                         all.values[at] += (p * scale) as f32;
                     }
@@ -188,22 +190,33 @@ fn neighbours(scores: &[f32], k: usize) -> (Vec<u32>, Vec<f64>) {
 }
 
 fn distances_to(row: &[f32], turned: &[f32], distances: &mut [f32]) {
-    pulp::Arch::new().dispatch(
-        #[inline(always)]
-        || {
-            let blocks = turned.chunks_exact(WIDTH * LANES);
-            for (block, out) in blocks.zip(distances.chunks_exact_mut(LANES)) {
-                let mut sum = [0.0f32; LANES];
-                for (&a, lanes) in row.iter().zip(block.chunks_exact(LANES)) {
-                    for (s, &b) in sum.iter_mut().zip(lanes) {
-                        let d = a - b;
-                        *s += d * d;
-                    }
+    pulp::Arch::new().dispatch(Distances { row, turned, distances });
+}
+
+// A type, not a closure: see the note in `pca`.
+struct Distances<'a> {
+    row: &'a [f32],
+    turned: &'a [f32],
+    distances: &'a mut [f32],
+}
+
+impl pulp::WithSimd for Distances<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        let blocks = self.turned.chunks_exact(WIDTH * LANES);
+        for (block, out) in blocks.zip(self.distances.chunks_exact_mut(LANES)) {
+            let mut sum = [0.0f32; LANES];
+            for (&a, lanes) in self.row.iter().zip(block.chunks_exact(LANES)) {
+                for l in 0..LANES {
+                    let d = a - lanes[l];
+                    sum[l] += d * d;
                 }
-                out.copy_from_slice(&sum);
             }
-        },
-    );
+            out.copy_from_slice(&sum);
+        }
+    }
 }
 
 /// Probabilities of the neighbours at these squared distances, under the Gaussian whose width gives
@@ -312,15 +325,14 @@ impl Forces {
     }
 
     fn compute(&mut self, map: &Map, affinities: &Affinities, exaggeration: f32) {
-        let places = || self_places(map);
         self.repulsion
             .par_iter_mut()
             .zip(self.gradient.par_iter_mut())
             .enumerate()
             .with_min_len(64)
             .for_each(|(i, (repulsion, gradient))| {
-                let (x, y) = places();
-                *repulsion = repel(x[i], y[i], x, y);
+                let at = Repel { from: [map.x[i], map.y[i]], x: &map.x, y: &map.y };
+                *repulsion = pulp::Arch::new().dispatch(at);
                 *gradient = attract(i, map, affinities);
             });
         // A point's weight on itself is 1.
@@ -334,30 +346,38 @@ impl Forces {
     }
 }
 
-fn self_places(map: &Map) -> (&[f32], &[f32]) {
-    (&map.x, &map.y)
+/// Sum over all points of w = 1 / (1 + d^2), and of w^2 times the way from them.
+struct Repel<'a> {
+    from: [f32; 2],
+    x: &'a [f32],
+    y: &'a [f32],
 }
 
-/// Sum over all points of w = 1 / (1 + d^2), and of w^2 times the way from them.
-fn repel(px: f32, py: f32, x: &[f32], y: &[f32]) -> (f32, [f32; 2]) {
-    pulp::Arch::new().dispatch(
-        #[inline(always)]
-        || {
-            let (mut weight, mut fx, mut fy) = ([0.0f32; LANES], [0.0f32; LANES], [0.0f32; LANES]);
-            for (x, y) in x.chunks_exact(LANES).zip(y.chunks_exact(LANES)) {
-                for l in 0..LANES {
-                    let (dx, dy) = (px - x[l], py - y[l]);
-                    let w = 1.0 / (1.0 + dx * dx + dy * dy);
-                    weight[l] += w;
-                    let square = w * w;
-                    fx[l] += square * dx;
-                    fy[l] += square * dy;
-                }
+impl pulp::WithSimd for Repel<'_> {
+    type Output = (f32, [f32; 2]);
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> Self::Output {
+        let [px, py] = self.from;
+        let (mut weight, mut fx, mut fy) = ([0.0f32; LANES], [0.0f32; LANES], [0.0f32; LANES]);
+        for (x, y) in self.x.chunks_exact(LANES).zip(self.y.chunks_exact(LANES)) {
+            for l in 0..LANES {
+                let (dx, dy) = (px - x[l], py - y[l]);
+                let w = 1.0 / (1.0 + dx * dx + dy * dy);
+                weight[l] += w;
+                let square = w * w;
+                fx[l] += square * dx;
+                fy[l] += square * dy;
             }
-            let total = |lanes: [f32; LANES]| lanes.iter().sum::<f32>();
-            (total(weight), [total(fx), total(fy)])
-        },
-    )
+        }
+        let mut total = [0.0f32; 3];
+        for l in 0..LANES {
+            total[0] += weight[l];
+            total[1] += fx[l];
+            total[2] += fy[l];
+        }
+        (total[0], [total[1], total[2]])
+    }
 }
 
 fn attract(i: usize, map: &Map, affinities: &Affinities) -> [f32; 2] {
