@@ -3,6 +3,7 @@
 use crate::output::tell;
 use lens_core::CoreError;
 use lens_encoder::{EncoderError, ServerError};
+use lens_eval::EvalError;
 use std::error::Error as _;
 use std::path::PathBuf;
 use thiserror::Error;
@@ -19,6 +20,9 @@ pub enum CliError {
     /// The method.
     #[error(transparent)]
     Core(#[from] CoreError),
+    /// Evaluation and the report.
+    #[error(transparent)]
+    Eval(#[from] EvalError),
     /// The settings file or a --set does not fit.
     #[error("{origin}: {detail}")]
     Settings {
@@ -110,6 +114,7 @@ impl CliError {
                 | CliError::Core(CoreError::Cancelled { .. })
                 | CliError::Data(lens_data::Error::Cancelled)
                 | CliError::Encoder(EncoderError::Cancelled)
+                | CliError::Eval(EvalError::Core(CoreError::Cancelled { .. }))
         )
     }
 

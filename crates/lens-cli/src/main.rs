@@ -9,6 +9,7 @@ mod evaluation;
 mod labels;
 mod output;
 mod progress;
+mod report;
 mod saving;
 mod server;
 mod settings;

@@ -2,6 +2,8 @@
 
 use crate::error::CliError;
 use crate::output::{percent, thousands};
+use crate::progress::Reporter;
+use crate::report::{self, Evidence};
 use crate::settings::{Keep, Settings};
 use crate::warm::{Earlier, Keys, Known};
 use lens_core::Outcome;
@@ -27,6 +29,18 @@ pub struct Sources<'a> {
     pub left_out: String,
     /// What has been trained on, now and before.
     pub history: History<'a>,
+    /// What the page of the report shows beside.
+    pub evidence: Evidence<'a>,
+}
+
+/// What was saved.
+pub struct Saved {
+    /// The head in the bundle.
+    pub kept: Kept,
+    /// Which head it is and why.
+    pub advice: String,
+    /// Seconds that drawing the report took.
+    pub report_seconds: f64,
 }
 
 /// What a bundle was trained on, in this training and in those that it goes on from.
@@ -57,7 +71,8 @@ pub fn save(
     settings: &Settings,
     outcome: Outcome,
     sources: Sources<'_>,
-) -> Result<(Kept, String), CliError> {
+    reporter: &Reporter,
+) -> Result<Saved, CliError> {
     let gain = outcome.fold_gain();
     let (kept, advice) = match (settings.keep, gain) {
         (Keep::None, _) => (Kept::None, "without augmentation, as asked".to_owned()),
@@ -96,7 +111,7 @@ pub fn save(
         json!({"log_loss": r.fold_log_loss, "accuracy": r.fold_accuracy,
             "kept_epoch": r.kept_epoch, "parameters": r.parameters})
     };
-    let mut figures = sources.figures;
+    let mut figures = sources.figures.clone();
     figures["folds"] = json!({"none": folds(&outcome.none.report)});
     if let Some(a) = &outcome.augmented {
         figures["folds"]["augmented"] = folds(&a.fitted.report);
@@ -108,8 +123,12 @@ pub fn save(
         figures["order"] = json!(a.order);
         figures["folds"]["gain"] = json!(gain);
     }
-    let mut report = report(&sources.lines, &advice, &outcome, settings, &sources.data)?;
+    let mut report = markdown(&sources.lines, &advice, &outcome, settings, &sources.data)?;
     report.push_str(&sources.left_out);
+    let clock = std::time::Instant::now();
+    let made = report::Made { outcome: &outcome, kept, advice: &advice, settings };
+    let page = report::page(&made, &sources, reporter)?;
+    let report_seconds = clock.elapsed().as_secs_f64();
     let History { earlier, known, .. } = sources.history;
     let trained = sources.history.trained(&outcome.folds);
     let (model, vae) = match (kept, outcome.augmented) {
@@ -133,13 +152,14 @@ pub fn save(
         trained: Some(TrainedRecord { by: trained.by, folds: trained.fold_count }),
         warm_start: earlier.map(|e| e.record(known)),
     };
-    let trained = Some(trained);
-    Bundle { manifest, model, vae, trained, curves, report }.write(output, settings.overwrite)?;
-    Ok((kept, advice))
+    let (trained, page) = (Some(trained), Some(page));
+    let bundle = Bundle { manifest, model, vae, trained, curves, report, page };
+    bundle.write(output, settings.overwrite)?;
+    Ok(Saved { kept, advice, report_seconds })
 }
 
 /// The report: what was measured, and every setting needed to measure it again.
-fn report(
+fn markdown(
     lines: &[(String, String)],
     advice: &str,
     outcome: &Outcome,
@@ -192,23 +212,25 @@ fn report(
     }
     row("data fingerprint", &data.fingerprint);
     text.push_str("\nIntervals are 95% bootstrap intervals over prompts; ties count one half.\n");
-    text.push_str(&format!(
-        "\n## Settings\n\n```toml\n{}```\n",
-        // What decides where results go, not what they are, is left out.
-        Settings {
-            output: None,
-            log_dir: None,
-            cache: None,
-            threads: None,
-            eval: None,
-            warm_start: None,
-            overwrite: false,
-            json: false,
-            quiet: false,
-            model: lens_encoder::models::public_name(&settings.model),
-            ..settings.clone()
-        }
-        .to_toml()?
-    ));
+    text.push_str(&format!("\n## Settings\n\n```toml\n{}```\n", reproducible(settings)?));
     Ok(text)
+}
+
+/// The settings that decide the result, as a settings file.
+pub fn reproducible(settings: &Settings) -> Result<String, CliError> {
+    // What decides where results go, not what they are, is left out.
+    Settings {
+        output: None,
+        log_dir: None,
+        cache: None,
+        threads: None,
+        eval: None,
+        warm_start: None,
+        overwrite: false,
+        json: false,
+        quiet: false,
+        model: lens_encoder::models::public_name(&settings.model),
+        ..settings.clone()
+    }
+    .to_toml()
 }

@@ -4,7 +4,7 @@
 //! - `model.safetensors`: the standardisation, the head, the VAE where one was trained, and which
 //!   prompts were trained on in which fold;
 //! - `curves.jsonl`: the training curves, an epoch a line;
-//! - `report.md`: the same for people.
+//! - `report.md`: the same for people; and `report.html`, a page of charts, where one was drawn.
 //!
 //! A bundle appears whole or not at all, and the same training gives the same bytes: nothing in it
 //! depends on the clock or on where it was trained.
@@ -30,6 +30,8 @@ pub const MANIFEST: &str = "lens.json";
 const WEIGHTS: &str = "model.safetensors";
 /// The report's file name.
 pub const REPORT: &str = "report.md";
+/// The file name of the report as a page.
+pub const PAGE: &str = "report.html";
 const TRAINED_KEY: &str = "trained.prompt";
 const TRAINED_FOLD: &str = "trained.fold";
 const FORMAT: &str = "lens-reward-model";
@@ -192,6 +194,8 @@ pub struct Bundle {
     pub curves: Vec<Value>,
     /// The report, in Markdown.
     pub report: String,
+    /// The report as an HTML page; bundles of versions that drew none have no such file.
+    pub page: Option<String>,
 }
 
 impl Bundle {
@@ -229,6 +233,9 @@ impl Bundle {
         }
         write_atomic(folder.join(CURVES), &curves)?;
         write_atomic(folder.join(REPORT), self.report.as_bytes())?;
+        if let Some(page) = &self.page {
+            write_atomic(folder.join(PAGE), page.as_bytes())?;
+        }
         let mut manifest = serde_json::to_vec_pretty(&self.manifest)
             .map_err(|e| Error::corrupt(folder, "manifest", e))?;
         manifest.push(b'\n');
@@ -236,7 +243,7 @@ impl Bundle {
     }
 
     /// Reads the bundle in the folder `path`, and checks that its parts belong together. Curves and
-    /// report stay on the disk.
+    /// reports stay on the disk.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::NotABundle`], or [`Error::Corrupt`] with what does not fit.
@@ -299,7 +306,8 @@ impl Bundle {
                 Some(trained.ok_or_else(detail)?)
             }
         };
-        Ok(Bundle { manifest, model, vae, trained, curves: Vec::new(), report: String::new() })
+        let (curves, report, page) = (Vec::new(), String::new(), None);
+        Ok(Bundle { manifest, model, vae, trained, curves, report, page })
     }
 
     fn arrays(&self) -> Result<Vec<(String, Array2)>, Error> {
@@ -399,6 +407,7 @@ mod tests {
             vae: Some(vae),
             curves: vec![serde_json::json!({"epoch": 1})],
             report: "# Report\n".into(),
+            page: Some("<!doctype html>\n".into()),
         }
     }
 
@@ -414,9 +423,14 @@ mod tests {
         assert_eq!(again.vae, bundle.vae);
         assert_eq!(again.trained, bundle.trained);
         assert_eq!(again.manifest, bundle.manifest);
-        for name in [MANIFEST, WEIGHTS, CURVES, REPORT] {
+        for name in [MANIFEST, WEIGHTS, CURVES, REPORT, PAGE] {
             assert_eq!(std::fs::read(a.join(name)).unwrap(), std::fs::read(b.join(name)).unwrap());
         }
+        // A page is no part of what makes a bundle.
+        let without = Bundle { page: None, ..bundle };
+        without.write(&b, true).unwrap();
+        assert!(!b.join(PAGE).exists());
+        assert_eq!(Bundle::read(&b).unwrap().model, without.model);
     }
 
     #[test]

@@ -12,7 +12,8 @@ use crate::evaluation::{Accuracy, PairRewards, longer_baseline, shown_difference
 use crate::labels::Labels;
 use crate::output::{self, percent, thousands};
 use crate::progress::Reporter;
-use crate::saving::{History, Sources, save};
+use crate::report::{self, Evidence};
+use crate::saving::{History, Saved, Sources, save};
 use crate::settings::Settings;
 use crate::warm::{Earlier, Keys, Known};
 use lens_core::metrics::Estimate;
@@ -20,7 +21,7 @@ use lens_core::{
     EmbeddedPairs, Extras, Outcome, PreferencePair, Progress, RewardModel, Threads, fit_with,
     splits,
 };
-use lens_data::bundle::{DataRecord, Kept, REPORT, check_target};
+use lens_data::bundle::{DataRecord, Kept, PAGE, REPORT, check_target};
 use lens_data::{
     Dataset, KeyKind, Reason, Row, VetReport, Vetted, read_pairs_with, shared_prompts, vet,
 };
@@ -85,9 +86,18 @@ pub fn run(args: &RunArgs, settings: &Settings, reporter: &Reporter) -> Result<(
         lines: rows(&train, &heldout, &figures, warm, settings),
         left_out: [("training", &train), ("held-out", &heldout)].map(listed).concat(),
         history: History { keys: &keys, earlier, known },
+        evidence: Evidence {
+            pairs: &train_pairs,
+            heldout: watch.map(|pairs| (pairs, &heldout.used[..])),
+            splits: None,
+            vetted: vec![("training", &train.report), ("held-out", &heldout.report)],
+            command: report::run_command(&args.pairs, settings),
+        },
     };
-    let (kept, advice) = save(&output, settings, outcome, sources)?;
-    stages.push(stage("save", start.elapsed().as_secs_f64()));
+    let Saved { kept, advice, report_seconds } =
+        save(&output, settings, outcome, sources, reporter)?;
+    stages.push(stage("report", report_seconds));
+    stages.push(stage("save", start.elapsed().as_secs_f64() - report_seconds));
     print(settings, &train, &heldout, &figures, warm, &stages, &output, kept, &advice)
 }
 
@@ -439,6 +449,7 @@ fn print(
             "stages": stages,
             "bundle": output,
             "report": output.join(REPORT),
+            "page": output.join(PAGE),
         }));
     }
     let mut lines = rows(train, heldout, figures, warm, settings);
@@ -447,7 +458,7 @@ fn print(
     let time: Vec<String> = stages.iter().filter(worth_a_word).map(shown_stage).collect();
     lines.push(("time".to_owned(), time.join(", ")));
     lines.push(("reward model".to_owned(), output.display().to_string()));
-    lines.push(("report".to_owned(), output.join(REPORT).display().to_string()));
+    lines.push(("report".to_owned(), output.join(PAGE).display().to_string()));
     output::line(&output::aligned(&lines))
 }
 

@@ -10,6 +10,7 @@ use crate::evaluation::{Accuracy, shown_difference};
 use crate::labels::{self, Labels};
 use crate::output;
 use crate::progress::Reporter;
+use crate::report::{self, Evidence};
 use crate::saving::{History, Sources, save};
 use crate::settings::{Settings, bad};
 use crate::warm::{Earlier, Keys, Known};
@@ -99,9 +100,16 @@ pub fn run(args: &TrainArgs, settings: &Settings, reporter: &Reporter) -> Result
             let theirs = earlier.as_ref().and_then(|e| e.bundle.manifest.encoder.clone());
             let encoder = loaded.encoder.clone().or(theirs);
             let history = History { keys: &keys, earlier: earlier.as_ref(), known };
-            let sources = Sources { encoder, data, figures, lines, left_out, history };
-            let (kept, _) = save(output, settings, outcome, sources)?;
-            Some((output, kept))
+            let evidence = Evidence {
+                pairs,
+                heldout: None,
+                splits: Some(&report),
+                vetted: Vec::new(),
+                command: report::train_command(&args.arrays, settings),
+            };
+            let sources = Sources { encoder, data, figures, lines, left_out, history, evidence };
+            let saved = loaded.sound(save(output, settings, outcome, sources, reporter))?;
+            Some((output, saved.kept))
         }
     };
     let warm = earlier.as_ref().map(|e| (e, known));

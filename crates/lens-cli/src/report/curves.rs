@@ -1,0 +1,102 @@
+//! The report's part on training: how heads and VAE learned.
+
+use crate::output::{percent, thousands};
+use crate::settings::Settings;
+use lens_core::Outcome;
+use lens_core::head::train::{HeadEpoch, HeadReport};
+use lens_core::vae::train::VaeEpoch;
+use lens_eval::report::{Axis, Block, Chart, ChartKind, LinePoint, Lines, Section, Series};
+
+/// Learning curves.
+pub fn section(outcome: &Outcome, settings: &Settings) -> Section {
+    let with = format!("with {}x", settings.augment);
+    let mut heads = vec![("without", &outcome.none.report)];
+    heads.extend(outcome.augmented.as_ref().map(|a| (with.as_str(), &a.fitted.report)));
+    let curve = |name: &str, report: &HeadReport, value: &dyn Fn(&HeadEpoch) -> Option<f64>| {
+        let points = report.epochs.iter();
+        Series {
+            name: name.to_owned(),
+            points: points.filter_map(|e| Some(LinePoint::at(e.epoch as f64, value(e)?))).collect(),
+        }
+    };
+    let mut blocks = Vec::new();
+    let mut judged = Vec::new();
+    for (name, report) in &heads {
+        judged.push(curve(&format!("own folds, {name}"), report, &|e| e.fold_log_loss));
+    }
+    for (name, report) in &heads {
+        judged.push(curve(&format!("held out, {name}"), report, &|e| e.heldout_log_loss));
+    }
+    judged.retain(|s| !s.points.is_empty());
+    if !judged.is_empty() {
+        blocks.push(lines(
+            "Log-loss of the head on pairs it was not trained on",
+            &kept_at(&heads),
+            "log-loss",
+            judged,
+        ));
+    }
+    let losses = heads.iter().map(|(name, r)| curve(name, r, &|e| Some(e.loss)));
+    blocks.push(lines(
+        "Training loss of the head",
+        "With augmentation it is the loss on real and synthetic pairs together.",
+        "training loss",
+        losses.collect(),
+    ));
+    if let Some(a) = &outcome.augmented {
+        let vae = |name: &str, value: &dyn Fn(&VaeEpoch) -> f64| Series {
+            name: name.to_owned(),
+            points: a
+                .vae_report
+                .epochs
+                .iter()
+                .map(|e| LinePoint::at(e.epoch as f64, value(e)))
+                .collect(),
+        };
+        let report = &a.vae_report;
+        blocks.push(lines(
+            "Losses of the VAE",
+            &format!(
+                "{} parameters, {} of {} latents used; {} of the variance of the embeddings is left \
+                 unexplained.",
+                thousands(report.parameters as u64),
+                report.latents_used,
+                settings.vae.latent,
+                percent(report.unexplained)
+            ),
+            "loss, both sides",
+            vec![vae("reconstruction", &|e| e.reconstruction), vae("total", &|e| e.total)],
+        ));
+        blocks.push(lines(
+            "Latent codes of the VAE",
+            "The divergence from the prior, before beta, and how far the codes of a pair's two sides \
+             are apart.",
+            "nats, distance",
+            vec![vae("KL divergence", &|e| e.kl), vae("Wasserstein distance", &|e| e.w2)],
+        ));
+    }
+    Section { id: "training".into(), heading: "Training".into(), blocks }
+}
+
+fn lines(title: &str, note: &str, y: &str, series: Vec<Series>) -> Block {
+    let (x, y) = (Axis::linear("epoch"), Axis::linear(y));
+    let kind = ChartKind::Lines(Lines { x, y, series, ..Lines::default() });
+    Block::Chart(Chart { title: title.into(), note: note.into(), kind })
+}
+
+/// Which epochs are in the models.
+fn kept_at(heads: &[(&str, &HeadReport)]) -> String {
+    let said: Vec<String> = heads
+        .iter()
+        .filter_map(|(name, report)| {
+            let first = report.kept_epoch.iter().min()?;
+            let last = report.kept_epoch.iter().max()?;
+            let epochs = match first == last {
+                true => format!("epoch {first}"),
+                false => format!("epochs {first} to {last}"),
+            };
+            Some(format!("{name}: {epochs}"))
+        })
+        .collect();
+    format!("Each member is kept at the epoch that is best on its own fold ({}).", said.join("; "))
+}
