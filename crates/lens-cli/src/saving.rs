@@ -5,6 +5,7 @@ use crate::output::{percent, thousands};
 use crate::progress::Reporter;
 use crate::report::{self, Evidence};
 use crate::settings::{Keep, Settings};
+use crate::tuning;
 use crate::warm::{Earlier, Keys, Known};
 use lens_core::Outcome;
 use lens_core::head::train::HeadEpoch;
@@ -12,6 +13,7 @@ use lens_data::Trained;
 use lens_data::bundle::{
     Bundle, DataRecord, EncoderRecord, Kept, Manifest, TrainedRecord, VERSION,
 };
+use lens_eval::tuning::Tuned;
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -31,6 +33,8 @@ pub struct Sources<'a> {
     pub history: History<'a>,
     /// What the page of the report shows beside.
     pub evidence: Evidence<'a>,
+    /// How the settings were chosen, where they were.
+    pub tuned: Option<&'a Tuned>,
 }
 
 /// What was saved.
@@ -74,7 +78,12 @@ pub fn save(
     reporter: &Reporter,
 ) -> Result<Saved, CliError> {
     let gain = outcome.fold_gain();
+    let tuned = sources.tuned.filter(|_| settings.keep == Keep::Auto);
     let (kept, advice) = match (settings.keep, gain) {
+        (Keep::Auto, _) if tuned.is_some_and(|_| outcome.augmented.is_some()) => {
+            // Chosen on the outer folds, not on those that the search itself looked at.
+            tuned.map_or((Kept::None, String::new()), tuning::decision)
+        }
         (Keep::None, _) => (Kept::None, "without augmentation, as asked".to_owned()),
         (Keep::Augmented, _) if outcome.augmented.is_some() => {
             (Kept::Augmented, "augmented, as asked".to_owned())
@@ -123,7 +132,11 @@ pub fn save(
         figures["order"] = json!(a.order);
         figures["folds"]["gain"] = json!(gain);
     }
+    if let Some(tuned) = sources.tuned {
+        figures["tuned"] = json!(tuned);
+    }
     let mut report = markdown(&sources.lines, &advice, &outcome, settings, &sources.data)?;
+    report.push_str(&sources.tuned.map(tuning::listed).unwrap_or_default());
     report.push_str(&sources.left_out);
     let clock = std::time::Instant::now();
     let made = report::Made { outcome: &outcome, kept, advice: &advice, settings };

@@ -161,7 +161,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         let MethodSettings {
-            augment: Augment::Factor(augment),
+            augment,
             pairing,
             standardise,
             seed,

@@ -5,9 +5,10 @@ use crate::error::CliError;
 use crate::output::percent;
 use crate::progress::Reporter;
 use crate::settings::{Augment, Settings};
-use lens_core::EmbeddedPairs;
+use lens_core::{EmbeddedPairs, Progress};
 use lens_data::bundle::Kept;
 use lens_encoder::{LayerChoice, Pooling, TextEncoder, ViewChoice};
+use lens_eval::report::{Block, Cell, Column, Format, Section, Table, TableRow};
 use lens_eval::tuning::{Choices, Tuned, View, What, tune};
 
 /// Opens the encoder with every view that is a candidate: those that the settings list, or, where they
@@ -41,7 +42,8 @@ pub fn open_with_views(
             }
         }
     }
-    let wide = Settings { view: views.iter().map(shown).collect(), layers: None, ..settings.clone() };
+    let wide =
+        Settings { view: views.iter().map(shown).collect(), layers: None, ..settings.clone() };
     Ok((open_encoder(&wide, reporter)?, views))
 }
 
@@ -161,9 +163,8 @@ pub fn listed(tuned: &Tuned) -> String {
         .to_owned();
     for tried in &tuned.tried {
         let kind = KINDS.iter().find(|(what, _)| *what == tried.what).map_or("", |(_, name)| name);
-        let figure = |x: Option<f64>, shown: &dyn Fn(f64) -> String| {
-            x.map_or("ran away".to_owned(), shown)
-        };
+        let figure =
+            |x: Option<f64>, shown: &dyn Fn(f64) -> String| x.map_or("ran away".to_owned(), shown);
         text.push_str(&format!(
             "| {kind} | {} | {} | {} | {} |\n",
             tried.label.replace('|', "\\|"),
@@ -173,4 +174,49 @@ pub fn listed(tuned: &Tuned) -> String {
         ));
     }
     text
+}
+
+/// The same for the page of the report.
+pub fn section(tuned: &Tuned) -> Section {
+    let mut columns = vec![Column::text("for"), Column::text("candidate")];
+    columns.extend([Column::number("log-loss"), Column::number("accuracy")]);
+    let row = |tried: &lens_eval::tuning::Tried| {
+        let kind = KINDS.iter().find(|(what, _)| *what == tried.what).map_or("", |(_, name)| name);
+        let loss = tried.fold_log_loss.map_or("ran away".to_owned(), |x| format!("{x:.4}"));
+        let accuracy = tried.fold_accuracy.map_or(String::new(), percent);
+        let cells = [kind.to_owned(), tried.label.clone(), loss, accuracy].map(Cell::text).into();
+        TableRow { cells, highlight: tried.best }
+    };
+    let nested = &tuned.nested;
+    let interval = |name: &str, e: &lens_core::metrics::Estimate, format| {
+        let cell = Cell::Interval { value: e.value, low: e.ci95[0], high: e.ci95[1], format };
+        TableRow::plain(vec![Cell::text(name), cell])
+    };
+    let said = format!(
+        "Settings were chosen on the training pairs alone. The search was then put to the test: it was \
+         repeated {} times, each without a part of the pairs, and what it chose there was measured on \
+         that part. Augmentation is taken only where it wins there: {}.",
+        nested.folds,
+        decision(tuned).1
+    );
+    let outer = Table {
+        caption: "Accuracy on pairs that the search did not see, 95% intervals".to_owned(),
+        columns: vec![Column::text("settings"), Column::number("accuracy")],
+        rows: vec![
+            interval("as they were, without augmentation", &nested.untuned, Format::Percent),
+            interval("chosen, without augmentation", &nested.none, Format::Percent),
+            interval("chosen, with augmentation", &nested.augmented, Format::Percent),
+            interval("what augmentation adds, points", &nested.difference, Format::Points),
+        ],
+    };
+    let tried = Table {
+        caption:
+            "Everything that was tried on all training pairs, on their folds; the best of each \
+                  kind stands out, and the next kind starts from it"
+                .to_owned(),
+        columns,
+        rows: tuned.tried.iter().map(row).collect(),
+    };
+    let blocks = vec![Block::Paragraph(said), Block::Table(outer), Block::Table(tried)];
+    Section { id: "tuning".to_owned(), heading: "How the settings were chosen".to_owned(), blocks }
 }

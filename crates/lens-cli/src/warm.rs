@@ -3,7 +3,7 @@
 use crate::commands::train::{Loaded, file_name};
 use crate::error::CliError;
 use crate::progress::Reporter;
-use crate::settings::Settings;
+use crate::settings::{Augment, Settings};
 use lens_core::{PreferencePair, Progress, Rows, WarmStart};
 use lens_data::bundle::{Bundle, WarmStartRecord};
 use lens_data::{KeyKind, LeftOut, Row, Trained, embeddings_key, prompt_key};
@@ -63,6 +63,13 @@ impl Earlier {
     /// The reward model that the settings name, if it can be trained further with them.
     pub fn open(settings: &Settings, reporter: &Reporter) -> Result<Option<Earlier>, CliError> {
         let Some(path) = settings.warm_start.clone() else { return Ok(None) };
+        if settings.augment == Augment::Auto {
+            return Err(CliError::Refused(format!(
+                "augment = \"auto\" chooses settings afresh, and a warm start keeps those of {}: \
+                 leave out one of the two",
+                path.display()
+            )));
+        }
         let mut bundle = Bundle::read(&path)?;
         let Some(trained) = bundle.trained.take() else {
             let version = &bundle.manifest.lens_version;
@@ -80,7 +87,8 @@ impl Earlier {
             reporter.note(&format!("{path} has no VAE: that of this training starts afresh"));
         }
         if vae && !wants {
-            let why = if settings.augment.factor() == 1 { "augment is 1" } else { "source is not lens" };
+            let why =
+                if settings.augment.factor() == 1 { "augment is 1" } else { "source is not lens" };
             reporter
                 .note(&format!("{why}: the earlier VAE is not trained further, nor saved again"));
         }

@@ -12,11 +12,8 @@ use crate::metrics::mean_and_deviation;
 use crate::order::{OrderReport, measure_order};
 use crate::pairing::{Pairing, check_factor, synthetic_per_side};
 use crate::progress::Progress;
-use crate::source::gaussian::GaussianSampling;
 use crate::source::lens::Lens;
-use crate::source::mixup::Mixup;
-use crate::source::perturbation::Perturbation;
-use crate::source::{RivalSettings, Seeds, Source, SourceKind, Synthetic, Wanted};
+use crate::source::{RivalSettings, Seeds, Source, SourceKind, Synthetic, Wanted, rival};
 use crate::standardise::Standardiser;
 use crate::synthesis::SynthesisSettings;
 use crate::vae::train::VaeReport;
@@ -448,19 +445,13 @@ impl<'a> Arena<'a> {
         settings: &MethodSettings,
         progress: &dyn Progress,
     ) -> Result<Box<dyn Source>, CoreError> {
-        settings.rivals.check()?;
+        let MethodSettings { source, rivals, vae, .. } = settings;
         let (seeds, threads) = (self.seeds(), self.threads);
-        Ok(match settings.source {
-            SourceKind::Lens => {
-                let start = self.start.and_then(|s| s.vae);
-                Box::new(Lens::fit(seeds, &settings.vae, start, self.seed, threads, progress)?)
-            }
-            SourceKind::Perturbation => {
-                Box::new(Perturbation { variance: settings.rivals.perturbation_variance })
-            }
-            SourceKind::Gaussian => Box::new(GaussianSampling::fit(seeds, threads)?),
-            SourceKind::Mixup => Box::new(Mixup { alpha: settings.rivals.mixup_alpha }),
-        })
+        if let Some(rival) = rival(*source, rivals, seeds, threads)? {
+            return Ok(rival);
+        }
+        let start = self.start.and_then(|s| s.vae);
+        Ok(Box::new(Lens::fit(seeds, vae, start, self.seed, threads, progress)?))
     }
 
     /// Draws as many responses of `source` as the factor of `settings` needs.

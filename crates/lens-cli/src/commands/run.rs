@@ -14,7 +14,8 @@ use crate::output::{self, percent, thousands};
 use crate::progress::Reporter;
 use crate::report::{self, Evidence};
 use crate::saving::{History, Saved, Sources, save};
-use crate::settings::Settings;
+use crate::settings::{Augment, Settings};
+use crate::tuning::{self, Views};
 use crate::warm::{Earlier, Keys, Known};
 use lens_core::metrics::Estimate;
 use lens_core::{
@@ -26,6 +27,7 @@ use lens_data::{
     Dataset, KeyKind, Reason, Row, VetReport, Vetted, read_pairs_with, shared_prompts, vet,
 };
 use lens_encoder::TextEncoder;
+use lens_eval::tuning::Tuned;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -41,7 +43,13 @@ pub fn run(args: &RunArgs, settings: &Settings, reporter: &Reporter) -> Result<(
         earlier.require(KeyKind::Prompt)?;
     }
     let (mut train, mut heldout) = read(&args.pairs, settings, earlier, reporter)?;
-    let encoder = match earlier {
+    let mut views = None;
+    let mut encoder = match earlier {
+        None if settings.augment == Augment::Auto => {
+            let (encoder, choices) = tuning::open_with_views(settings, reporter)?;
+            views = Some(Views::of(encoder.as_ref(), choices));
+            encoder
+        }
         None => open_encoder(settings, reporter)?,
         Some(Earlier { bundle, path, .. }) => {
             let model = settings.given.contains("model").then_some(&*settings.model);
@@ -51,11 +59,27 @@ pub fn run(args: &RunArgs, settings: &Settings, reporter: &Reporter) -> Result<(
     let settings = &earlier.map_or(settings.clone(), |e| e.settled(settings, encoder.identity()));
 
     let mut stages = Vec::new();
-    let (train_pairs, heldout_pairs) =
+    let (mut train_pairs, mut heldout_pairs) =
         embed(encoder.as_ref(), &mut train, &mut heldout, &mut stages, reporter)?;
     if train_pairs.is_empty() {
         return Err(nothing_left(&args.pairs, &train));
     }
+    let mut settings = settings.clone();
+    let mut tuned = None;
+    if let Some(views) = views {
+        let start = Instant::now();
+        let found = tuning::search(&train_pairs, &views, &settings, reporter)?;
+        settings = tuning::settled(&settings, &found, &views);
+        train_pairs = views.cut(&train_pairs, found.view)?;
+        heldout_pairs = views.cut(&heldout_pairs, found.view)?;
+        stages.push(stage("tune", start.elapsed().as_secs_f64()));
+        if views.choices.len() > 1 {
+            // What the bundle is to be used with: the one view alone.
+            encoder = open_encoder(&settings, reporter)?;
+        }
+        tuned = Some(found);
+    }
+    let (settings, tuned) = (&settings, tuned.as_ref());
     let watch = (!heldout_pairs.is_empty()).then_some(&heldout_pairs);
     let keys = Keys::of_rows(&train.used);
     let folds = earlier.map_or(Vec::new(), |e| e.folds(&keys));
@@ -83,7 +107,7 @@ pub fn run(args: &RunArgs, settings: &Settings, reporter: &Reporter) -> Result<(
         data: data_record(&args.pairs, &train),
         figures: json!({"heldout": figures.json(), "heldout_file": settings.eval.as_deref()
             .map(file_name), "heldout_fingerprint": heldout.fingerprint()}),
-        lines: rows(&train, &heldout, &figures, warm, settings),
+        lines: rows(&train, &heldout, &figures, warm, tuned, settings),
         left_out: [("training", &train), ("held-out", &heldout)].map(listed).concat(),
         history: History { keys: &keys, earlier, known },
         evidence: Evidence {
@@ -93,12 +117,13 @@ pub fn run(args: &RunArgs, settings: &Settings, reporter: &Reporter) -> Result<(
             vetted: vec![("training", &train.report), ("held-out", &heldout.report)],
             command: report::run_command(&args.pairs, settings),
         },
+        tuned,
     };
     let Saved { kept, advice, report_seconds } =
         save(&output, settings, outcome, sources, reporter)?;
     stages.push(stage("report", report_seconds));
     stages.push(stage("save", start.elapsed().as_secs_f64() - report_seconds));
-    print(settings, &train, &heldout, &figures, warm, &stages, &output, kept, &advice)
+    print(settings, &train, &heldout, &figures, warm, tuned, &stages, &output, kept, &advice)
 }
 
 fn stage(name: &'static str, seconds: f64) -> StageTime {
@@ -394,6 +419,7 @@ fn rows(
     heldout: &Vetted,
     figures: &Heldout,
     warm: Option<(&Earlier, Known)>,
+    tuned: Option<&Tuned>,
     settings: &Settings,
 ) -> Vec<(String, String)> {
     let set = |v: &Vetted| {
@@ -406,6 +432,7 @@ fn rows(
     ];
     rows.extend(labels(train).shown().map(|shown| ("labels".to_owned(), shown)));
     rows.extend(warm.map(|(e, known)| ("warm start".to_owned(), e.shown(known))));
+    rows.extend(tuned.map(tuning::lines).unwrap_or_default());
     let Some((none, _)) = &figures.none else {
         rows.push(("accuracy".to_owned(), "not measured: no held-out pairs".into()));
         return rows;
@@ -432,6 +459,7 @@ fn print(
     heldout: &Vetted,
     figures: &Heldout,
     warm: Option<(&Earlier, Known)>,
+    tuned: Option<&Tuned>,
     stages: &[StageTime],
     output: &Path,
     kept: Kept,
@@ -445,6 +473,7 @@ fn print(
             "heldout": figures.json(),
             "warm_start": warm.map(|(e, n)| json!({"from": e.path, "known": n.known, "new": n.new})),
             "factor": settings.augment.factor(),
+            "tuned": tuned,
             "kept": kept,
             "stages": stages,
             "bundle": output,
@@ -452,7 +481,7 @@ fn print(
             "page": output.join(PAGE),
         }));
     }
-    let mut lines = rows(train, heldout, figures, warm, settings);
+    let mut lines = rows(train, heldout, figures, warm, tuned, settings);
     lines.push(("saved head".to_owned(), advice.to_owned()));
     let worth_a_word = |s: &&StageTime| s.seconds >= 0.05 || s.tokens.is_some();
     let time: Vec<String> = stages.iter().filter(worth_a_word).map(shown_stage).collect();

@@ -12,7 +12,7 @@ use crate::output;
 use crate::progress::Reporter;
 use crate::report::{self, Evidence};
 use crate::saving::{History, Sources, save};
-use crate::settings::{Settings, bad};
+use crate::settings::{Augment, Settings, bad};
 use crate::warm::{Earlier, Keys, Known};
 use lens_core::splits::{SplitsReport, run_splits};
 use lens_core::{EmbeddedPairs, Embeddings, Extras, Progress, Rows, Threads, fit_with};
@@ -26,6 +26,14 @@ use std::sync::Arc;
 
 /// Runs the command.
 pub fn run(args: &TrainArgs, settings: &Settings, reporter: &Reporter) -> Result<(), CliError> {
+    if settings.augment == Augment::Auto {
+        return Err(CliError::Refused(
+            "augment = \"auto\" chooses settings on all pairs that it is given, so that splits of the \
+             same pairs would not be unseen: it is for `lens run`, which holds pairs out; `lens study` \
+             compares settings on arrays"
+                .to_owned(),
+        ));
+    }
     let clock = std::time::Instant::now();
     if let Some(output) = &settings.output {
         check_target(output, settings.overwrite)?;
@@ -107,7 +115,9 @@ pub fn run(args: &TrainArgs, settings: &Settings, reporter: &Reporter) -> Result
                 vetted: Vec::new(),
                 command: report::train_command(&args.arrays, settings),
             };
-            let sources = Sources { encoder, data, figures, lines, left_out, history, evidence };
+            let tuned = None;
+            let sources =
+                Sources { encoder, data, figures, lines, left_out, history, evidence, tuned };
             let saved = loaded.sound(save(output, settings, outcome, sources, reporter))?;
             Some((output, saved.kept))
         }

@@ -9,7 +9,7 @@ use lens_eval::report::{Axis, Block, Chart, ChartKind, LinePoint, Lines, Section
 
 /// Learning curves.
 pub fn section(outcome: &Outcome, settings: &Settings) -> Section {
-    let with = format!("with {}x", settings.augment);
+    let with = format!("with {}x", settings.augment.factor());
     let mut heads = vec![("without", &outcome.none.report)];
     heads.extend(outcome.augmented.as_ref().map(|a| (with.as_str(), &a.fitted.report)));
     let curve = |name: &str, report: &HeadReport, value: &dyn Fn(&HeadEpoch) -> Option<f64>| {
@@ -43,17 +43,11 @@ pub fn section(outcome: &Outcome, settings: &Settings) -> Section {
         "training loss",
         losses.collect(),
     ));
-    if let Some(a) = &outcome.augmented {
+    if let Some((_, report)) = outcome.augmented.as_ref().and_then(|a| a.vae.as_ref()) {
         let vae = |name: &str, value: &dyn Fn(&VaeEpoch) -> f64| Series {
             name: name.to_owned(),
-            points: a
-                .vae_report
-                .epochs
-                .iter()
-                .map(|e| LinePoint::at(e.epoch as f64, value(e)))
-                .collect(),
+            points: report.epochs.iter().map(|e| LinePoint::at(e.epoch as f64, value(e))).collect(),
         };
-        let report = &a.vae_report;
         blocks.push(lines(
             "Losses of the VAE",
             &format!(

@@ -5,7 +5,9 @@ use crate::error::CliError;
 use crate::output::{percent, thousands};
 use crate::progress::Reporter;
 use lens_core::pairing::synthetic_per_side;
-use lens_core::synthesis::{SynthesisSettings, synthesise};
+use lens_core::source::lens::Latent;
+use lens_core::source::{Seeds, Source, Wanted, rival};
+use lens_core::synthesis::SynthesisSettings;
 use lens_core::{EmbeddedPairs, Rows, Threads};
 use lens_eval::report::tsne::{TsneSettings, tsne};
 use lens_eval::report::{Block, Chart, ChartKind, PointClass, Scatter, Section, Shape};
@@ -39,22 +41,32 @@ pub fn section(
     }
     if let Some(a) = &made.outcome.augmented {
         let threads = Threads::available();
-        let per_side = synthetic_per_side(made.settings.augment);
+        let factor = made.settings.augment.factor();
         let drawing = SynthesisSettings { memory_mb: 0, ..made.settings.synthesis.clone() };
-        let seed = made.settings.seed;
-        let codes = synthesise(&a.vae, &some, standardiser, &drawing, per_side, seed, threads)?;
-        let l = codes.latent();
-        let [mut chosen, mut rejected] = [(); 2].map(|()| vec![0.0f32; per_side * l]);
-        let mut shown = vec![0.0f32; 2 * n * l];
-        for pair in 0..n {
-            codes.write(pair, &mut chosen, &mut rejected);
+        let seeds = Seeds { pairs, standardiser };
+        let source: Box<dyn Source + '_> = match &a.vae {
+            Some((vae, _)) => Box::new(Latent(vae)),
+            None => match rival(made.settings.source, &made.settings.rivals, seeds, threads)? {
+                Some(rival) => rival,
+                None => return Err(CliError::Refused("the VAE is gone".to_owned())),
+            },
+        };
+        let wanted = Wanted {
+            per_side: synthetic_per_side(factor),
+            synthesis: &drawing,
+            seed: made.settings.seed,
+            threads,
+        };
+        let synthetic = source.synthesise(seeds, wanted)?;
+        for (at, &pair) in rows.iter().enumerate() {
+            let [chosen, rejected] = synthetic.embeddings(pair, threads);
             // Not always the first, which is the most likely of its siblings.
-            let copy = pair % per_side * l;
-            shown[pair * l..(pair + 1) * l].copy_from_slice(&chosen[copy..copy + l]);
-            let at = (n + pair) * l;
-            shown[at..at + l].copy_from_slice(&rejected[copy..copy + l]);
+            let copy = at % wanted.per_side * d;
+            let places = [(2 * n + at) * d, (3 * n + at) * d];
+            for (place, side) in places.into_iter().zip([chosen, rejected]) {
+                points[place..place + d].copy_from_slice(&side[copy..copy + d]);
+            }
         }
-        a.vae.decode_into(&shown, &mut points[2 * n * d..], threads);
     }
     let settings = TsneSettings { seed: made.settings.seed, ..TsneSettings::default() };
     let places = tsne(&points, d, &settings, reporter)?;

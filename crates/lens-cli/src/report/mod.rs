@@ -14,6 +14,7 @@ use crate::output::{percent, thousands};
 use crate::progress::Reporter;
 use crate::saving::{Sources, reproducible};
 use crate::settings::Settings;
+use crate::tuning;
 use heldout::Judged;
 use lens_core::metrics::Estimate;
 use lens_core::splits::SplitsReport;
@@ -56,7 +57,7 @@ pub struct Made<'a> {
 
 impl Made<'_> {
     fn with(&self) -> String {
-        format!("with {}x augmentation", self.settings.augment)
+        format!("with {}x augmentation", self.settings.augment.factor())
     }
 }
 
@@ -104,6 +105,7 @@ pub fn page(
     reporter.go_on()?;
     let mut sections = vec![result(made, sources, judged.as_ref())];
     sections.extend(judged.as_ref().map(heldout::section));
+    sections.extend(sources.tuned.map(tuning::section));
     sections.push(curves::section(made.outcome, made.settings));
     sections.push(map::section(made, sources.evidence.pairs, reporter)?);
     sections.extend(judged.as_ref().map(heldout::worst));
@@ -158,7 +160,7 @@ fn moved(difference: &Estimate) -> String {
 /// What came out, in plain words.
 fn summary(made: &Made<'_>, sources: &Sources<'_>, judged: Option<&Judged<'_>>) -> Vec<String> {
     let mut said = Vec::new();
-    let factor = made.settings.augment;
+    let factor = made.settings.augment.factor();
     match (judged, sources.evidence.splits) {
         (Some(judged), _) => {
             let Accuracy { accuracy, ci95: [low, high] } = judged.kept().accuracy;
@@ -257,7 +259,11 @@ fn headlines(made: &Made<'_>, sources: &Sources<'_>, judged: Option<&Judged<'_>>
         let [low, high] = d.ci95.map(|x| 100.0 * x);
         let value = format!("{:+.1} points", 100.0 * d.value).replace('-', "\u{2212}");
         let detail = format!("95% interval {low:+.1} to {high:+.1}").replace(" -", " \u{2212}");
-        out.push(headline(&format!("Synthesis, {}x", made.settings.augment), value, detail));
+        out.push(headline(
+            &format!("Synthesis, {}x", made.settings.augment.factor()),
+            value,
+            detail,
+        ));
     }
     if let Some(judged) = judged {
         if let Some(longer) = judged.longer_wins {

@@ -42,7 +42,9 @@ impl<'de> Deserialize<'de> for Augment {
             }
             fn visit_i64<E: Error>(self, n: i64) -> Result<Augment, E> {
                 let factor = usize::try_from(n);
-                factor.map(Augment::Factor).map_err(|_| E::invalid_value(Unexpected::Signed(n), &self))
+                factor
+                    .map(Augment::Factor)
+                    .map_err(|_| E::invalid_value(Unexpected::Signed(n), &self))
             }
             fn visit_u64<E: Error>(self, n: u64) -> Result<Augment, E> {
                 let factor = usize::try_from(n);

@@ -35,6 +35,23 @@ impl Lens {
     }
 }
 
+/// The latent space of a VAE that is there already.
+pub struct Latent<'v>(pub &'v Vae);
+
+impl Source for Latent<'_> {
+    fn parameters(&self) -> usize {
+        self.0.shape().parameters()
+    }
+
+    fn synthesise<'a>(
+        &'a self,
+        seeds: Seeds<'a>,
+        wanted: Wanted<'_>,
+    ) -> Result<Synthetic<'a>, CoreError> {
+        from_latent(self.0, seeds, wanted)
+    }
+}
+
 impl Source for Lens {
     fn parameters(&self) -> usize {
         self.vae.shape().parameters()
@@ -45,13 +62,21 @@ impl Source for Lens {
         seeds: Seeds<'a>,
         wanted: Wanted<'_>,
     ) -> Result<Synthetic<'a>, CoreError> {
-        let Wanted { per_side, synthesis, seed, threads } = wanted;
-        let Seeds { pairs, standardiser } = seeds;
-        let codes = synthesise(&self.vae, pairs, standardiser, synthesis, per_side, seed, threads)?;
-        Ok(Synthetic::Codes { vae: &self.vae, codes })
+        from_latent(&self.vae, seeds, wanted)
     }
 
     fn into_vae(self: Box<Self>) -> Option<(Vae, VaeReport)> {
         Some((self.vae, self.report))
     }
+}
+
+fn from_latent<'a>(
+    vae: &'a Vae,
+    seeds: Seeds<'a>,
+    wanted: Wanted<'_>,
+) -> Result<Synthetic<'a>, CoreError> {
+    let Wanted { per_side, synthesis, seed, threads } = wanted;
+    let Seeds { pairs, standardiser } = seeds;
+    let codes = synthesise(vae, pairs, standardiser, synthesis, per_side, seed, threads)?;
+    Ok(Synthetic::Codes { vae, codes })
 }

@@ -23,6 +23,9 @@ use crate::standardise::Standardiser;
 use crate::synthesis::{SynthesisSettings, SyntheticCodes};
 use crate::vae::Vae;
 use crate::vae::train::VaeReport;
+use gaussian::GaussianSampling;
+use mixup::Mixup;
+use perturbation::Perturbation;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -258,6 +261,27 @@ impl<'a> SyntheticEmbeddings<'a> {
     pub(crate) fn dim(&self) -> usize {
         self.dim
     }
+}
+
+/// The rival that `kind` names, ready; `None` for the method's own source, whose VAE takes training.
+///
+/// # Errors
+/// [`CoreError::Setting`] for parameters out of range; any error of fitting it.
+pub fn rival(
+    kind: SourceKind,
+    settings: &RivalSettings,
+    seeds: Seeds<'_>,
+    threads: Threads,
+) -> Result<Option<Box<dyn Source>>, CoreError> {
+    settings.check()?;
+    Ok(match kind {
+        SourceKind::Lens => None,
+        SourceKind::Perturbation => {
+            Some(Box::new(Perturbation { variance: settings.perturbation_variance }))
+        }
+        SourceKind::Gaussian => Some(Box::new(GaussianSampling::fit(seeds, threads)?)),
+        SourceKind::Mixup => Some(Box::new(Mixup { alpha: settings.mixup_alpha })),
+    })
 }
 
 /// Writes the standardised embedding of one side of pair `pair`, `[d]`.
