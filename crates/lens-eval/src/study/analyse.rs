@@ -110,10 +110,7 @@ pub fn analyse(
     let rivals = plan.rivals.iter().enumerate().map(|(r, rival)| RivalSummary {
         name: rival.name.clone(),
         about: rival.about.clone(),
-        tries: families
-            .iter()
-            .find(|f| plan.arms[f[0]].rival == r)
-            .map_or(0, |f| f.len()),
+        tries: families.iter().find(|f| plan.arms[f[0]].rival == r).map_or(0, |f| f.len()),
     });
     let mut summary = Summary {
         name: plan.file.name.clone(),

@@ -142,8 +142,7 @@ pub fn parts(plan: &Plan, pairs: &EmbeddedPairs) -> Result<Vec<Vec<Arc<Split>>>,
         };
         plan.seeds.iter().map(of).collect()
     };
-    let by_split: Vec<_> =
-        (0..plan.file.splits).map(of_split).collect::<Result<_, EvalError>>()?;
+    let by_split: Vec<_> = (0..plan.file.splits).map(of_split).collect::<Result<_, EvalError>>()?;
     let column = |s: usize| by_split.iter().map(|row| Arc::clone(&row[s])).collect();
     Ok((0..plan.seeds.len()).map(column).collect())
 }

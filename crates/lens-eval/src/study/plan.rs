@@ -239,8 +239,8 @@ impl Plan {
 /// # Errors
 /// [`EvalError::StudyKey`] for one that is not known or out of range.
 pub fn base_settings(file: &StudyFile) -> Result<MethodSettings, EvalError> {
-    let mut table = Table::try_from(MethodSettings::default())
-        .map_err(|e| file.bad("settings", e))?;
+    let mut table =
+        Table::try_from(MethodSettings::default()).map_err(|e| file.bad("settings", e))?;
     overlay(&mut table, &nested(file, "settings", &file.settings)?);
     let mut settings = method(file, "settings", table)?;
     settings.seed = file.seed;
@@ -360,7 +360,10 @@ fn arms(
                 None => file.factors.clone(),
                 Some(fixed) => {
                     let fixed = fixed.as_integer().and_then(|n| usize::try_from(n).ok());
-                    vec![fixed.ok_or_else(|| file.bad(&key, "has an `augment` that is no number"))?]
+                    vec![
+                        fixed
+                            .ok_or_else(|| file.bad(&key, "has an `augment` that is no number"))?,
+                    ]
                 }
             };
             if set_here.iter().any(|name| name == "seed") {

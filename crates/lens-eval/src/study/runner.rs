@@ -100,10 +100,7 @@ fn judged(fitted: &Fitted, heldout: &EmbeddedPairs) -> Result<Run, EvalError> {
     })
 }
 
-fn rewards(
-    model: &RewardModel,
-    pairs: &EmbeddedPairs,
-) -> Result<(Vec<f32>, Vec<f32>), EvalError> {
+fn rewards(model: &RewardModel, pairs: &EmbeddedPairs) -> Result<(Vec<f32>, Vec<f32>), EvalError> {
     let chosen = model.rewards(&pairs.chosen, Threads::ONE)?;
     Ok((chosen, model.rewards(&pairs.rejected, Threads::ONE)?))
 }

@@ -150,7 +150,10 @@ mod tests {
         // Sorted: 0.01 x 4, 0.02 x 3, 0.03 x 2 = 0.06 as its predecessor, 0.04 x 1 raised to 0.06.
         let corrected = holm(&[0.03, 0.01, 0.04, 0.02]);
         let expected = [0.06, 0.04, 0.06, 0.06];
-        assert!(corrected.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12), "{corrected:?}");
+        assert!(
+            corrected.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12),
+            "{corrected:?}"
+        );
         assert_eq!(holm(&[0.6, 0.9]), [1.0, 1.0]);
         assert_eq!(holm(&[0.2]), [0.2]);
         assert!(holm(&[]).is_empty());

@@ -16,6 +16,7 @@ use lens_data::write_atomic;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
@@ -32,6 +33,16 @@ pub const RUNS: &str = "runs.parquet";
 pub const SUMMARY: &str = "summary.json";
 /// The result, for people.
 pub const SUMMARY_TEXT: &str = "summary.md";
+
+/// One name for some texts together: SHA-256, in hex.
+pub fn print_of(texts: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    for text in texts {
+        hash.update((text.len() as u64).to_le_bytes());
+        hash.update(text);
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
 
 /// What a study is run on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

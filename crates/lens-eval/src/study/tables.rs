@@ -154,7 +154,8 @@ pub(super) fn findings(summary: &Summary) -> Vec<String> {
     let baseline = &summary.baseline;
     let several_encoders = summary.data.encoders.len() > 1;
     let name = |r: &Row| {
-        let seeds = if summary.seeds.len() > 1 { format!("{} seeds", r.seeds) } else { String::new() };
+        let seeds =
+            if summary.seeds.len() > 1 { format!("{} seeds", r.seeds) } else { String::new() };
         let encoder = if several_encoders { r.encoder.clone() } else { String::new() };
         joined(vec![rival_name(r), encoder, seeds, grid_name(&r.grid)])
     };
@@ -185,7 +186,10 @@ pub(super) fn findings(summary: &Summary) -> Vec<String> {
         ));
     }
     if clear.len() > SPELT_OUT {
-        said.push(format!("{} more clear differences are in the table below.", clear.len() - SPELT_OUT));
+        said.push(format!(
+            "{} more clear differences are in the table below.",
+            clear.len() - SPELT_OUT
+        ));
     }
     let best = compared.iter().max_by(|a, b| a.1.estimate.value.total_cmp(&b.1.estimate.value));
     if let Some((r, d)) = best.filter(|(_, d)| !d.is_clear()) {
@@ -220,7 +224,8 @@ pub(super) fn findings(summary: &Summary) -> Vec<String> {
             && let Some(point) = e.points.last()
         {
             let encoder = if several_encoders { e.encoder.clone() } else { String::new() };
-            let who = joined(vec![format!("{} {}", e.rival, e.variant), encoder, grid_name(&e.grid)]);
+            let who =
+                joined(vec![format!("{} {}", e.rival, e.variant), encoder, grid_name(&e.grid)]);
             said.push(format!("With {who}, {} with {baseline}.", point.shown()));
         }
     }
@@ -267,7 +272,8 @@ impl Summary {
 
     /// The result as text: `summary.md`. Only the section on cost depends on how long things took.
     pub fn to_markdown(&self) -> String {
-        let mut text = format!("# {}\n\n", if self.title.is_empty() { &self.name } else { &self.title });
+        let mut text =
+            format!("# {}\n\n", if self.title.is_empty() { &self.name } else { &self.title });
         if !self.question.is_empty() {
             let _ = write!(text, "{}\n\n", self.question);
         }
@@ -312,7 +318,8 @@ impl Summary {
     }
 
     fn all_rows(&self) -> String {
-        let mut head = strings(&["rival", "encoder", "seeds", "settings", "accuracy (95% interval)"]);
+        let mut head =
+            strings(&["rival", "encoder", "seeds", "settings", "accuracy (95% interval)"]);
         head.extend(strings(&["log-loss", "fold log-loss"]));
         head.extend(strings(&["difference (95% interval)", "p", "p, Holm", "chosen"]));
         let number = |x: Option<f64>| x.map_or_else(|| "-".to_owned(), |x| format!("{x:.4}"));
@@ -338,7 +345,8 @@ impl Summary {
         if self.efficiency.is_empty() {
             return String::new();
         }
-        let head = strings(&["rival", "encoder", "settings", "labels", "accuracy, monotone", "work like"]);
+        let head =
+            strings(&["rival", "encoder", "settings", "labels", "accuracy, monotone", "work like"]);
         let head = [head, strings(&["95% interval"])].concat();
         let mut rows = Vec::new();
         for e in &self.efficiency {
