@@ -50,6 +50,8 @@ pub enum Command {
     Embed(EmbedArgs),
     /// Train on stored embeddings, and measure on held-out splits of them
     Train(TrainArgs),
+    /// Compare methods on several splits of your pairs: a study file, or a ready-made study
+    Study(StudyArgs),
     /// Write the synthetic responses that a reward model's VAE makes of embedded pairs
     Synthesise(SynthesiseArgs),
     /// Evaluate a reward model on held-out pairs
@@ -75,6 +77,9 @@ impl Command {
             }
             Command::Embed(a) => merged(&[&a.encoder.table()?, &table(&a.server)?, &table(a)?]),
             Command::Train(a) => merged(&[&table(&a.method)?, &table(&a.keys)?, &table(a)?]),
+            Command::Study(a) => {
+                merged(&[&a.encoder.table()?, &table(&a.server)?, &table(&a.keys)?, &table(a)?])
+            }
             Command::Synthesise(a) => merged(&[&table(&a.keys)?, &table(a)?]),
             Command::Eval(a) => merged(&[&table(&a.keys)?, &table(&a.server)?, &table(a)?]),
             Command::Score(a) => merged(&[&table(&a.server)?, &table(a)?]),
@@ -316,6 +321,51 @@ pub struct TrainArgs {
     #[arg(long, value_name = "DIR")]
     pub log_dir: Option<PathBuf>,
     /// Replace a reward model that stands in the output folder, and curves in the log folder
+    #[arg(long)]
+    #[serde(skip_serializing_if = "not_given")]
+    pub overwrite: bool,
+}
+
+/// Arguments of `lens study`.
+#[derive(Debug, Args, Serialize)]
+pub struct StudyArgs {
+    /// A study file (TOML), or the name of a ready-made study
+    #[serde(skip)]
+    pub study: Option<String>,
+    /// Preference pairs as for `lens run`, or a safetensors file of embedded pairs
+    #[serde(skip)]
+    pub data: Option<PathBuf>,
+    /// Folder for the study; one that holds it already is gone on with [default: study-NAME]
+    #[arg(long, short, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// List the ready-made studies
+    #[arg(long)]
+    #[serde(skip)]
+    pub list: bool,
+    /// Print the study's file
+    #[arg(long)]
+    #[serde(skip)]
+    pub show: bool,
+    /// Random splits [default: the study's]
+    #[arg(long, value_name = "S")]
+    #[serde(skip)]
+    pub splits: Option<usize>,
+    /// Seed of everything random [default: the study's]
+    #[arg(long, value_name = "S")]
+    pub seed: Option<u64>,
+    /// How texts become embeddings, where the study does not say.
+    #[command(flatten)]
+    #[serde(skip)]
+    pub encoder: EncoderArgs,
+    /// A server for them.
+    #[command(flatten)]
+    #[serde(skip)]
+    pub server: ServerArgs,
+    /// Names of the arrays.
+    #[command(flatten)]
+    #[serde(skip)]
+    pub keys: KeyArgs,
+    /// Replace a study that stands in the output folder
     #[arg(long)]
     #[serde(skip_serializing_if = "not_given")]
     pub overwrite: bool,

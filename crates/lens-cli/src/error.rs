@@ -20,9 +20,9 @@ pub enum CliError {
     /// The method.
     #[error(transparent)]
     Core(#[from] CoreError),
-    /// Evaluation and the report.
+    /// Figures, studies, the report.
     #[error(transparent)]
-    Eval(#[from] EvalError),
+    Eval(EvalError),
     /// The settings file or a --set does not fit.
     #[error("{origin}: {detail}")]
     Settings {
@@ -105,12 +105,24 @@ pub enum CliError {
     },
 }
 
+impl From<EvalError> for CliError {
+    /// What comes from below is what it was: hints and exit codes know it.
+    fn from(error: EvalError) -> Self {
+        match error {
+            EvalError::Core(error) => CliError::Core(error),
+            EvalError::Data(error) => CliError::Data(error),
+            error => CliError::Eval(error),
+        }
+    }
+}
+
 impl CliError {
     /// Whether the user asked to stop.
     fn is_cancelled(&self) -> bool {
         matches!(
             self,
             CliError::Cancelled
+                | CliError::Eval(EvalError::Cancelled)
                 | CliError::Core(CoreError::Cancelled { .. })
                 | CliError::Data(lens_data::Error::Cancelled)
                 | CliError::Encoder(EncoderError::Cancelled)
@@ -122,6 +134,7 @@ impl CliError {
     pub fn exit_code(&self) -> u8 {
         match self {
             CliError::Settings { .. }
+            | CliError::Eval(EvalError::StudySyntax { .. } | EvalError::StudyKey { .. })
             | CliError::Core(CoreError::Setting { .. })
             | CliError::Encoder(
                 EncoderError::InvalidOption { .. } | EncoderError::LayerOutOfRange { .. },
@@ -200,6 +213,13 @@ impl CliError {
             }
             CliError::TooFewPrompts { .. } => Some(
                 "add pairs; --eval FILE or --holdout 0 leave all pairs of this file to training",
+            ),
+            CliError::Eval(EvalError::OtherStudy { .. }) => {
+                Some("choose another folder with -o, or replace the study with --overwrite")
+            }
+            CliError::Eval(EvalError::NotAStudy { .. }) => Some("choose another folder with -o"),
+            CliError::Eval(EvalError::StudyKey { .. } | EvalError::StudySyntax { .. }) => Some(
+                "`lens study NAME --show` prints a ready-made study; docs/studies.md says more",
             ),
             CliError::NothingLeft { .. } => {
                 Some("`lens info` on the file lists the lines and what is wrong with each")

@@ -8,6 +8,7 @@ mod error;
 mod evaluation;
 mod labels;
 mod output;
+mod pool;
 mod progress;
 mod report;
 mod saving;
@@ -51,6 +52,9 @@ fn run(cli: &Cli, reporter: &Reporter) -> Result<(), CliError> {
         Command::Synthesise(args) => {
             settings::Settings::resolve_over(&commands::synthesise::base(args)?, cli)?
         }
+        Command::Study(args) => {
+            settings::Settings::resolve_over(&commands::study::base(args)?, cli)?
+        }
         _ => settings::Settings::resolve(cli)?,
     };
     if cli.show_settings {
@@ -65,6 +69,7 @@ fn run(cli: &Cli, reporter: &Reporter) -> Result<(), CliError> {
         Command::Run(args) => commands::run::run(args, &settings, reporter),
         Command::Embed(args) => commands::embed::run(args, &settings, reporter),
         Command::Train(args) => commands::train::run(args, &settings, reporter),
+        Command::Study(args) => commands::study::run(args, &settings, reporter),
         Command::Synthesise(args) => commands::synthesise::run(args, &settings, reporter),
         Command::Eval(args) => commands::eval::run(args, &settings, reporter),
         Command::Score(args) => commands::score::run(args, &settings, reporter),

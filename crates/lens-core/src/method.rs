@@ -407,7 +407,7 @@ impl<'a> Arena<'a> {
     }
 
     fn seeds(&self) -> Seeds<'_> {
-        Seeds { pairs: self.pairs, standardiser: &self.standardiser }
+        Seeds { pairs: self.pairs, standardiser: &self.standardiser, folds: &self.folds }
     }
 
     /// Trains a head, with synthetic responses or without.

@@ -9,5 +9,6 @@ pub mod likelihood;
 pub mod pull;
 pub mod run;
 pub mod score;
+pub mod study;
 pub mod synthesise;
 pub mod train;

@@ -43,7 +43,7 @@ pub fn section(
         let threads = Threads::available();
         let factor = made.settings.augment.factor();
         let drawing = SynthesisSettings { memory_mb: 0, ..made.settings.synthesis.clone() };
-        let seeds = Seeds { pairs, standardiser };
+        let seeds = Seeds { pairs, standardiser, folds: &made.outcome.folds };
         let source: Box<dyn Source + '_> = match &a.vae {
             Some((vae, _)) => Box::new(Latent(vae)),
             None => match rival(made.settings.source, &made.settings.rivals, seeds, threads)? {

@@ -1,5 +1,6 @@
-//! Gaussian sampling, a rival in the paper's table 1: responses drawn from a Gaussian with the mean
-//! and the full covariance of the standardised embeddings of their side, whatever the prompt was.
+//! Gaussian sampling, a rival in the paper's table 1: responses drawn from a Gaussian fitted to the
+//! standardised embeddings of their side, whatever the prompt was. The covariance, a full one, is that
+//! of all pairs; the mean is that of the pair's fold, for the means tell the sides apart.
 
 use super::{Seeds, Source, Synthetic, SyntheticEmbeddings, Wanted, read_side};
 use crate::error::CoreError;
@@ -17,13 +18,17 @@ pub struct GaussianSampling {
     sides: [Side; 2],
 }
 
-/// Mean, [d], and the lower Cholesky factor of the covariance, [d, d].
+/// The mean of each fold, [d], and the lower Cholesky factor of the covariance, [d, d].
 struct Side {
-    mean: Vec<f32>,
+    means: Vec<Vec<f32>>,
     factor: Vec<f32>,
 }
 
 impl GaussianSampling {
+    fn dim(&self) -> usize {
+        self.sides[0].means[0].len()
+    }
+
     /// Fits both.
     ///
     /// # Errors
@@ -40,12 +45,16 @@ impl GaussianSampling {
 
 fn side(seeds: Seeds<'_>, side: usize, threads: Threads) -> Result<Side, CoreError> {
     let (n, d) = (seeds.pairs.len(), seeds.pairs.dim());
-    let mut mean = vec![0.0f64; d];
     let mut row = vec![0.0f32; d];
-    for pair in 0..n {
+    let mut means = vec![(0usize, vec![0.0f64; d]); seeds.folds.count()];
+    for (pair, &fold) in seeds.folds.of_pairs().iter().enumerate() {
         read_side(seeds, side, pair, &mut row);
-        mean.iter_mut().zip(&row).for_each(|(m, &x)| *m += f64::from(x) / n as f64);
+        let (count, sum) = &mut means[fold];
+        *count += 1;
+        sum.iter_mut().zip(&row).for_each(|(m, &x)| *m += f64::from(x));
     }
+    let total = |j: usize| means.iter().map(|(_, sum)| sum[j]).sum::<f64>();
+    let mean: Vec<f64> = (0..d).map(|j| total(j) / n as f64).collect();
     let mut covariance = vec![0.0f64; d * d];
     let mut block = vec![0.0f64; BLOCK.min(n) * d];
     for first in (0..n).step_by(BLOCK) {
@@ -67,7 +76,10 @@ fn side(seeds: Seeds<'_>, side: usize, threads: Threads) -> Result<Side, CoreErr
         figures: "the covariance of the embeddings has no Cholesky factor".to_owned(),
         advice: "are all embeddings of a side the same?".to_owned(),
     })?;
-    Ok(Side { mean: mean.into_iter().map(|m| m as f32).collect(), factor })
+    let means = means
+        .into_iter()
+        .map(|(count, sum)| sum.into_iter().map(|m| (m / count.max(1) as f64) as f32).collect());
+    Ok(Side { means: means.collect(), factor })
 }
 
 /// The lower Cholesky factor of `a`, [d, d], row by row; zero above the diagonal. `None` unless `a` is
@@ -94,8 +106,8 @@ fn cholesky(mut a: Vec<f64>, d: usize) -> Option<Vec<f32>> {
 
 impl Source for GaussianSampling {
     fn parameters(&self) -> usize {
-        let d = self.sides[0].mean.len();
-        2 * (d + d * (d + 1) / 2)
+        let d = self.dim();
+        2 * (self.sides[0].means.len() * d + d * (d + 1) / 2)
     }
 
     fn synthesise<'a>(
@@ -104,10 +116,11 @@ impl Source for GaussianSampling {
         wanted: Wanted<'_>,
     ) -> Result<Synthetic<'a>, CoreError> {
         let (n, dim) = (seeds.pairs.len(), seeds.pairs.dim());
-        if dim != self.sides[0].mean.len() {
+        let folds = (seeds.folds.count(), self.sides[0].means.len());
+        if dim != self.dim() || folds.0 != folds.1 {
             return Err(CoreError::Shape {
                 what: "embeddings to draw beside",
-                expected: (n, self.sides[0].mean.len()),
+                expected: (n, self.dim()),
                 found: (n, dim),
             });
         }
@@ -120,7 +133,8 @@ impl Source for GaussianSampling {
                 let noise = View::new(&noise, k, dim);
                 matmul(Target::new(out, dim), noise, factor.t(), 1.0, false, Threads::ONE);
                 for copy in out.chunks_exact_mut(dim) {
-                    copy.iter_mut().zip(&side.mean).for_each(|(c, &m)| *c += m);
+                    let mean = &side.means[seeds.folds.of_pairs()[pair]];
+                    copy.iter_mut().zip(mean).for_each(|(c, &m)| *c += m);
                 }
             }
         };

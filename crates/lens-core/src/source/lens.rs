@@ -76,7 +76,8 @@ fn from_latent<'a>(
     wanted: Wanted<'_>,
 ) -> Result<Synthetic<'a>, CoreError> {
     let Wanted { per_side, synthesis, seed, threads } = wanted;
-    let Seeds { pairs, standardiser } = seeds;
+    // The VAE does not know which side is which (W2 is symmetric), so it tells no label.
+    let Seeds { pairs, standardiser, .. } = seeds;
     let codes = synthesise(vae, pairs, standardiser, synthesis, per_side, seed, threads)?;
     Ok(Synthetic::Codes { vae, codes })
 }

@@ -1,5 +1,6 @@
 //! Mixup in embedding space (Zhang et al. 2018): a synthetic pair lies between a seed pair and
-//! another one, at the same point of the way on both sides, so that its label is that of both.
+//! another one of the same fold, at the same point of the way on both sides, so that its label is that
+//! of both.
 //! e~ = (1 - w) e + w e', with w the smaller part of a Beta(alpha, alpha) draw.
 
 use super::{Seeds, Source, Synthetic, SyntheticEmbeddings, Wanted, read_side};
@@ -27,10 +28,13 @@ impl Source for Mixup {
         let Wanted { seed, .. } = wanted;
         // Of a tie no side is the better one: mixed with it a pair would lose its label.
         let labels = &seeds.pairs.labels;
-        let partners: Vec<usize> = (0..n).filter(|&i| !labels[i].is_tie()).collect();
+        let folds = seeds.folds.of_pairs();
+        let mut partners = vec![Vec::new(); seeds.folds.count()];
+        (0..n).filter(|&i| !labels[i].is_tie()).for_each(|i| partners[folds[i]].push(i));
         let draw = move |pair: usize, chosen: &mut [f32], rejected: &mut [f32]| {
             let mut stream = Stream::new(seed, Purpose::Rivals, pair as u64);
             let (mut real, mut other) = (vec![0.0f32; dim], vec![0.0f32; dim]);
+            let partners = &partners[folds[pair]];
             let copies = chosen.chunks_exact_mut(dim).zip(rejected.chunks_exact_mut(dim));
             for (a, b) in copies {
                 let share = stream.beta(alpha);

@@ -17,6 +17,7 @@ pub mod perturbation;
 
 use crate::embedded::EmbeddedPairs;
 use crate::error::{CoreError, require};
+use crate::head::folds::Folds;
 use crate::linalg::Threads;
 use crate::matrix::Rows;
 use crate::standardise::Standardiser;
@@ -95,13 +96,18 @@ impl RivalSettings {
     }
 }
 
-/// The seed pairs, and how they are standardised.
+/// The seed pairs, how they are standardised, and their folds. What a source tells of one pair's label
+/// in the responses of another must stay within the fold of both: otherwise the members that do not
+/// train on a fold would learn its labels from synthetic pairs of the other folds, and every figure on
+/// folds would be too good.
 #[derive(Clone, Copy)]
 pub struct Seeds<'a> {
     /// The pairs.
     pub pairs: &'a EmbeddedPairs,
     /// Their standardisation.
     pub standardiser: &'a Standardiser,
+    /// Their folds.
+    pub folds: &'a Folds,
 }
 
 /// How many synthetic responses are wanted, and from which randomness.

@@ -47,7 +47,8 @@ fn sources(seeds: Seeds<'_>) -> Vec<(&'static str, Box<dyn Source>)> {
 #[test]
 fn responses_are_the_same_kept_or_drawn_again_and_whatever_follows() {
     let (all, standardiser) = (pairs(40), Standardiser::identity(D));
-    let seeds = Seeds { pairs: &all, standardiser: &standardiser };
+    let folds = Folds::assign(&all.prompts, 1, 0);
+    let seeds = Seeds { pairs: &all, standardiser: &standardiser, folds: &folds };
     for (name, source) in sources(seeds) {
         let source = source.as_ref();
         let kept = drawn(source, seeds, 4, 64);
@@ -77,7 +78,8 @@ fn moments(synthetic: &Synthetic<'_>, pairs: usize, side: usize, dim: usize) -> 
 #[test]
 fn perturbation_adds_noise_of_the_variance_asked_for() {
     let (all, standardiser) = (pairs(300), Standardiser::identity(D));
-    let seeds = Seeds { pairs: &all, standardiser: &standardiser };
+    let folds = Folds::assign(&all.prompts, 1, 0);
+    let seeds = Seeds { pairs: &all, standardiser: &standardiser, folds: &folds };
     let source = Perturbation { variance: 0.04 };
     let synthetic = drawn(&source, seeds, 20, 64);
     let (mut sum, mut n) = (0.0, 0.0);
@@ -97,7 +99,8 @@ fn perturbation_adds_noise_of_the_variance_asked_for() {
 #[test]
 fn gaussian_sampling_has_the_mean_and_covariance_of_each_side() {
     let (all, standardiser) = (pairs(400), Standardiser::identity(D));
-    let seeds = Seeds { pairs: &all, standardiser: &standardiser };
+    let folds = Folds::assign(&all.prompts, 1, 0);
+    let seeds = Seeds { pairs: &all, standardiser: &standardiser, folds: &folds };
     let source = GaussianSampling::fit(seeds, Threads::ONE).unwrap();
     assert_eq!(source.parameters(), 2 * (3 + 6));
     let synthetic = drawn(&source, seeds, 60, 64);
@@ -129,7 +132,8 @@ fn gaussian_sampling_has_the_mean_and_covariance_of_each_side() {
 #[test]
 fn mixup_lies_on_the_way_to_one_other_pair_at_the_same_point_on_both_sides() {
     let (all, standardiser) = (pairs(30), Standardiser::identity(D));
-    let seeds = Seeds { pairs: &all, standardiser: &standardiser };
+    let folds = Folds::assign(&all.prompts, 1, 0);
+    let seeds = Seeds { pairs: &all, standardiser: &standardiser, folds: &folds };
     let source = Mixup { alpha: 1.0 };
     let synthetic = drawn(&source, seeds, 3, 64);
     let real = |side, pair| {
@@ -160,7 +164,8 @@ fn ties_are_mixed_with_nothing_and_nothing_with_ties() {
     let labels = vec![Label::Tie; 4];
     let all = pairs(4).with_labels(labels).unwrap();
     let standardiser = Standardiser::identity(D);
-    let seeds = Seeds { pairs: &all, standardiser: &standardiser };
+    let folds = Folds::assign(&all.prompts, 1, 0);
+    let seeds = Seeds { pairs: &all, standardiser: &standardiser, folds: &folds };
     let source = Mixup { alpha: 1.0 };
     let synthetic = drawn(&source, seeds, 1, 64);
     let mut row = [0.0; D];
@@ -173,10 +178,46 @@ fn a_gaussian_of_fewer_pairs_than_dimensions_stays_in_their_span() {
     let side = |x: f32| Matrix::new(vec![x, 0.0, 0.0, -x, 0.0, 0.0], 2, D).unwrap();
     let all = EmbeddedPairs::new(side(1.0), side(2.0)).unwrap();
     let standardiser = Standardiser::identity(D);
-    let seeds = Seeds { pairs: &all, standardiser: &standardiser };
+    let folds = Folds::assign(&all.prompts, 1, 0);
+    let seeds = Seeds { pairs: &all, standardiser: &standardiser, folds: &folds };
     let source = GaussianSampling::fit(seeds, Threads::ONE).unwrap();
     let synthetic = drawn(&source, seeds, 50, 64);
     for row in synthetic.embeddings(0, Threads::ONE)[1].chunks_exact(D) {
         assert!(row[1].abs() < 0.01 && row[2].abs() < 0.01, "{row:?}");
+    }
+}
+
+/// What the labels of one fold are must not be seen in synthetic pairs of another.
+#[test]
+fn no_source_tells_the_labels_of_one_fold_to_the_others() {
+    let n = 40;
+    let (all, standardiser) = (pairs(n), Standardiser::identity(D));
+    let folds = Folds::assign(&all.prompts, 4, 0);
+    // The same pairs with the sides of one fold exchanged.
+    let first = |i: &usize| folds.of_pairs()[*i] == 0;
+    let mut sides =
+        [all.chosen.to_matrix().data().to_vec(), all.rejected.to_matrix().data().to_vec()];
+    let [a, b] = &mut sides;
+    for i in (0..n).filter(first) {
+        a[i * D..(i + 1) * D].swap_with_slice(&mut b[i * D..(i + 1) * D]);
+    }
+    let [a, b] = sides.map(|data| Matrix::new(data, n, D).unwrap());
+    let exchanged = EmbeddedPairs::new(a, b).unwrap();
+    let seeds = |pairs| Seeds { pairs, standardiser: &standardiser, folds: &folds };
+    let (before, after) = (sources(seeds(&all)), sources(seeds(&exchanged)));
+    for ((name, before), (_, after)) in before.iter().zip(&after) {
+        let before = drawn(before.as_ref(), seeds(&all), 3, 64);
+        let after = drawn(after.as_ref(), seeds(&exchanged), 3, 64);
+        // Where the responses lie on average, which is what a head learns from.
+        for pair in (0..n).filter(|i| !first(i)) {
+            let (x, y) =
+                (before.embeddings(pair, Threads::ONE), after.embeddings(pair, Threads::ONE));
+            let off =
+                x.concat().iter().zip(y.concat()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            // A covariance of a side is estimated from all, and moves a draw a little.
+            assert!(off < if *name == "gaussian" { 1.0 } else { 1e-6 }, "{name}: {off}");
+        }
+        let own = (0..n).find(first).unwrap();
+        assert_ne!(before.embeddings(own, Threads::ONE), after.embeddings(own, Threads::ONE));
     }
 }
