@@ -86,6 +86,17 @@ pub enum CliError {
         /// Counts by reason.
         left_out: String,
     },
+    /// A file cannot be evaluated on as asked.
+    #[error(transparent)]
+    Eval(#[from] lens_eval::EvalError),
+    /// Every pair of a file was left out of evaluation.
+    #[error("{}: no pair is left to evaluate on (left out: {left_out})", path.display())]
+    NothingToEvaluate {
+        /// The file.
+        path: PathBuf,
+        /// Counts by reason.
+        left_out: String,
+    },
     /// The curves of a training could not all be written, which did not stop the training.
     #[error("training curves are not complete, but training went on without them: {source}")]
     Curves {
@@ -196,8 +207,14 @@ impl CliError {
             CliError::TooFewPrompts { .. } => Some(
                 "add pairs; --eval FILE or --holdout 0 leave all pairs of this file to training",
             ),
-            CliError::NothingLeft { .. } => {
+            CliError::NothingLeft { .. } | CliError::NothingToEvaluate { .. } => {
                 Some("`lens info` on the file lists the lines and what is wrong with each")
+            }
+            CliError::Eval(lens_eval::EvalError::WrongRow { .. }) => Some(
+                "a file holds rows of one kind; --benchmark says which, where it is told wrongly",
+            ),
+            CliError::Eval(lens_eval::EvalError::TooFewResponses { .. }) => {
+                Some("--n of at most the smallest number of responses; it is the default")
             }
             CliError::Settings { .. } => {
                 Some("`lens run PAIRS --show-settings` prints every setting with its value")
