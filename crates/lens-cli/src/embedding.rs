@@ -8,7 +8,7 @@ use crate::settings::Settings;
 use lens_core::{Content, EmbeddedPairs, Exchange, Matrix, PreferencePair, Progress};
 use lens_data::bundle::{Bundle, EncoderRecord};
 use lens_data::vet::LeftOut;
-use lens_data::{ArrayFile, Reason, Row, Vetted, content_key};
+use lens_data::{ArrayFile, Reason, Vetted, content_key};
 use lens_encoder::{
     Difference, Encoded, Encoder, EncoderIdentity, EncoderOptions, Generator, LayerChoice,
     ServerRecord, TextEncoder, View, ViewChoice, models,

@@ -11,7 +11,6 @@ use lens_eval::figures::rewardbench2::{Ranked, TIES, row_score};
 use lens_eval::figures::{Benchmark, Evaluation};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::PathBuf;
 
 /// Where the files go.
