@@ -504,9 +504,25 @@ fn rows_of(name: &str, most: usize) -> Option<Vec<Value>> {
 /// the real model are asked for: the figures must be well-formed with either.
 #[test]
 fn real_data_is_recognised_and_evaluated() {
-    let lens = Lens::with_reward_model();
     let real = std::env::var_os("LENS_MODEL_TESTS").is_some_and(|v| v == "1");
-    let n = if real { 60 } else { 8 };
+    let lens = Lens::with_reward_model();
+    let n = 8;
+    let run = |words: &str| {
+        let mut command = lens.command(words);
+        if let (true, Some(cache)) = (real, std::env::var_os("LENS_CACHE")) {
+            command.env("LENS_CACHE", cache);
+        }
+        let said = common::Said::from(command.output().unwrap());
+        assert_eq!(said.code, 0, "{}", said.err);
+        said.json()
+    };
+    if real {
+        let train = concat!(env!("CARGO_MANIFEST_DIR"), "/../../datasets/starter/train.jsonl");
+        let text = std::fs::read_to_string(train).unwrap();
+        let some: Vec<&str> = text.lines().take(60).collect();
+        lens.write("small.jsonl", some.join("\n"));
+        run("run small.jsonl -o rm --overwrite --augment 1 --json --quiet");
+    }
     let files = [
         ("xstest/pairs.jsonl.gz", "rewardbench"),
         ("llmbar/pairs.jsonl.gz", "pairs"),
@@ -516,10 +532,10 @@ fn real_data_is_recognised_and_evaluated() {
     for (file, kind) in files {
         let Some(rows) = rows_of(file, n) else { return };
         lens.rows("real.jsonl", &rows);
-        let eval = lens.ok("eval rm real.jsonl --json --quiet").json();
+        let eval = run("eval rm real.jsonl --json --quiet");
         assert_eq!(eval["taken_for"], kind, "{file}");
-        let (what, left) = (if kind == "best-of-n" { "rows" } else { "pairs" }, &eval);
-        assert_eq!(left[what]["read"], n, "{file}");
+        let what = if kind == "best-of-n" { "rows" } else { "pairs" };
+        assert_eq!(eval[what]["read"], n, "{file}");
         if kind == "best-of-n" {
             let found = &eval["evaluation"]["best_of_n"];
             assert_eq!(found["curve"].as_array().unwrap().len(), 4);
