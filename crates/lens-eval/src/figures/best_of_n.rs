@@ -303,7 +303,7 @@ mod tests {
         let said = |prompts: &[Scored], n| judge(prompts, n).unwrap_err().to_string();
         let one = said(&[good.clone(), prompt(&[0.0], &[0.0])], None);
         assert!(one.starts_with("b.jsonl:3: "), "{one}");
-        let few = said(&[good.clone()], Some(4));
+        let few = said(std::slice::from_ref(&good), Some(4));
         assert!(few.starts_with("b.jsonl:1: ") && few.contains("n = 4"), "{few}");
         let nan = said(&[good.clone(), prompt(&[0.0, f64::NAN], &[0.0, 1.0])], None);
         assert!(nan.starts_with("b.jsonl:3: "), "{nan}");

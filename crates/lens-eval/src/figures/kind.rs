@@ -180,9 +180,9 @@ mod tests {
         let told = |rows: &[Value]| kind(rows, None).unwrap();
         assert_eq!(told(&[pair("mine"), pair("hep-go")]), Benchmark::Pairs);
         assert_eq!(told(&[pair("hep-go"), pair("math-prm")]), Benchmark::RewardBench);
-        assert_eq!(told(&[lists.clone()]), Benchmark::RewardBench2);
-        assert_eq!(told(&[styles.clone()]), Benchmark::RmBench);
-        assert_eq!(told(&[scored.clone()]), Benchmark::BestOfN);
+        assert_eq!(told(std::slice::from_ref(&lists)), Benchmark::RewardBench2);
+        assert_eq!(told(std::slice::from_ref(&styles)), Benchmark::RmBench);
+        assert_eq!(told(std::slice::from_ref(&scored)), Benchmark::BestOfN);
 
         // What was asked for is taken, if it can be.
         let asked = |rows: &[Value], b| kind(rows, Some(b));
