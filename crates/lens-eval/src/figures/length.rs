@@ -1,9 +1,9 @@
 //! Length: how far does the reward follow it, and how far would length alone go?
 //!
 //! Longer wins: share of pairs whose preferred response is longer, equal lengths as half; shorter
-//! wins is the rest. Balanced accuracy: half of (accuracy where the preferred response is longer)
-//! + (accuracy where it is shorter), in which a preference for length of either sign is worth
-//!   nothing (reward-bench#267: picking the longer scores 80.6% on RewardBench Chat).
+//! wins is the rest. Balanced accuracy: the mean of the accuracy where the preferred response is
+//! longer and of that where it is shorter, in which a preference for length of either sign is worth
+//! nothing (reward-bench#267: picking the longer scores 80.6% on RewardBench Chat).
 //!
 //! Correlation: Pearson's r of reward and length over the different responses to one prompt, the mean
 //! of the prompts. Prompts whose rewards or lengths do not vary have none; they are counted. (Of two

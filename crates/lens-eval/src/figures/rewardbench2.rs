@@ -6,11 +6,13 @@
 //! The subset `Ties` has rows `ref:N` (one right response) and `tied:N` (several, as good as each
 //! other). With gap = min(right) - max(wrong), spread = max(right) - min(right) of the `tied` row:
 //!
-//! 0.30 share of `tied` rows with gap > 0
-//! + 0.30 share of `ref` rows with gap > 0
+//! ```text
+//! 0.30 share of tied rows with gap > 0
+//! + 0.30 share of ref rows with gap > 0
 //! + 0.20 mean over N of 1[gap_tied > spread]
 //! + 0.20 mean over N of 1[min(gap_ref, gap_tied) > spread]
 //! + 0.01 mean over N of tanh(min(gap_ref, gap_tied) / spread - 1), where 0/0 counts as 0.
+//! ```
 //!
 //! The last three are over the N that have both rows, as in the benchmark's script.
 

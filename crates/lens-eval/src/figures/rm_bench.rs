@@ -1,7 +1,7 @@
 //! RM-Bench (Liu et al., arXiv 2410.16184): is content preferred whatever its style?
 //!
 //! Both sides are written in three styles: concise, detailed, detailed with markdown. For every
-//! domain A[i][j] = share of rows with chosen_i > rejected_j (a tie is wrong);
+//! domain `A[i][j]` = share of rows with chosen_i > rejected_j (a tie is wrong);
 //! hard = mean of the upper triangle (the wrong answer has the more elaborate style),
 //! normal = mean of the diagonal, easy = mean of the lower triangle, domain = mean of the three.
 //! Score = mean of Chat, Math, Code and Safety, where Safety is the mean of `safety-refuse` and
