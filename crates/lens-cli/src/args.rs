@@ -1,9 +1,11 @@
 //! The command line as it is typed. What it means is decided in [`crate::settings`].
 
 mod bench;
+mod eval;
 
 pub use bench::{BenchCommand, BenchEncodeArgs, BenchTrainArgs};
 use clap::{Args, Parser, Subcommand};
+pub use eval::EvalArgs;
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -406,33 +408,6 @@ pub struct SynthesiseArgs {
     #[arg(long)]
     #[serde(skip_serializing_if = "not_given")]
     pub overwrite: bool,
-}
-
-/// Arguments of `lens eval`.
-#[derive(Debug, Args, Serialize)]
-pub struct EvalArgs {
-    /// A reward model's folder
-    #[serde(skip)]
-    pub bundle: PathBuf,
-    /// Files of held-out pairs, or safetensors files of embedded pairs
-    #[arg(required = true)]
-    #[serde(skip)]
-    pub data: Vec<PathBuf>,
-    /// The language model, where it is not the one that the bundle names
-    #[arg(long, value_name = "MODEL")]
-    pub model: Option<String>,
-    /// A server, where it is not the one that the bundle names.
-    #[command(flatten)]
-    #[serde(skip)]
-    pub server: ServerArgs,
-    /// Names of the arrays.
-    #[command(flatten)]
-    #[serde(skip)]
-    pub keys: KeyArgs,
-    /// Stop at the first malformed row instead of counting it
-    #[arg(long)]
-    #[serde(skip_serializing_if = "not_given")]
-    pub strict: bool,
 }
 
 /// Arguments of `lens score`.

@@ -8,7 +8,7 @@ use crate::settings::Settings;
 use lens_core::{Content, EmbeddedPairs, Exchange, Matrix, PreferencePair, Progress};
 use lens_data::bundle::{Bundle, EncoderRecord};
 use lens_data::vet::LeftOut;
-use lens_data::{ArrayFile, Reason, Row, Vetted, content_key};
+use lens_data::{ArrayFile, Reason, Vetted, content_key};
 use lens_encoder::{
     Difference, Encoded, Encoder, EncoderIdentity, EncoderOptions, Generator, LayerChoice,
     ServerRecord, TextEncoder, View, ViewChoice, models,
@@ -252,21 +252,14 @@ pub fn encode_pairs(
     Ok(encoder.encode_exchanges(&exchanges, progress)?)
 }
 
-/// Pairs whose two sides are the same to the encoder, which they can become by shortening.
-pub fn equal_sides(rows: &[Row<PreferencePair>], encoded: &[Encoded]) -> Vec<LeftOut> {
-    let n = rows.len();
-    let equal = |i: &usize| encoded[*i].ids_hash == encoded[i + n].ids_hash;
-    (0..n)
-        .filter(equal)
-        .map(|i| LeftOut {
-            line: rows[i].line,
-            detail: if encoded[i].truncated {
-                "both sides are the same after shortening; raise max_length".to_owned()
-            } else {
-                "both sides are the same tokens".to_owned()
-            },
-        })
-        .collect()
+/// Why a pair is left out whose two sides are the same to the encoder, which they can become by
+/// shortening; `None` where they differ.
+pub fn equal_side(line: u64, chosen: &Encoded, rejected: &Encoded) -> Option<LeftOut> {
+    let detail = match chosen.truncated {
+        true => "both sides are the same after shortening; raise max_length",
+        false => "both sides are the same tokens",
+    };
+    (chosen.ids_hash == rejected.ids_hash).then(|| LeftOut { line, detail: detail.to_owned() })
 }
 
 /// The matrix of some vectors.
@@ -305,7 +298,9 @@ pub fn embed_vetted(
     dim: usize,
 ) -> Result<EmbeddedPairs, CliError> {
     let n = vetted.used.len();
-    let equal = equal_sides(&vetted.used, encoded);
+    let equal: Vec<LeftOut> = (0..n)
+        .filter_map(|i| equal_side(vetted.used[i].line, &encoded[i], &encoded[i + n]))
+        .collect();
     let gone: std::collections::HashSet<u64> = equal.iter().map(|l| l.line).collect();
     let kept: Vec<usize> = (0..n).filter(|&i| !gone.contains(&vetted.used[i].line)).collect();
     vetted.leave_out(Reason::EqualAfterTruncation, equal);

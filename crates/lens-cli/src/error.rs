@@ -90,6 +90,14 @@ pub enum CliError {
         /// Counts by reason.
         left_out: String,
     },
+    /// Every pair of a file was left out of evaluation.
+    #[error("{}: no pair is left to evaluate on (left out: {left_out})", path.display())]
+    NothingToEvaluate {
+        /// The file.
+        path: PathBuf,
+        /// Counts by reason.
+        left_out: String,
+    },
     /// The curves of a training could not all be written, which did not stop the training.
     #[error("training curves are not complete, but training went on without them: {source}")]
     Curves {
@@ -221,8 +229,14 @@ impl CliError {
             CliError::Eval(EvalError::StudyKey { .. } | EvalError::StudySyntax { .. }) => Some(
                 "`lens study NAME --show` prints a ready-made study; docs/studies.md says more",
             ),
-            CliError::NothingLeft { .. } => {
+            CliError::NothingLeft { .. } | CliError::NothingToEvaluate { .. } => {
                 Some("`lens info` on the file lists the lines and what is wrong with each")
+            }
+            CliError::Eval(EvalError::WrongRow { .. }) => Some(
+                "a file holds rows of one kind; --benchmark says which, where it is told wrongly",
+            ),
+            CliError::Eval(EvalError::TooFewResponses { .. }) => {
+                Some("--n of at most the smallest number of responses; it is the default")
             }
             CliError::Settings { .. } => {
                 Some("`lens run PAIRS --show-settings` prints every setting with its value")

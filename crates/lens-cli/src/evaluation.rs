@@ -5,7 +5,6 @@ use crate::output::percent;
 use lens_core::metrics::{Estimate, bootstrap, credits, log_loss, longer_wins, pair_accuracy};
 use lens_core::{EmbeddedPairs, PreferencePair, RewardModel, Threads};
 use serde::Serialize;
-use std::collections::BTreeMap;
 
 /// Accuracy with its interval, as `--json` prints it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -69,19 +68,6 @@ impl PairRewards {
         let difference: Vec<f64> =
             self.credits().iter().zip(other.credits()).map(|(a, b)| a - b).collect();
         bootstrap(&difference, &vec![1.0; difference.len()], prompts, seed)
-    }
-
-    /// Pairs and accuracy by the label of each pair, where it has one.
-    pub fn by_label(&self, labels: &[Option<&str>]) -> BTreeMap<String, (usize, f64)> {
-        let mut sums: BTreeMap<String, (usize, f64)> = BTreeMap::new();
-        for (credit, label) in self.credits().iter().zip(labels) {
-            if let Some(label) = label {
-                let sum = sums.entry((*label).to_owned()).or_default();
-                sum.0 += 1;
-                sum.1 += credit;
-            }
-        }
-        sums.into_iter().map(|(k, (n, right))| (k, (n, right / n as f64))).collect()
     }
 }
 

@@ -7,7 +7,7 @@
 use crate::commands::embed::VIEWS_KEY;
 use crate::commands::train::{Loaded, file_name, load, names};
 use crate::embedding::{
-    encode_pairs, equal_sides, matrix, note_truncated, open_encoder, prompt_numbers, stored_encoder,
+    encode_pairs, equal_side, matrix, note_truncated, open_encoder, prompt_numbers, stored_encoder,
 };
 use crate::error::CliError;
 use crate::labels::Labels;
@@ -253,8 +253,11 @@ fn text(
         }
         let encoded = encode_pairs(encoder.as_ref(), &all, reporter)?;
         note_truncated(&encoded, encoder.identity().max_length, reporter);
-        equal.extend(equal_sides(&vetted.used, &encoded).into_iter().map(|l| (l.line, l)));
         let (n, width) = (all.len(), encoder.dim());
+        let (chosen, rejected) = encoded.split_at(n);
+        for (row, (a, b)) in vetted.used.iter().zip(chosen.iter().zip(rejected)) {
+            equal.extend(equal_side(row.line, a, b).map(|l| (l.line, l)));
+        }
         let pairs = EmbeddedPairs::with_prompts(
             matrix(encoded[..n].iter(), width)?,
             matrix(encoded[n..].iter(), width)?,

@@ -183,9 +183,9 @@ fn pairs_without_a_difference_leave_nothing_to_train_on() {
     // Nor is there anything to evaluate.
     let lens = Lens::with_reward_model();
     lens.rows("same.jsonl", &(0..10).map(same).collect::<Vec<_>>());
-    let said = lens.ok("eval rm same.jsonl");
-    assert!(said.out.contains("no pair is left to evaluate"), "{}", said.out);
-    assert_eq!(lens.ok("eval rm same.jsonl --json").json()["accuracy"], Value::Null);
+    let error = lens.fails(1, "eval rm same.jsonl --json");
+    assert!(error.contains("same.jsonl: no pair is left to evaluate on"), "{error}");
+    assert!(error.contains("identical-sides"), "{error}");
 }
 
 #[test]

@@ -43,8 +43,9 @@ pub use atomic::{AtomicDir, AtomicFile, Existing, write_atomic, write_atomic_wit
 pub use bundle::Bundle;
 pub use curves::CurveLog;
 pub use dataset::{
-    BestOfN, Compression, Dataset, Format, PromptSet, ReadOptions, Row, ScoreRow, ScoreSet, Shape,
-    fingerprint, fingerprint_arrays, fingerprint_rows, read_exchanges, read_exchanges_with,
+    BestOfN, Candidates, Compression, Dataset, Format, JudgedRow, JudgedSet, PromptSet, RankedRow,
+    ReadOptions, Row, ScoreRow, ScoreSet, ScoredRow, Shape, fingerprint, fingerprint_arrays,
+    fingerprint_rows, group_by_prompt, read_exchanges, read_exchanges_with, read_judged_with,
     read_pairs, read_pairs_with, read_prompts_with, visit_exchanges,
 };
 pub use error::{Error, MalformedRow};

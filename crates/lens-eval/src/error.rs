@@ -1,5 +1,6 @@
 //! The one error type of this crate.
 
+use crate::figures::Benchmark;
 use std::path::PathBuf;
 use thiserror::Error;
 
@@ -89,4 +90,128 @@ pub enum EvalError {
     /// The user asked to stop.
     #[error("stopped")]
     Cancelled,
+    // Figures of evaluation.
+    /// The file has nothing to evaluate on.
+    #[error("{}: there is no {what}", file.display())]
+    NoRows {
+        /// The file.
+        file: PathBuf,
+        /// What there would have to be.
+        what: &'static str,
+    },
+    /// A row that is none of the benchmark's.
+    #[error(
+        "{}:{line}: {} {expected}, found {found}",
+        file.display(),
+        needs(*benchmark, *given)
+    )]
+    WrongRow {
+        /// The file.
+        file: PathBuf,
+        /// The first such line.
+        line: u64,
+        /// The benchmark.
+        benchmark: Benchmark,
+        /// What its rows have.
+        expected: &'static str,
+        /// What this row has.
+        found: &'static str,
+        /// Whether the benchmark was asked for, rather than told from the first row.
+        given: bool,
+    },
+    /// A subset that no row is of.
+    #[error("{}: no row is of the subset `{asked}`; {}", file.display(), there(present))]
+    UnknownSubset {
+        /// The file.
+        file: PathBuf,
+        /// What was asked for.
+        asked: String,
+        /// The subsets that there are.
+        present: Vec<String>,
+    },
+    /// A row of RewardBench 2's Ties without a number of its own.
+    #[error("{}:{line}: `id`: expected {expected} in the subset Ties, found {found}", file.display())]
+    TiesId {
+        /// The file.
+        file: PathBuf,
+        /// The line.
+        line: u64,
+        /// What is there.
+        found: String,
+        /// What was expected.
+        expected: &'static str,
+    },
+    /// A row of best-of-n without a score for every response.
+    #[error("{0} (best-of-n needs the score of every response: without one, another is the best)")]
+    MissingScore(Box<lens_data::MalformedRow>),
+    /// A prompt with a single response, which nothing can be chosen from.
+    #[error(
+        "{}:{line}: one response to this prompt: best-of-n needs at least two to each ({prompts} \
+         prompts have one only)",
+        file.display()
+    )]
+    OneResponse {
+        /// The file.
+        file: PathBuf,
+        /// The line of the first.
+        line: u64,
+        /// How many prompts are like this.
+        prompts: usize,
+    },
+    /// A prompt with fewer responses than are to be chosen from.
+    #[error("{}:{line}: {found} responses to this prompt, but n = {asked} was asked for", file.display())]
+    TooFewResponses {
+        /// The file.
+        file: PathBuf,
+        /// The line of the prompt with the fewest.
+        line: u64,
+        /// How many it has.
+        found: usize,
+        /// n.
+        asked: usize,
+    },
+    /// Best-of-n where all responses are as good.
+    #[error(
+        "{}:{line}: the responses to every prompt ({prompts}) have the same score: no choice is better \
+         than another",
+        file.display()
+    )]
+    NothingToChoose {
+        /// The file.
+        file: PathBuf,
+        /// The first line.
+        line: u64,
+        /// How many prompts there are.
+        prompts: usize,
+    },
+    /// A reward or a score that is not a finite number.
+    #[error("{}:{line}: a reward or a score is not a finite number", file.display())]
+    NotFinite {
+        /// The file.
+        file: PathBuf,
+        /// The line.
+        line: u64,
+    },
+    /// Not one value for each pair.
+    #[error("expected {expected} values, one for each, found {found}")]
+    Lengths {
+        /// How many there should be.
+        expected: usize,
+        /// How many there are.
+        found: usize,
+    },
+}
+
+fn needs(benchmark: Benchmark, given: bool) -> String {
+    match given {
+        true => format!("{benchmark} needs"),
+        false => format!("the file begins as {benchmark}, so a row needs"),
+    }
+}
+
+fn there(present: &[String]) -> String {
+    match present {
+        [] => "the rows have no subsets".to_owned(),
+        present => format!("there are {}", present.join(", ")),
+    }
 }

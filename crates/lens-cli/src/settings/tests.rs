@@ -109,6 +109,8 @@ fn every_flag_is_a_key() {
     let is_key = |key: &str| keys.contains_key(key) || nested.iter().any(|t| t.get(key).is_some());
     // These say what to do or which file to read; they are not settings.
     let not_settings = ["config", "set", "show-settings", "help", "version", "key", "codes"];
+    let not_settings =
+        [&not_settings[..], &["benchmark", "subset", "n", "worst", "outputs"]].concat();
     let command = Cli::command();
     let all = command.get_subcommands().flat_map(|c| c.get_arguments());
     for long in all.chain(command.get_arguments()).filter_map(|a| a.get_long()) {

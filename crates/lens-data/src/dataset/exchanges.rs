@@ -3,8 +3,9 @@
 use lens_core::{Content, Exchange, PreferencePair};
 use serde_json::Value;
 
-use super::content::{content, describe, missing, take_content};
+use super::content::{describe, missing, take_content};
 use super::pairs::{RowProblem, take_pair, take_repeated_prompt};
+use super::ranked::take_list;
 use super::records::Fields;
 use crate::error::{Problem, WHOLE_ROW};
 
@@ -77,23 +78,17 @@ pub(crate) fn take_prompt(fields: &mut Fields) -> Result<Content, RowProblem> {
 
 fn take_candidates(fields: &mut Fields) -> Result<ScoreRow, Problem> {
     let prompt = take_content(fields, "prompt")?;
-    let responses = match fields.shift_remove("responses").unwrap_or_default() {
-        Value::Array(responses) if !responses.is_empty() => responses
-            .into_iter()
-            .enumerate()
-            .map(|(i, response)| content(response, &format!("responses[{i}]")))
-            .collect::<Result<Vec<_>, _>>()?,
-        other => {
-            return Err(Problem::new("responses", "a list of responses", describe(&other)));
-        }
-    };
+    let responses = take_list(fields, "responses")?;
     let (prompt, responses) = without_repetition(prompt, responses);
     Ok(ScoreRow::Candidates { prompt, responses })
 }
 
 /// What is scored must look as what was trained on: message responses that repeat the prompt lose
 /// it, as pairs do.
-fn without_repetition(prompt: Content, responses: Vec<Content>) -> (Content, Vec<Content>) {
+pub(super) fn without_repetition(
+    prompt: Content,
+    responses: Vec<Content>,
+) -> (Content, Vec<Content>) {
     if responses.iter().any(|response| matches!(response, Content::Text(_))) {
         return (prompt, responses);
     }

@@ -11,6 +11,7 @@ mod json;
 mod lines;
 mod pairs;
 mod parquet_rows;
+mod ranked;
 mod records;
 mod source;
 #[cfg(test)]
@@ -26,6 +27,7 @@ use serde_json::{Map, Value};
 pub use exchanges::ScoreRow;
 pub use fingerprint::{fingerprint, fingerprint_arrays, fingerprint_rows};
 pub use pairs::{BestOfN, Shape};
+pub use ranked::{Candidates, JudgedRow, JudgedSet, RankedRow, ScoredRow, group_by_prompt};
 pub use source::{Compression, Format};
 
 use crate::error::{Error, MalformedRow};
@@ -160,6 +162,28 @@ pub fn read_exchanges_with(
         collect(path, options, progress, exchanges::take_row)?;
     let Opened { format, compression } = opened;
     Ok(ScoreSet { path: path.to_owned(), rows, malformed, read, format, compression })
+}
+
+/// Reads the rows of a file to evaluate on; see [`JudgedRow`] for what they may look like. Malformed
+/// rows are collected unless [`ReadOptions::strict`] is set. [`Error::Cancelled`] where `progress` is
+/// cancelled.
+pub fn read_judged_with(
+    path: impl AsRef<Path>,
+    options: &ReadOptions,
+    progress: &dyn Progress,
+) -> Result<JudgedSet, Error> {
+    let path = path.as_ref();
+    let mut shapes = BTreeMap::new();
+    let rows = collect(path, options, progress, |fields| {
+        let (row, shape) = ranked::take_judged(fields)?;
+        if let Some(shape) = shape {
+            *shapes.entry(shape).or_insert(0) += 1;
+        }
+        Ok(row)
+    })?;
+    let Collected { rows, malformed, read, opened } = rows;
+    let Opened { format, compression } = opened;
+    Ok(JudgedSet { path: path.to_owned(), rows, malformed, read, format, compression, shapes })
 }
 
 /// Reads the prompt of every row: of a pair in any of its [`Shape`]s, or the `prompt` column of

@@ -4,6 +4,7 @@ mod exchanges;
 mod files;
 mod parquet_files;
 mod properties;
+mod ranked;
 mod shapes;
 mod watched;
 

@@ -20,6 +20,9 @@ fn pieces() -> impl Strategy<Value = Vec<u8>> {
         Just(&b",\"rejected\":"[..]),
         Just(&b"\"text\""[..]),
         Just(&b"[{\"role\":\"user\",\"content\":\"x\"}]"[..]),
+        Just(&b",\"responses\":[\"a\",\"b\"],\"scores\":"[..]),
+        Just(&b"[1,2]"[..]),
+        Just(&b"[\"x\"]"[..]),
         Just(&b"null"[..]),
         Just(&b"}"[..]),
         Just(&b"\n"[..]),
@@ -50,6 +53,9 @@ proptest! {
             prop_assert_eq!(data.read, data.pairs.len() + data.malformed.len());
         }
         let _ = read_exchanges(&path, &ReadOptions::default());
+        if let Ok(set) = read_judged_with(&path, &ReadOptions::default(), &Quiet) {
+            prop_assert_eq!(set.read, set.rows.len() + set.malformed.len());
+        }
     }
 
     #[test]
