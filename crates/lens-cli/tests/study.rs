@@ -320,7 +320,7 @@ fn what_is_wrong_with_a_study_is_said_at_once() {
         ("layers = \"none\"", "`layers` must be \"all\" or a list of numbers"),
         ("layers = [1, 1]", "`layers` has 1 twice"),
         ("splits = 20000\nseeds = [10, 20, 30]", "more than 100000 trainings"),
-        ("[grid]\nvae.beta = [0.1, 0.2]\nsplits = 2", "unknown field `splits`"),
+        ("[grid]\nvae.beta = [0.1, 0.2]\nsplits = 2", "`grid.splits` must be a list"),
     ];
     for (text, expected) in cases {
         lens.write("bad.toml", text);
@@ -436,8 +436,8 @@ fn what_runs_away_is_a_result() {
     let lens = desk();
     lens.write(
         "s.toml",
-        "splits = 2\n[settings]\nhead.epochs = 2\nvae.epochs = 40\nvae.beta = 0.0\nvae.learning_rate \
-         = 0.1\n[grid]\nvae.gamma = [0.1, 1000]\n",
+        "splits = 2\n[settings]\nhead.epochs = 2\nvae.epochs = 40\nvae.learning_rate = \
+         0.03\n[grid]\nvae.gamma = [0.1, 1000]\n",
     );
     let said = lens.ok("study s.toml a.safetensors -o o");
     assert!(
