@@ -17,6 +17,9 @@ use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+/// More pairs than any file has: a study that does not fit them fits none.
+const UNREAD: usize = 1 << 40;
+
 /// The settings of the method that the study names, over which the settings file and --set go.
 pub fn base(args: &StudyArgs) -> Result<MethodSettings, CliError> {
     match args.study.as_deref() {
@@ -70,7 +73,7 @@ pub fn run(args: &StudyArgs, settings: &Settings, reporter: &Reporter) -> Result
         let encoders = file.encoder_axis(|_| Ok::<_, EvalError>(0))?;
         Ok(Plan::new(&file, &method, encoders, pairs)?)
     };
-    plan(usize::MAX)?;
+    plan(UNREAD)?;
     let folder =
         settings.output.clone().unwrap_or_else(|| PathBuf::from(format!("study-{}", file.name)));
     let store = Store::claim(&folder, settings.overwrite)?;

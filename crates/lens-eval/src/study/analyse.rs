@@ -186,6 +186,10 @@ fn baseline_of(
     if plan.arms[family[0]].rival == plan.baseline {
         return None;
     }
+    // Tries are what a rival chooses from; only its choice is a claim, to be corrected for.
+    if s.arm.is_some_and(|arm| plan.arms[arm].tried.is_some()) && family.len() > 1 {
+        return None;
+    }
     let theirs = plan.baseline_family(families, family)?;
     // A choice is compared with a choice, where the baseline has one.
     let arm = match (s.arm, theirs.as_slice()) {
