@@ -119,7 +119,8 @@ impl TableRow {
 pub enum Cell {
     /// Text, or a figure as it is to be shown.
     Text(String),
-    /// An estimate with its interval, also drawn: on one scale with the others of its column.
+    /// An estimate with its interval, also drawn: on one scale with the others of its column. Without
+    /// one (both ends are the estimate) it is a point on that scale.
     Interval {
         /// The estimate.
         value: f64,
