@@ -158,11 +158,13 @@ impl Format {
         if !value.is_finite() {
             return "not a number".to_owned();
         }
-        match self {
+        let text = match self {
             Format::Number => plain(value, digits),
             Format::Percent => format!("{}%", plain(100.0 * value, digits.saturating_sub(2))),
             Format::Points => format!("{:+.1$}", 100.0 * value, digits.saturating_sub(2)),
-        }
+        };
+        // A minus sign is as wide as a digit, a hyphen is not.
+        text.replace('-', "\u{2212}")
     }
 }
 
