@@ -45,7 +45,10 @@ fn a_script_reads_the_figures_of_a_run() {
     let embed = stages.iter().find(|s| s["name"] == "embed").unwrap();
     assert!(embed["tokens"].as_u64().unwrap() > 1000, "{embed}");
     assert_eq!(run["bundle"], "rm");
-    assert_eq!(lens.names("rm"), ["curves.jsonl", "lens.json", "model.safetensors", "report.md"]);
+    assert_eq!(
+        lens.names("rm"),
+        ["curves.jsonl", "lens.json", "model.safetensors", "report.html", "report.md"]
+    );
 }
 
 #[test]
@@ -61,7 +64,7 @@ fn a_person_reads_the_result_table() {
         "same head",
         "longer answer wins",
         "tokens/s",
-        "rm/report.md",
+        "rm/report.html",
     ] {
         assert!(said.out.contains(part), "{part}: {}", said.out);
     }
@@ -82,7 +85,7 @@ fn the_same_seed_gives_the_same_bytes_and_another_seed_others() {
     lens.ok("run pairs.jsonl --model tiny.gguf -o two --seed 5 --json --quiet --threads 1");
     lens.ok("run pairs.jsonl --model tiny.gguf -o three --seed 6");
     let (one, two, three) = (lens.files("one"), lens.files("two"), lens.files("three"));
-    assert_eq!(one.len(), 4);
+    assert_eq!(one.len(), 5);
     for (name, bytes) in &one {
         assert!(two[name] == *bytes, "{name} differs");
     }

@@ -11,8 +11,8 @@ use lens_core::{Content, EmbeddedPairs, PreferencePair, RewardModel};
 use lens_data::Row;
 use lens_data::bundle::Kept;
 use lens_eval::report::{
-    Axis, Block, Calibration, CalibrationBin, Chart, ChartKind, Example, Histogram, PointClass,
-    Scale, Scatter, Section, Shape, Trend, shortened,
+    Axis, Block, Calibration, CalibrationBin, Chart, ChartKind, Example, Format, Histogram,
+    PointClass, Scale, Scatter, Section, Shape, Trend, shortened,
 };
 
 /// Pairs that are shown with their texts.
@@ -159,7 +159,7 @@ pub fn section(judged: &Judged<'_>) -> Section {
             kind: ChartKind::Histogram(Histogram {
                 x: "margin".into(),
                 groups: vec![("pairs".into(), judged.margins.clone())],
-                mark: Some((0.0, "right order".into())),
+                mark: Some((0.0, "ranked right \u{2192}".into())),
             }),
         },
         Chart {
@@ -226,7 +226,7 @@ fn length_chart(judged: &Judged<'_>) -> Chart {
     let shown = chosen.len().div_ceil(step);
     let mut note = "The line is fitted to all responses".to_owned();
     if let Some(r) = correlation {
-        note += &format!(", by the logarithm of their length (correlation {r:+.2})");
+        note += &format!(", by the logarithm of their length (correlation {})", signed(r));
     }
     note += ". A reward that only follows length is no reward.";
     if step > 1 {
@@ -250,6 +250,11 @@ fn length_chart(judged: &Judged<'_>) -> Chart {
                 .collect(),
         }),
     }
+}
+
+/// With its sign.
+fn signed(value: f64) -> String {
+    format!("{value:+.2}").replace('-', "\u{2212}")
 }
 
 /// Least squares on the logarithm of the length: two points of the line, and the correlation.
@@ -297,10 +302,11 @@ pub fn worst(judged: &Judged<'_>) -> Section {
 fn example(judged: &Judged<'_>, i: usize) -> Example {
     let rewards = &judged.kept().rewards;
     let Row { line, value: pair, .. } = &judged.rows[i];
+    let figure = |value: f64| Format::Number.show(value, 2);
     let facts = vec![
-        ("margin".to_owned(), format!("{:.2}", judged.margins[i])),
-        ("reward of chosen".to_owned(), format!("{:.2}", rewards.chosen[i])),
-        ("of rejected".to_owned(), format!("{:.2}", rewards.rejected[i])),
+        ("margin".to_owned(), figure(judged.margins[i])),
+        ("reward of chosen".to_owned(), figure(f64::from(rewards.chosen[i]))),
+        ("of rejected".to_owned(), figure(f64::from(rewards.rejected[i]))),
         ("sure".to_owned(), percent(confidence(judged.margins[i]))),
     ];
     let text = |name: &str, content: &Content| (name.to_owned(), shown(content));

@@ -147,14 +147,18 @@ fn verdict(difference: &Estimate) -> &'static str {
     } else if high < 0.0 {
         "a clear loss"
     } else {
-        "which is within what chance alone does"
+        "no more than chance alone does"
     }
 }
 
 fn moved(difference: &Estimate) -> String {
-    let [low, high] = difference.ci95.map(|x| 100.0 * x);
-    let points = 100.0 * difference.value;
-    format!("{points:+.1} points (95% interval {low:+.1} to {high:+.1})")
+    let [low, high] = difference.ci95.map(points);
+    format!("{} points (95% interval {low} to {high})", points(difference.value))
+}
+
+/// A difference of shares in percentage points, with its sign.
+fn points(difference: f64) -> String {
+    format!("{:+.1}", 100.0 * difference).replace('-', "\u{2212}")
 }
 
 /// What came out, in plain words.
@@ -256,14 +260,10 @@ fn headlines(made: &Made<'_>, sources: &Sources<'_>, judged: Option<&Judged<'_>>
         difference = splits.difference;
     }
     if let Some(d) = difference {
-        let [low, high] = d.ci95.map(|x| 100.0 * x);
-        let value = format!("{:+.1} points", 100.0 * d.value).replace('-', "\u{2212}");
-        let detail = format!("95% interval {low:+.1} to {high:+.1}").replace(" -", " \u{2212}");
-        out.push(headline(
-            &format!("Synthesis, {}x", made.settings.augment.factor()),
-            value,
-            detail,
-        ));
+        let [low, high] = d.ci95.map(points);
+        let label = format!("Synthesis {}x, in points", made.settings.augment.factor());
+        let detail = format!("95% interval {low} to {high}");
+        out.push(headline(&label, points(d.value), detail));
     }
     if let Some(judged) = judged {
         if let Some(longer) = judged.longer_wins {
@@ -302,11 +302,10 @@ fn result(made: &Made<'_>, sources: &Sources<'_>, judged: Option<&Judged<'_>>) -
         format: Format::Percent,
     };
     let mut rows = Vec::new();
-    if let Some((earlier, judged)) = judged.and_then(|j| Some((j.earlier.as_ref()?, j))) {
+    if let Some(earlier) = judged.and_then(|j| j.earlier.as_ref()) {
         let log_loss = Cell::text(format!("{:.4}", earlier.log_loss));
         let cells = vec![Cell::text("earlier model"), accuracy(earlier.accuracy), log_loss];
         rows.push(TableRow::plain(cells));
-        debug_assert!(!judged.margins.is_empty());
     }
     for (name, report, kept) in heads {
         let saved = kept == made.kept;
@@ -320,10 +319,8 @@ fn result(made: &Made<'_>, sources: &Sources<'_>, judged: Option<&Judged<'_>>) -
         rows.push(TableRow { cells, highlight: saved });
     }
     if let Some(longer) = judged.and_then(|j| j.longer_wins) {
-        rows.push(TableRow::plain(vec![
-            Cell::text("longer answer wins"),
-            Cell::text(percent(longer)),
-        ]));
+        let point = Accuracy { accuracy: longer, ci95: [longer; 2] };
+        rows.push(TableRow::plain(vec![Cell::text("longer answer wins"), accuracy(point)]));
     }
     let caption = match judged {
         Some(judged) => format!(
@@ -337,7 +334,10 @@ fn result(made: &Made<'_>, sources: &Sources<'_>, judged: Option<&Judged<'_>>) -
     };
     blocks.push(Block::Table(Table { caption, columns, rows }));
     blocks.extend(sources.evidence.splits.map(|s| Block::Table(splits_table(s, made))));
-    blocks.push(Block::KeyValues(sources.lines.clone()));
+    // The accuracies among them are in the tables.
+    let about = ["training pairs", "held-out pairs", "labels", "warm start", "splits", "accuracy"];
+    let lines = sources.lines.iter().filter(|(label, _)| about.contains(&label.as_str()));
+    blocks.push(Block::KeyValues(lines.cloned().collect()));
     Section { id: "result".into(), heading: "Result".into(), blocks }
 }
 

@@ -3,9 +3,9 @@
 use super::document::{Axis, Format, Scale};
 use super::escape::escape;
 
-/// Widths are in units of the drawing, whose text is 12 high. A little more than most digits take.
+/// Widths are in units of the drawing, whose text is 12 high: what the widest of the usual fonts take.
 pub(super) fn text_width(text: &str) -> f64 {
-    text.chars().count() as f64 * 6.7
+    text.chars().map(|c| if c == '%' { 11.6 } else { 7.6 }).sum()
 }
 
 /// Whether a value can be drawn on this scale; beyond these limits differences overflow.

@@ -307,7 +307,9 @@ pub(super) fn histogram(chart: &Histogram) -> Option<Drawing> {
     let most = counts.iter().flatten().max().copied().unwrap_or(0).max(1);
     let edge = |bin: usize| low + width * bin as f64 / bins as f64;
     let x = Range::fixed(Axis::linear(chart.x.clone()), low, low + width);
-    let y = Range::fixed(Axis::linear("count"), 0.0, 1.05 * most as f64);
+    // The label of a mark stands above the bars.
+    let room = if chart.mark.is_some() { 1.2 } else { 1.05 };
+    let y = Range::fixed(Axis::linear("count"), 0.0, room * most as f64);
     let mut frame = Frame::new(WIDTH, HEIGHT, x, y);
     let mut out = std::mem::take(&mut frame.drawn);
     for (i, counts) in counts.iter().enumerate() {
@@ -355,12 +357,15 @@ pub(super) fn histogram(chart: &Histogram) -> Option<Drawing> {
 
 pub(super) fn scatter(chart: &Scatter) -> Option<Drawing> {
     let is_map = chart.x.is_none();
-    let height = if is_map { 430.0 } else { 320.0 };
     let axis = |axis: &Option<Axis>| axis.clone().unwrap_or_default();
     let (x, y) = (axis(&chart.x), axis(&chart.y));
     let points = || chart.classes.iter().flat_map(|class| &class.points);
     let x = Range::of(&x, points().map(|p| p[0]), 0.03)?;
     let y = Range::of(&y, points().map(|p| p[1]), 0.03)?;
+    let height = match is_map {
+        true => (WIDTH * y.width() / x.width()).clamp(280.0, 460.0).round(),
+        false => 320.0,
+    };
     let mut out = String::new();
     let place: Box<dyn Fn(&[f64; 2]) -> Option<[f64; 2]>> = if is_map {
         // Distances are the same in all directions.
@@ -406,23 +411,22 @@ pub(super) fn scatter(chart: &Scatter) -> Option<Drawing> {
         if places.len() > 1 {
             let path = places.join("L");
             out += &format!("<path class=\"halo\" d=\"M{path}\"/>");
-            out += &format!(
-                "<path class=\"line s{}\"{} d=\"M{path}\"/>",
-                style(trend.colour),
-                dash(trend.colour)
-            );
+            out += &format!("<path class=\"line s{}\" d=\"M{path}\"/>", style(trend.colour));
         }
     }
+    // What is drawn last lies on top, and is named first.
     let mut legend: Vec<(String, String)> = chart
         .classes
         .iter()
+        .rev()
         .map(|class| {
             let path = symbol(class.shape, 12.0, 6.0, 4.0);
             let name = format!("{} ({})", class.name, class.points.len());
             (points_path(class.shape, class.colour, 4.0, &path), name)
         })
         .collect();
-    legend.extend(chart.trends.iter().map(|t| (line_sample(t.colour), t.name.clone())));
+    let solid = |k: usize| format!("<path class=\"line s{}\" d=\"M1 6H23\"/>", style(k));
+    legend.extend(chart.trends.iter().map(|t| (solid(t.colour), t.name.clone())));
     let names: Vec<String> =
         chart.classes.iter().map(|c| format!("{} {}", c.points.len(), c.name)).collect();
     Some(Drawing {

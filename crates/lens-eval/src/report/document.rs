@@ -119,7 +119,8 @@ impl TableRow {
 pub enum Cell {
     /// Text, or a figure as it is to be shown.
     Text(String),
-    /// An estimate with its interval, also drawn: on one scale with the others of its column.
+    /// An estimate with its interval, also drawn: on one scale with the others of its column. Without
+    /// one (both ends are the estimate) it is a point on that scale.
     Interval {
         /// The estimate.
         value: f64,
@@ -157,11 +158,13 @@ impl Format {
         if !value.is_finite() {
             return "not a number".to_owned();
         }
-        match self {
+        let text = match self {
             Format::Number => plain(value, digits),
             Format::Percent => format!("{}%", plain(100.0 * value, digits.saturating_sub(2))),
             Format::Points => format!("{:+.1$}", 100.0 * value, digits.saturating_sub(2)),
-        }
+        };
+        // A minus sign is as wide as a digit, a hyphen is not.
+        text.replace('-', "\u{2212}")
     }
 }
 

@@ -145,7 +145,8 @@ impl Page {
             escape(label)
         );
         if !table.caption.is_empty() {
-            self.out += &format!("<caption>{}</caption>\n", escape(&table.caption));
+            let caption = escape(&table.caption);
+            self.out += &format!("<caption><span>{caption}</span></caption>\n");
         }
         self.out.push_str("<thead><tr>");
         for column in &table.columns {
@@ -172,7 +173,10 @@ impl Page {
                 None => String::new(),
                 Some(Cell::Text(text)) => escape(text),
                 Some(cell @ Cell::Interval { value, low, high, format }) => {
-                    let interval = format!("{} to {}", format.show(*low, 3), format.show(*high, 3));
+                    let interval = match low == high {
+                        true => String::new(),
+                        false => format!("{} to {}", format.show(*low, 3), format.show(*high, 3)),
+                    };
                     format!(
                         "{}<span class=\"interval\">{interval}</span>{}",
                         format.show(*value, 3),
@@ -287,10 +291,16 @@ fn whisker(table: &Table, column: usize, cell: &Cell) -> String {
         return String::new();
     }
     let x = |v: f64| super::axes::c(4.0 + 92.0 * (v - least) / (most - least));
-    let (low, high, value) = (x(*low), x(*high), x(*value));
+    let bar = match low == high {
+        true => String::new(),
+        false => {
+            let (low, high) = (x(*low), x(*high));
+            format!("<path class=\"bar s0\" d=\"M{low} 8H{high}M{low} 5v6M{high} 5v6\"/>")
+        }
+    };
     format!(
-        "<svg class=\"whisker\" viewBox=\"0 0 100 16\" aria-hidden=\"true\">\
-         <path class=\"bar s0\" d=\"M{low} 8H{high}M{low} 5v6M{high} 5v6\"/>\
-         <path class=\"dots s0\" d=\"M{value} 8h0\"/></svg>"
+        "<svg class=\"whisker\" viewBox=\"0 0 100 16\" aria-hidden=\"true\">{bar}\
+         <path class=\"dots s0\" d=\"M{} 8h0\"/></svg>",
+        x(*value)
     )
 }

@@ -206,7 +206,7 @@ fn strange_figures_are_drawn_or_said_to_be_missing() {
 #[test]
 fn figures_are_written_as_people_write_them() {
     assert_eq!(Format::Percent.show(0.6437, 3), "64.4%");
-    assert_eq!(Format::Points.show(-0.0021, 3), "-0.2");
+    assert_eq!(Format::Points.show(-0.0021, 3), "−0.2");
     assert_eq!(Format::Number.show(-0.00001, 2), "0.00");
     assert_eq!(Format::Number.show(3.0, 0), "3");
     assert_eq!(Format::Number.show(f64::NAN, 2), "not a number");
