@@ -35,7 +35,11 @@ struct Made<F, G> {
     stop_after: Option<usize>,
 }
 
-fn made<F, G>(credit: F, fold: G) -> Made<F, G> {
+fn made<F, G>(credit: F, fold: G) -> Made<F, G>
+where
+    F: Fn(&Cell, usize) -> f64 + Sync,
+    G: Fn(&Cell) -> Option<f64> + Sync,
+{
     Made { credit, fold, trained: AtomicUsize::new(0), stop_after: None }
 }
 
@@ -214,7 +218,7 @@ fn a_rival_chooses_on_its_folds_in_each_split_by_itself() {
         let best = if cell.split % 2 == 0 { 4 } else { 8 };
         Some(if cell.settings.augment == best { 0.4 } else { 0.5 })
     };
-    let credit = |cell: &Cell, _| f64::from(cell.settings.augment == 4);
+    let credit = |cell: &Cell, _: usize| f64::from(cell.settings.augment == 4);
     let summary = study(&plan, &pool(20), &made(credit, fold));
     let [chosen] = summary.chosen.as_slice() else { panic!("{:?}", summary.chosen) };
     assert_eq!(chosen.by_split, [Some(1.0), Some(0.0), Some(1.0), Some(0.0)]);
@@ -238,7 +242,7 @@ fn what_runs_away_is_shown_and_compared_where_it_did_not() {
     let plan = plan("splits = 4\nseeds = 10", 20).unwrap();
     let fold = |cell: &Cell| (cell.settings.augment == 1 || cell.split > 0).then_some(0.5);
     // none is right in split 0 alone: there lens has nothing to be compared with.
-    let credit = |cell: &Cell, _| f64::from(cell.settings.augment == 4 || cell.split == 0);
+    let credit = |cell: &Cell, _: usize| f64::from(cell.settings.augment == 4 || cell.split == 0);
     let summary = study(&plan, &pool(20), &made(credit, fold));
     let lens = &summary.rows[1];
     assert_eq!(

@@ -92,9 +92,9 @@ pub fn section(
     );
     note += if sides == 4 { ", with one synthetic response for each real one." } else { "." };
     let mut blocks = Vec::new();
-    if let Some(a) = &made.outcome.augmented {
-        if let Some(order) = &a.order {
-            blocks.push(Block::Paragraph(format!(
+    let order = made.outcome.augmented.as_ref().and_then(|a| a.order.as_ref());
+    if let Some(order) = order {
+        blocks.push(Block::Paragraph(format!(
                 "A head that was trained on neither orders {} of the synthetic pairs as their seeds \
                  are labelled, and {} of the seeds themselves. A synthetic response moves the reward \
                  by {:.2} on average (95% quantile {:.2}); the median margin of a seed pair is {:.2}.",
@@ -104,7 +104,6 @@ pub fn section(
                 order.drift_p95,
                 order.seed_margin_median
             )));
-        }
     }
     let heading = if sides == 4 { "Real and synthetic responses" } else { "Responses" };
     blocks.push(Block::Chart(Chart {

@@ -265,10 +265,8 @@ fn headlines(made: &Made<'_>, sources: &Sources<'_>, judged: Option<&Judged<'_>>
         let detail = format!("95% interval {low} to {high}");
         out.push(headline(&label, points(d.value), detail));
     }
-    if let Some(judged) = judged {
-        if let Some(longer) = judged.longer_wins {
-            out.push(headline("Longer answer wins", percent(longer), "held-out pairs".into()));
-        }
+    if let Some(longer) = judged.and_then(|j| j.longer_wins) {
+        out.push(headline("Longer answer wins", percent(longer), "held-out pairs".into()));
     }
     let used = thousands(sources.data.used as u64);
     let detail = format!("of {} rows", thousands(sources.data.read as u64));

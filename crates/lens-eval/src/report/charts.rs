@@ -7,8 +7,8 @@ use super::document::{
 };
 
 /// Width of every drawing: text keeps a readable size from a phone's width to half a desk's.
-const WIDTH: f64 = 460.0;
-const HEIGHT: f64 = 300.0;
+const WIDTH: f64 = 392.0;
+const HEIGHT: f64 = 262.0;
 /// Series that are told apart; further ones begin again.
 const STYLES: usize = 8;
 /// Dashes of the series, so that colour is not all that tells them apart.
@@ -198,7 +198,7 @@ pub(super) fn calibration(chart: &Calibration) -> Option<Drawing> {
     let lowest = ((lowest.clamp(0.0, 1.0) * 10.0 + 1e-9).floor() / 10.0).min(0.9);
     let x = Range::fixed(Axis::percent(chart.x.clone()), chart.least, 1.0);
     let y = Range::fixed(Axis::percent(chart.y.clone()), lowest, 1.0);
-    let mut frame = Frame::new(WIDTH, 340.0, x, y);
+    let mut frame = Frame::new(WIDTH, 310.0, x, y);
     let mut out = std::mem::take(&mut frame.drawn);
     if let (Some(from), Some(to)) = (frame.point(chart.least, chart.least), frame.point(1.0, 1.0)) {
         out += &format!("<path class=\"guide\" d=\"M{from}L{to}\"/>");
@@ -259,7 +259,7 @@ pub(super) fn calibration(chart: &Calibration) -> Option<Drawing> {
         )
     };
     Some(Drawing {
-        size: [WIDTH, 340.0],
+        size: [WIDTH, 310.0],
         content: out,
         legend: chart.curves.iter().enumerate().map(|(i, c)| (sample(i), c.0.clone())).collect(),
         description: format!(
@@ -355,6 +355,9 @@ pub(super) fn histogram(chart: &Histogram) -> Option<Drawing> {
     })
 }
 
+/// Where a point is drawn, if it can be.
+type Place = dyn Fn(&[f64; 2]) -> Option<[f64; 2]>;
+
 pub(super) fn scatter(chart: &Scatter) -> Option<Drawing> {
     let is_map = chart.x.is_none();
     let axis = |axis: &Option<Axis>| axis.clone().unwrap_or_default();
@@ -363,11 +366,11 @@ pub(super) fn scatter(chart: &Scatter) -> Option<Drawing> {
     let x = Range::of(&x, points().map(|p| p[0]), 0.03)?;
     let y = Range::of(&y, points().map(|p| p[1]), 0.03)?;
     let height = match is_map {
-        true => (WIDTH * y.width() / x.width()).clamp(280.0, 460.0).round(),
-        false => 320.0,
+        true => (WIDTH * y.width() / x.width()).clamp(240.0, 400.0).round(),
+        false => 280.0,
     };
     let mut out = String::new();
-    let place: Box<dyn Fn(&[f64; 2]) -> Option<[f64; 2]>> = if is_map {
+    let place: Box<Place> = if is_map {
         // Distances are the same in all directions.
         let unit = (x.width() / (WIDTH - 8.0)).max(y.width() / (height - 8.0));
         let (w, h) = (x.width() / unit, y.width() / unit);
@@ -376,7 +379,7 @@ pub(super) fn scatter(chart: &Scatter) -> Option<Drawing> {
             c(WIDTH - 2.0),
             c(height - 2.0)
         );
-        Box::new(move |p| {
+        Box::new(move |p: &[f64; 2]| {
             let fits = usable(Scale::Linear, p[0]) && usable(Scale::Linear, p[1]);
             fits.then(|| {
                 [(WIDTH - w) / 2.0 + x.place(p[0]) * w, (height + h) / 2.0 - y.place(p[1]) * h]
@@ -385,16 +388,16 @@ pub(super) fn scatter(chart: &Scatter) -> Option<Drawing> {
     } else {
         let mut frame = Frame::new(WIDTH, height, x, y);
         out += &std::mem::take(&mut frame.drawn);
-        Box::new(move |p| {
+        Box::new(move |p: &[f64; 2]| {
             let fits = usable(frame.x.axis.scale, p[0]) && usable(frame.y.axis.scale, p[1]);
             fits.then(|| [frame.px(p[0]), frame.py(p[1])])
         })
     };
     let total = points().count();
     let size = match total {
-        0..=300 => 3.4,
-        301..=1500 => 2.6,
-        _ => 2.0,
+        0..=300 => 3.0,
+        301..=1500 => 2.3,
+        _ => 1.7,
     };
     for class in &chart.classes {
         let places = class.points.iter().filter_map(&place);

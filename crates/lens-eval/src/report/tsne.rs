@@ -294,7 +294,7 @@ impl Map {
         for axis in 0..2 {
             let places = if axis == 0 { &mut self.x } else { &mut self.y };
             let mut sum = 0.0f64;
-            for i in 0..self.n {
+            for (i, place) in places[..self.n].iter_mut().enumerate() {
                 let (gradient, speed) = (forces.gradient[i][axis], &mut self.speed[i][axis]);
                 let gain = &mut self.gain[i][axis];
                 *gain = if (gradient > 0.0) == (*speed > 0.0) {
@@ -303,8 +303,8 @@ impl Map {
                     *gain + 0.2
                 };
                 *speed = momentum * *speed - rate * *gain * gradient;
-                places[i] += *speed;
-                sum += f64::from(places[i]);
+                *place += *speed;
+                sum += f64::from(*place);
             }
             let mean = (sum / self.n as f64) as f32;
             places[..self.n].iter_mut().for_each(|p| *p -= mean);
