@@ -100,6 +100,11 @@ fn cut(pairs: &EmbeddedPairs, columns: &[Range<usize>]) -> Result<EmbeddedPairs,
     Ok(cut.with_labels(pairs.labels.clone())?)
 }
 
+/// All columns, in one piece.
+fn whole(width: usize) -> Vec<Range<usize>> {
+    std::iter::once(0..width).collect()
+}
+
 /// Whether a file holds embeddings, not text.
 pub fn is_stored(path: &Path) -> bool {
     path.extension().is_some_and(|e| e == "safetensors")
@@ -268,7 +273,7 @@ fn text(
         for &member in &members {
             let at = |i: usize| i * id.dim..(i + 1) * id.dim;
             let (columns, of_member) = if members.len() == 1 {
-                (vec![0..width], id.views.clone())
+                (whole(width), id.views.clone())
             } else {
                 let mut columns = Vec::new();
                 for asked in views[member].iter().map(|v| counted(v, layers)) {
@@ -397,7 +402,7 @@ fn stored_columns(
     let asked = own.views()?;
     let named = VIEW_SETTINGS.iter().any(|k| choice.settings.contains_key(*k));
     if !named && asked == [ViewChoice::default()] {
-        return Ok(vec![0..dim]);
+        return Ok(whole(dim));
     }
     let (views, layers) = stored_views(path)?;
     let mut columns = Vec::new();

@@ -159,11 +159,11 @@ fn ready_made_studies_can_be_planned() {
 fn the_same_pairs_are_held_out_for_every_number_of_seeds() {
     let plan = plan("splits = 3\nseeds = [4, 12]", 20).unwrap();
     let parts = engine::parts(&plan, &pool(20)).unwrap();
-    for split in 0..3 {
-        assert_eq!(parts[0][split].heldout, parts[1][split].heldout);
-        assert_eq!(parts[0][split].heldout.len(), 8);
+    for (few, more) in parts[0].iter().zip(&parts[1]) {
+        assert_eq!(few.heldout, more.heldout);
+        assert_eq!(few.heldout.len(), 8);
         // More seeds are the fewer ones and others.
-        assert!(parts[0][split].seeds.iter().all(|i| parts[1][split].seeds.contains(i)));
+        assert!(few.seeds.iter().all(|i| more.seeds.contains(i)));
     }
 }
 
@@ -176,9 +176,9 @@ fn differences_are_taken_pair_by_pair_where_the_grid_concerns_both() {
     // none is right on even pairs, with 4 epochs also on pair 1 modulo 4; lens is right on all but
     // multiples of 4, whatever its settings.
     let credit = |cell: &Cell, i: usize| match (cell.settings.augment, cell.settings.head.epochs) {
-        (1, 3) => f64::from(i % 2 == 0),
-        (1, _) => f64::from(i % 2 == 0 || i % 4 == 1),
-        _ => f64::from(i % 4 != 0),
+        (1, 3) => f64::from(i.is_multiple_of(2)),
+        (1, _) => f64::from(i.is_multiple_of(2) || i % 4 == 1),
+        _ => f64::from(!i.is_multiple_of(4)),
     };
     let summary = study(&plan, &pairs, &made(credit, |_| Some(0.6)));
     assert_eq!((summary.rows.len(), summary.comparisons), (2 + 4, 4));
@@ -187,12 +187,12 @@ fn differences_are_taken_pair_by_pair_where_the_grid_concerns_both() {
     let share = |right: fn(usize) -> bool| {
         held.iter().filter(|&&i| right(i)).count() as f64 / held.len() as f64
     };
-    let lens = share(|i| i % 4 != 0);
+    let lens = share(|i| !i.is_multiple_of(4));
     for row in summary.rows.iter().filter(|r| r.rival == "lens") {
         assert_eq!(row.accuracy.unwrap().value, lens);
         let none = match row.grid["head.epochs"].as_str() {
-            "3" => share(|i| i % 2 == 0),
-            _ => share(|i| i % 2 == 0 || i % 4 == 1),
+            "3" => share(|i| i.is_multiple_of(2)),
+            _ => share(|i| i.is_multiple_of(2) || i % 4 == 1),
         };
         let d = row.difference.as_ref().unwrap();
         assert!((d.estimate.value - (lens - none)).abs() < 1e-12, "{row:?}");
@@ -215,7 +215,7 @@ fn a_rival_chooses_on_its_folds_in_each_split_by_itself() {
             .unwrap();
     // 4x looks best on the folds of even splits, 8x on those of odd ones; 4x is always right.
     let fold = |cell: &Cell| {
-        let best = if cell.split % 2 == 0 { 4 } else { 8 };
+        let best = if cell.split.is_multiple_of(2) { 4 } else { 8 };
         Some(if cell.settings.augment == best { 0.4 } else { 0.5 })
     };
     let credit = |cell: &Cell, _: usize| f64::from(cell.settings.augment == 4);

@@ -1,12 +1,12 @@
 //! Studies: methods compared over a grid of settings on several splits of one pool of pairs, with
 //! the same head and the same folds, and what can be said of their differences.
 //!
-//! - [`file`]: the study file as its user writes it; [`ready`] the ready-made ones; [`rivals`] the
+//! - [`mod@file`]: the study file as its user writes it; [`ready`] the ready-made ones; [`rivals`] the
 //!   methods that have names.
 //! - [`plan`]: every cell of the study, each with the complete settings that decide its result.
 //! - [`engine`]: runs the cells, group by group, in parallel; [`runner`] is how one group is trained.
 //! - [`store`]: the folder of a study, in which nothing finished is ever done again.
-//! - [`analyse`]: means, paired differences, intervals and p-values; [`efficiency`] what a label is
+//! - [`mod@analyse`]: means, paired differences, intervals and p-values; [`efficiency`] what a label is
 //!   worth; [`statistics`] the formulae.
 //! - [`summary`]: all of it as data (`summary.json`) and as text (`summary.md`).
 
