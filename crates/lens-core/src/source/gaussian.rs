@@ -1,6 +1,8 @@
 //! Gaussian sampling, a rival in the paper's table 1: responses drawn from a Gaussian fitted to the
-//! standardised embeddings of their side, whatever the prompt was. The covariance, a full one, is that
-//! of all pairs; the mean is that of the pair's fold, for the means tell the sides apart.
+//! standardised embeddings of their side, whatever the prompt was. Both sides have one covariance, a
+//! full one; their means are those of the pair's fold. A covariance for each side would tell the labels
+//! of every fold to all others: with fewer pairs than it has numbers it all but lists what it was
+//! fitted to.
 
 use super::{Seeds, Source, Synthetic, SyntheticEmbeddings, Wanted, read_side};
 use crate::error::CoreError;
@@ -15,71 +17,74 @@ const RIDGE: f64 = 1e-6;
 
 /// A Gaussian for each side.
 pub struct GaussianSampling {
-    sides: [Side; 2],
-}
-
-/// The mean of each fold, [d], and the lower Cholesky factor of the covariance, [d, d].
-struct Side {
-    means: Vec<Vec<f32>>,
+    /// Of each side and each fold, [d].
+    means: [Vec<Vec<f32>>; 2],
+    /// The lower Cholesky factor of the covariance, [d, d].
     factor: Vec<f32>,
 }
 
 impl GaussianSampling {
-    fn dim(&self) -> usize {
-        self.sides[0].means[0].len()
-    }
-
     /// Fits both.
     ///
     /// # Errors
-    /// [`CoreError::TooFewPairs`] when there is no pair; [`CoreError::Diverged`] when a covariance is
+    /// [`CoreError::TooFewPairs`] when there is no pair; [`CoreError::Diverged`] when the covariance is
     /// not finite.
     pub fn fit(seeds: Seeds<'_>, threads: Threads) -> Result<Self, CoreError> {
-        if seeds.pairs.is_empty() {
+        let (n, d) = (seeds.pairs.len(), seeds.pairs.dim());
+        if n == 0 {
             let what = "fitting a Gaussian to the embeddings";
             return Err(CoreError::TooFewPairs { what, needed: 1, found: 0 });
         }
-        Ok(GaussianSampling { sides: [side(seeds, 0, threads)?, side(seeds, 1, threads)?] })
+        let means = [means(seeds, 0), means(seeds, 1)];
+        let mut covariance = vec![0.0f64; d * d];
+        let mut row = vec![0.0f32; d];
+        let mut block = vec![0.0f64; BLOCK.min(n) * d];
+        for (side, means) in means.iter().enumerate() {
+            for first in (0..n).step_by(BLOCK) {
+                let rows = BLOCK.min(n - first);
+                for (i, out) in block[..rows * d].chunks_exact_mut(d).enumerate() {
+                    read_side(seeds, side, first + i, &mut row);
+                    let mean = &means[seeds.folds.of_pairs()[first + i]];
+                    for ((o, &x), &m) in out.iter_mut().zip(&row).zip(mean) {
+                        *o = f64::from(x) - f64::from(m);
+                    }
+                }
+                let x = View::new(&block[..rows * d], rows, d);
+                let target = Target::new(&mut covariance, d);
+                matmul(target, x.t(), x, 0.5 / n as f64, true, threads);
+            }
+        }
+        let ridge = RIDGE * (0..d).map(|i| covariance[i * d + i]).sum::<f64>() / d.max(1) as f64;
+        (0..d).for_each(|i| covariance[i * d + i] += ridge);
+        let factor = cholesky(covariance, d).ok_or_else(|| CoreError::Diverged {
+            stage: "gaussian",
+            step: 0,
+            figures: "the covariance of the embeddings has no Cholesky factor".to_owned(),
+            advice: "are all embeddings the same?".to_owned(),
+        })?;
+        Ok(GaussianSampling { means, factor })
+    }
+
+    fn dim(&self) -> usize {
+        self.means[0][0].len()
     }
 }
 
-fn side(seeds: Seeds<'_>, side: usize, threads: Threads) -> Result<Side, CoreError> {
-    let (n, d) = (seeds.pairs.len(), seeds.pairs.dim());
+/// The mean of each fold on one side.
+fn means(seeds: Seeds<'_>, side: usize) -> Vec<Vec<f32>> {
+    let d = seeds.pairs.dim();
     let mut row = vec![0.0f32; d];
-    let mut means = vec![(0usize, vec![0.0f64; d]); seeds.folds.count()];
+    let mut sums = vec![(0usize, vec![0.0f64; d]); seeds.folds.count()];
     for (pair, &fold) in seeds.folds.of_pairs().iter().enumerate() {
         read_side(seeds, side, pair, &mut row);
-        let (count, sum) = &mut means[fold];
+        let (count, sum) = &mut sums[fold];
         *count += 1;
         sum.iter_mut().zip(&row).for_each(|(m, &x)| *m += f64::from(x));
     }
-    let total = |j: usize| means.iter().map(|(_, sum)| sum[j]).sum::<f64>();
-    let mean: Vec<f64> = (0..d).map(|j| total(j) / n as f64).collect();
-    let mut covariance = vec![0.0f64; d * d];
-    let mut block = vec![0.0f64; BLOCK.min(n) * d];
-    for first in (0..n).step_by(BLOCK) {
-        let rows = BLOCK.min(n - first);
-        for (i, out) in block[..rows * d].chunks_exact_mut(d).enumerate() {
-            read_side(seeds, side, first + i, &mut row);
-            for ((o, &x), m) in out.iter_mut().zip(&row).zip(&mean) {
-                *o = f64::from(x) - m;
-            }
-        }
-        let x = View::new(&block[..rows * d], rows, d);
-        matmul(Target::new(&mut covariance, d), x.t(), x, 1.0 / n as f64, true, threads);
-    }
-    let ridge = RIDGE * (0..d).map(|i| covariance[i * d + i]).sum::<f64>() / d.max(1) as f64;
-    (0..d).for_each(|i| covariance[i * d + i] += ridge);
-    let factor = cholesky(covariance, d).ok_or_else(|| CoreError::Diverged {
-        stage: "gaussian",
-        step: 0,
-        figures: "the covariance of the embeddings has no Cholesky factor".to_owned(),
-        advice: "are all embeddings of a side the same?".to_owned(),
-    })?;
-    let means = means
-        .into_iter()
-        .map(|(count, sum)| sum.into_iter().map(|m| (m / count.max(1) as f64) as f32).collect());
-    Ok(Side { means: means.collect(), factor })
+    let mean = |(count, sum): (usize, Vec<f64>)| {
+        sum.into_iter().map(|m| (m / count.max(1) as f64) as f32).collect()
+    };
+    sums.into_iter().map(mean).collect()
 }
 
 /// The lower Cholesky factor of `a`, [d, d], row by row; zero above the diagonal. `None` unless `a` is
@@ -107,7 +112,7 @@ fn cholesky(mut a: Vec<f64>, d: usize) -> Option<Vec<f32>> {
 impl Source for GaussianSampling {
     fn parameters(&self) -> usize {
         let d = self.dim();
-        2 * (self.sides[0].means.len() * d + d * (d + 1) / 2)
+        2 * self.means[0].len() * d + d * (d + 1) / 2
     }
 
     fn synthesise<'a>(
@@ -116,7 +121,7 @@ impl Source for GaussianSampling {
         wanted: Wanted<'_>,
     ) -> Result<Synthetic<'a>, CoreError> {
         let (n, dim) = (seeds.pairs.len(), seeds.pairs.dim());
-        let folds = (seeds.folds.count(), self.sides[0].means.len());
+        let folds = (seeds.folds.count(), self.means[0].len());
         if dim != self.dim() || folds.0 != folds.1 {
             return Err(CoreError::Shape {
                 what: "embeddings to draw beside",
@@ -127,13 +132,13 @@ impl Source for GaussianSampling {
         let Wanted { per_side: k, seed, .. } = wanted;
         let draw = move |pair: usize, chosen: &mut [f32], rejected: &mut [f32]| {
             let mut stream = Stream::new(seed, Purpose::Rivals, pair as u64);
-            for (side, out) in self.sides.iter().zip([chosen, rejected]) {
+            for (means, out) in self.means.iter().zip([chosen, rejected]) {
                 let noise: Vec<f32> = (0..k * dim).map(|_| stream.normal()).collect();
-                let factor = View::new(&side.factor, dim, dim);
+                let factor = View::new(&self.factor, dim, dim);
                 let noise = View::new(&noise, k, dim);
                 matmul(Target::new(out, dim), noise, factor.t(), 1.0, false, Threads::ONE);
                 for copy in out.chunks_exact_mut(dim) {
-                    let mean = &side.means[seeds.folds.of_pairs()[pair]];
+                    let mean = &means[seeds.folds.of_pairs()[pair]];
                     copy.iter_mut().zip(mean).for_each(|(c, &m)| *c += m);
                 }
             }

@@ -53,14 +53,14 @@ const KNOWN: &[Known] = &[
     },
     Known {
         name: "lens-no-divergence",
-        about: "as lens, without the divergence term",
-        settings: "vae.gamma = 0.0",
+        about: "as lens, without the divergence term, and with a beta at which it does not collapse",
+        settings: "vae.gamma = 0.0\nvae.beta = 0.03",
         tune: &[],
     },
     Known {
         name: "lens-noise-only",
         about: "as lens, without the divergence and without choosing likely candidates",
-        settings: "vae.gamma = 0.0\nsynthesis.candidates = 1",
+        settings: "vae.gamma = 0.0\nvae.beta = 0.03\nsynthesis.candidates = 1",
         tune: &[],
     },
     Known {

@@ -43,7 +43,7 @@ impl Default for Choices {
     fn default() -> Self {
         Choices {
             weight_decays: vec![0.03, 0.1, 1.0, 3.0],
-            gammas: vec![0.0],
+            gammas: vec![0.3],
             noise_variances: vec![0.1],
             rivals: true,
             factors: vec![2, 16],
