@@ -28,7 +28,7 @@ fn flags_override_the_file_and_set_reaches_every_key() {
         "pooling=mean",
     ])
     .unwrap();
-    assert_eq!((s.augment, s.seed), (8, 7));
+    assert_eq!((s.augment, s.seed), (Augment::Factor(8), 7));
     assert_eq!((s.vae.beta, s.vae.gamma), (0.5, 0.2));
     assert_eq!(s.head.hidden, [8, 4]);
     assert_eq!(s.pooling, "mean");
@@ -60,7 +60,7 @@ fn unknown_keys_and_values_out_of_range_are_refused_by_name() {
 
 #[test]
 fn the_printed_settings_are_a_settings_file() {
-    let settings = Settings { augment: 16, ..Settings::default() };
+    let settings = Settings { augment: Augment::Factor(16), ..Settings::default() };
     let again: Settings = toml::from_str(&settings.to_toml().unwrap()).unwrap();
     assert_eq!(again, settings);
 }
@@ -118,4 +118,17 @@ fn every_flag_is_a_key() {
             assert!(is_key(&long.replace('-', "_")), "--{long}");
         }
     }
+}
+
+#[test]
+fn augment_is_a_factor_or_auto() {
+    let of = |words: &[&str]| resolve(&[&["lens", "run", "x"], words].concat()).map(|s| s.augment);
+    assert_eq!(of(&["--augment", "auto"]).unwrap(), Augment::Auto);
+    assert_eq!(of(&["--augment", "16"]).unwrap(), Augment::Factor(16));
+    assert_eq!(of(&["--set", "augment=8"]).unwrap(), Augment::Factor(8));
+    for wrong in ["0", "-1", "4.5", "often"] {
+        assert_eq!(of(&["--augment", wrong]).unwrap_err().exit_code(), 2, "{wrong}");
+    }
+    let auto = Settings { augment: Augment::Auto, ..Settings::default() };
+    assert_eq!(toml::from_str::<Settings>(&auto.to_toml().unwrap()).unwrap(), auto);
 }
