@@ -5,7 +5,6 @@
 mod common;
 
 use common::{Lens, pairs};
-use lens_data::Bundle;
 use serde_json::{Value, json};
 
 /// A search that is done in a moment.
@@ -53,8 +52,7 @@ fn what_was_tried_is_shown_and_what_was_chosen_is_in_the_bundle() {
     lens.ok(&format!("{run} --overwrite --threads 1"));
     assert_eq!(before, lens.files("rm"));
     // What it chose can be trained again without another search.
-    let bundle = Bundle::read(&lens.path("rm")).unwrap();
-    let toml = bundle.report.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let toml = report.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
     lens.write("chosen.toml", toml);
     lens.ok("run pairs.jsonl --model tiny.gguf --config chosen.toml -o again");
     let again = lens.json("again/lens.json");

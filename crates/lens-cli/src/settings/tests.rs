@@ -108,7 +108,8 @@ fn every_flag_is_a_key() {
     let nested = [&keys["generate"], &keys["generate"]["sampling"]];
     let is_key = |key: &str| keys.contains_key(key) || nested.iter().any(|t| t.get(key).is_some());
     // These say what to do or which file to read; they are not settings.
-    let not_settings = ["config", "set", "show-settings", "help", "version", "key", "codes"];
+    let not_settings =
+        ["config", "set", "show-settings", "help", "version", "key", "codes", "list", "show"];
     let not_settings =
         [&not_settings[..], &["benchmark", "subset", "n", "worst", "outputs"]].concat();
     let command = Cli::command();
@@ -127,7 +128,8 @@ fn augment_is_a_factor_or_auto() {
     assert_eq!(of(&["--augment", "16"]).unwrap(), Augment::Factor(16));
     assert_eq!(of(&["--set", "augment=8"]).unwrap(), Augment::Factor(8));
     for wrong in ["0", "-1", "4.5", "often"] {
-        assert_eq!(of(&["--augment", wrong]).unwrap_err().exit_code(), 2, "{wrong}");
+        let flag = format!("--augment={wrong}");
+        assert_eq!(of(&[&flag]).unwrap_err().exit_code(), 2, "{wrong}");
     }
     let auto = Settings { augment: Augment::Auto, ..Settings::default() };
     assert_eq!(toml::from_str::<Settings>(&auto.to_toml().unwrap()).unwrap(), auto);
