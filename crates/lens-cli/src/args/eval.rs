@@ -39,6 +39,14 @@ pub struct EvalArgs {
     #[arg(long, value_name = "FOLDER")]
     #[serde(skip)]
     pub outputs: Option<PathBuf>,
+    /// Write a page with all figures, charts and the worst examples into this HTML file
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    pub report: Option<PathBuf>,
+    /// Replace a report that stands there
+    #[arg(long)]
+    #[serde(skip_serializing_if = "not_given")]
+    pub overwrite: bool,
     /// The language model, where it is not the one that the bundle names
     #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,

@@ -6,15 +6,18 @@ mod show;
 mod text;
 
 use crate::args::EvalArgs;
+use crate::commands::embed::check_output;
 use crate::commands::train::load;
 use crate::embedding::{check_arrays, encoder_of_bundle};
 use crate::error::CliError;
 use crate::evaluation::PairRewards;
+use crate::output;
 use crate::progress::Reporter;
+use crate::report;
 use crate::settings::{Settings, bad};
 use lens_core::Progress;
 use lens_data::bundle::Bundle;
-use lens_data::{LeftOut, Reason, VetReport};
+use lens_data::{LeftOut, Reason, VetReport, write_atomic};
 use lens_eval::figures::{Benchmark, Evaluation, PairData, ScoredPairs};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,19 +25,35 @@ use std::path::{Path, PathBuf};
 /// What one file says of a reward model.
 pub struct Evaluated {
     /// The file.
-    path: PathBuf,
+    pub path: PathBuf,
     /// What became of its rows.
-    rows: VetReport,
+    pub rows: VetReport,
     /// The figures.
-    evaluation: Evaluation,
+    pub evaluation: Evaluation,
     /// Whether these are the very pairs that the model was trained on.
-    trained_on: bool,
+    pub trained_on: bool,
+    /// The rewards of better and worse responses: a pair each of pairs, all of them of lists; none
+    /// of best-of-n.
+    pub rewards: PairRewards,
+}
+
+impl Evaluated {
+    /// Of pairs, the reward of the better less that of the worse response; of others none.
+    pub fn margins(&self) -> Vec<f64> {
+        if !self.evaluation.taken_for.is_of_pairs() {
+            return Vec::new();
+        }
+        let PairRewards { chosen, rejected } = &self.rewards;
+        let margin = |(&a, &b): (&f32, &f32)| f64::from(a) - f64::from(b);
+        chosen.iter().zip(rejected).map(margin).collect()
+    }
 }
 
 /// Runs the command.
 pub fn run(args: &EvalArgs, settings: &Settings, reporter: &Reporter) -> Result<(), CliError> {
     let bundle = Bundle::read(&args.bundle)?;
     let outputs = outputs::Outputs::check(args)?;
+    check_report(args, settings)?;
     // Everything is read, and found fit, before anything is embedded.
     let mut prepared = Vec::new();
     for path in &args.data {
@@ -72,7 +91,33 @@ pub fn run(args: &EvalArgs, settings: &Settings, reporter: &Reporter) -> Result<
         }
         results.push(result);
     }
-    results.iter().try_for_each(|result| show::print(result, settings))
+    if let Some(file) = &args.report {
+        let page = report::evaluation::page(&args.bundle, &bundle, &results, settings.seed);
+        write_atomic(file, page.as_bytes())?;
+    }
+    let report = args.report.as_deref();
+    results.iter().try_for_each(|result| show::print(result, report, settings))?;
+    match report {
+        Some(file) if !settings.json => {
+            output::line(&output::aligned(&[("report".to_owned(), file.display().to_string())]))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether the report may be written: asked before the work.
+fn check_report(args: &EvalArgs, settings: &Settings) -> Result<(), CliError> {
+    let Some(file) = &args.report else { return Ok(()) };
+    for data in &args.data {
+        check_output(data, file)?;
+    }
+    if !settings.overwrite && std::fs::symlink_metadata(file).is_ok() {
+        return Err(CliError::Refused(format!(
+            "{}: exists already; choose another name with --report, or replace it with --overwrite",
+            file.display()
+        )));
+    }
+    Ok(())
 }
 
 fn is_array(path: &Path) -> bool {
@@ -134,6 +179,7 @@ fn arrays(
         rows,
         evaluation: Evaluation::of_pairs(Benchmark::Pairs, data)?,
         trained_on: loaded.fingerprint == bundle.manifest.data.fingerprint,
+        rewards: PairRewards { chosen, rejected },
     })
 }
 

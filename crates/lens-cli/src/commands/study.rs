@@ -10,6 +10,7 @@ use crate::settings::{Settings, bad};
 use lens_core::{MethodSettings, Progress};
 use lens_eval::EvalError;
 use lens_eval::study::plan::base_settings;
+use lens_eval::study::store::{REPORT, SUMMARY_TEXT};
 use lens_eval::study::{
     MethodRunner, Plan, Store, StudyFile, Summary, analyse, engine, ready, run as run_study,
 };
@@ -138,6 +139,7 @@ fn print(summary: &Summary, folder: &Path, settings: &Settings) -> Result<(), Cl
         let mut value = serde_json::to_value(summary).map_err(std::io::Error::from)?;
         if let Some(fields) = value.as_object_mut() {
             fields.insert("folder".to_owned(), json!(folder));
+            fields.insert("report".to_owned(), json!(folder.join(REPORT)));
         }
         return output::json(&value);
     }
@@ -158,6 +160,8 @@ fn print(summary: &Summary, folder: &Path, settings: &Settings) -> Result<(), Cl
     for finding in &summary.findings {
         output::line(&format!("- {finding}"))?;
     }
-    let text = folder.join(lens_eval::study::store::SUMMARY_TEXT);
-    output::line(&output::aligned(&[("result".to_owned(), text.display().to_string())]))
+    let files = [("result", SUMMARY_TEXT), ("report", REPORT)];
+    let files =
+        files.map(|(name, file)| (name.to_owned(), folder.join(file).display().to_string()));
+    output::line(&output::aligned(&files))
 }

@@ -110,24 +110,28 @@ impl<'a> Judged<'a> {
 
     /// How sure the model is, against how often it is right.
     pub fn sureness(&self) -> String {
-        let n = self.margins.len().max(1) as f64;
-        let sure = self.margins.iter().map(|m| confidence(*m)).sum::<f64>() / n;
-        let right = self.kept().accuracy.accuracy;
-        let verdict = match 100.0 * (sure - right) {
-            gap if gap > 3.0 => "it is surer than it should be",
-            gap if gap < -3.0 => "it is less sure than it could be",
-            _ => "its probabilities can be taken at their word on the whole",
-        };
-        format!(
-            "On these pairs it is {} sure of its choice on average and right in {}: {verdict}.",
-            percent(sure),
-            percent(right)
-        )
+        format!("On these pairs {}", sureness(&self.margins, self.kept().accuracy.accuracy))
     }
 }
 
+/// How sure a model with these margins is, against the share that it has right.
+pub(super) fn sureness(margins: &[f64], right: f64) -> String {
+    let n = margins.len().max(1) as f64;
+    let sure = margins.iter().map(|m| confidence(*m)).sum::<f64>() / n;
+    let verdict = match 100.0 * (sure - right) {
+        gap if gap > 3.0 => "it is surer than it should be",
+        gap if gap < -3.0 => "it is less sure than it could be",
+        _ => "its probabilities can be taken at their word on the whole",
+    };
+    format!(
+        "it is {} sure of its choice on average and right in {}: {verdict}.",
+        percent(sure),
+        percent(right)
+    )
+}
+
 /// The probability that Bradley-Terry gives to the response with the higher reward.
-fn confidence(margin: f64) -> f64 {
+pub(super) fn confidence(margin: f64) -> f64 {
     1.0 / (1.0 + (-margin.abs()).exp())
 }
 
@@ -202,7 +206,7 @@ fn bins(margins: &[f64]) -> Vec<CalibrationBin> {
 }
 
 /// The 95% interval of Wilson 1927 of a share of `n`.
-fn wilson(share: f64, n: f64) -> [f64; 2] {
+pub(super) fn wilson(share: f64, n: f64) -> [f64; 2] {
     let z = 1.959_964;
     let middle = share + z * z / (2.0 * n);
     let half = z * (share * (1.0 - share) / n + z * z / (4.0 * n * n)).sqrt();
@@ -253,12 +257,12 @@ fn length_chart(judged: &Judged<'_>) -> Chart {
 }
 
 /// With its sign.
-fn signed(value: f64) -> String {
+pub(super) fn signed(value: f64) -> String {
     format!("{value:+.2}").replace('-', "\u{2212}")
 }
 
 /// Least squares on the logarithm of the length: two points of the line, and the correlation.
-fn trend(points: &[[f64; 2]]) -> (Option<Vec<[f64; 2]>>, Option<f64>) {
+pub(super) fn trend(points: &[[f64; 2]]) -> (Option<Vec<[f64; 2]>>, Option<f64>) {
     let logs: Vec<[f64; 2]> = points.iter().map(|[x, y]| [x.ln(), *y]).collect();
     let mean = |axis: usize| logs.iter().map(|p| p[axis]).sum::<f64>() / logs.len().max(1) as f64;
     let (mx, my) = (mean(0), mean(1));
@@ -322,7 +326,7 @@ fn example(judged: &Judged<'_>, i: usize) -> Example {
 }
 
 /// A text as the page holds it: turns under their roles, cut where it is long.
-fn shown(content: &Content) -> String {
+pub(super) fn shown(content: &Content) -> String {
     let text = match content {
         Content::Text(text) => text.clone(),
         Content::Messages(messages) => messages

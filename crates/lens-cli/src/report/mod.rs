@@ -4,6 +4,7 @@
 //! bundle is the same to the byte for the same embeddings.
 
 mod curves;
+pub mod evaluation;
 mod heldout;
 mod map;
 

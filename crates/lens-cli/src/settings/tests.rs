@@ -111,7 +111,7 @@ fn every_flag_is_a_key() {
     let not_settings =
         ["config", "set", "show-settings", "help", "version", "key", "codes", "list", "show"];
     let not_settings =
-        [&not_settings[..], &["benchmark", "subset", "n", "worst", "outputs"]].concat();
+        [&not_settings[..], &["benchmark", "subset", "n", "worst", "outputs", "report"]].concat();
     let command = Cli::command();
     let all = command.get_subcommands().flat_map(|c| c.get_arguments());
     for long in all.chain(command.get_arguments()).filter_map(|a| a.get_long()) {

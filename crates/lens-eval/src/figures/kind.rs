@@ -35,6 +35,11 @@ impl Benchmark {
         Benchmark::BestOfN,
     ];
 
+    /// Whether its rows are pairs, with one reward a side.
+    pub fn is_of_pairs(self) -> bool {
+        matches!(self, Benchmark::Pairs | Benchmark::RewardBench)
+    }
+
     /// The name in commands and files.
     pub fn name(self) -> &'static str {
         match self {

@@ -138,14 +138,20 @@ fn band(frame: &Frame, index: usize, series: &super::document::Series) -> String
     )
 }
 
+/// Digits behind the point that tell whole numbers from others.
+fn digits_of(mut places: impl Iterator<Item = f64>) -> usize {
+    if places.all(|x| x.fract() == 0.0) { 0 } else { 4 }
+}
+
 fn described(chart: &Lines) -> String {
+    let digits = digits_of(chart.series.iter().flat_map(|s| &s.points).map(|p| p.x));
     let mut said = format!("{} over {}. ", chart.y.label, chart.x.label);
     for series in &chart.series {
         let (Some(first), Some(last)) = (series.points.first(), series.points.last()) else {
             continue;
         };
         let show = |v: f64| chart.y.format.show(v, 4);
-        let at = |v: f64| chart.x.format.show(v, 0);
+        let at = |v: f64| chart.x.format.show(v, digits);
         said += &format!(
             "{}: from {} at {} to {} at {}. ",
             series.name,
@@ -165,7 +171,7 @@ fn lines_table(chart: &Lines) -> Table {
     places.dedup();
     let mut columns = vec![Column::number(chart.x.label.clone())];
     columns.extend(chart.series.iter().map(|s| Column::number(s.name.clone())));
-    let digits = if places.iter().all(|x| x.fract() == 0.0) { 0 } else { 4 };
+    let digits = digits_of(places.iter().copied());
     let row = |at: usize| {
         let x = places[at];
         let mut cells = vec![Cell::text(chart.x.format.show(x, digits))];

@@ -8,12 +8,15 @@
 //! - [`store`]: the folder of a study, in which nothing finished is ever done again.
 //! - [`mod@analyse`]: means, paired differences, intervals and p-values; [`efficiency`] what a label is
 //!   worth; [`statistics`] the formulae.
-//! - [`summary`]: all of it as data (`summary.json`) and as text (`summary.md`).
+//! - [`summary`]: all of it as data (`summary.json`), as text (`summary.md`) and as a page
+//!   (`report.html`).
 
 pub mod analyse;
+mod charts;
 pub mod efficiency;
 pub mod engine;
 pub mod file;
+mod page;
 mod parquet_file;
 pub mod plan;
 pub mod ready;

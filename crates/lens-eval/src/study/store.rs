@@ -4,7 +4,7 @@
 //! - `study.toml`: the study as resolved.
 //! - `runs.jsonl`: the log. Its first line says what the study is run on, each further one is a
 //!   finished cell, written and flushed as one.
-//! - `runs.parquet`, `summary.json`, `summary.md`: written whole at the end.
+//! - `runs.parquet`, `summary.json`, `summary.md`, `report.html`: written whole at the end.
 
 use super::engine::Run;
 use super::file::leaves;
@@ -33,6 +33,8 @@ pub const RUNS: &str = "runs.parquet";
 pub const SUMMARY: &str = "summary.json";
 /// The result, for people.
 pub const SUMMARY_TEXT: &str = "summary.md";
+/// The result as a page.
+pub const REPORT: &str = "report.html";
 
 /// One name for some texts together: SHA-256, in hex.
 pub fn print_of(texts: &[&str]) -> String {
@@ -136,7 +138,7 @@ impl Store {
         let text = plan.to_toml()?;
         if self.overwrite {
             // The study's name goes last: what is left after an interruption still is one.
-            for name in [SUMMARY_TEXT, SUMMARY, RUNS, LOG, STUDY] {
+            for name in [REPORT, SUMMARY_TEXT, SUMMARY, RUNS, LOG, STUDY] {
                 let path = self.folder.join(name);
                 match fs::remove_file(&path) {
                     Err(e) if e.kind() != io::ErrorKind::NotFound => {
@@ -245,6 +247,8 @@ impl Store {
         json.push(b'\n');
         write_atomic(self.folder.join(SUMMARY), &json)?;
         write_atomic(self.folder.join(SUMMARY_TEXT), summary.to_markdown().as_bytes())?;
+        let page = summary.to_html(&plan.to_toml()?);
+        write_atomic(self.folder.join(REPORT), page.as_bytes())?;
         Ok(())
     }
 }

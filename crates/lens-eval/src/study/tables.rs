@@ -10,18 +10,18 @@ use std::fmt::Write;
 const SPELT_OUT: usize = 8;
 
 /// The name of a rival's row: `none`, `lens 4x`, `tuned chosen`.
-fn rival_name(row: &Row) -> String {
+pub(super) fn rival_name(row: &Row) -> String {
     match row.factor {
         Some(1) if row.variant == "1x" => row.rival.clone(),
         _ => format!("{} {}", row.rival, row.variant),
     }
 }
 
-fn grid_name(grid: &BTreeMap<String, String>) -> String {
+pub(super) fn grid_name(grid: &BTreeMap<String, String>) -> String {
     grid.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(", ")
 }
 
-fn joined(parts: Vec<String>) -> String {
+pub(super) fn joined(parts: Vec<String>) -> String {
     parts.into_iter().filter(|p| !p.is_empty()).collect::<Vec<_>>().join(", ")
 }
 
@@ -126,7 +126,7 @@ fn points(e: &Estimate) -> String {
     format!("{value:+.1} ({low:+.1} to {high:+.1})")
 }
 
-fn p_shown(p: f64) -> String {
+pub(super) fn p_shown(p: f64) -> String {
     if p < 0.001 { "<0.001".to_owned() } else { format!("{p:.3}") }
 }
 

@@ -8,6 +8,7 @@ use crate::output::{self, percent};
 use crate::settings::Settings;
 use lens_core::Content;
 use lens_core::metrics::Estimate;
+use lens_eval::figures::Evaluation;
 use lens_eval::figures::best_of_n::BestOfN;
 use lens_eval::figures::calibration::Calibration;
 use lens_eval::figures::length::Length;
@@ -15,15 +16,19 @@ use lens_eval::figures::rewardbench::RewardBench;
 use lens_eval::figures::rewardbench2::RewardBench2;
 use lens_eval::figures::rm_bench::RmBench;
 use lens_eval::figures::worst::Example;
-use lens_eval::figures::{Benchmark, Evaluation};
 use serde_json::json;
+use std::path::Path;
 
 type Lines = Vec<(String, String)>;
 
 /// One file's figures, on one line of JSON or as a table.
-pub fn print(result: &Evaluated, settings: &Settings) -> Result<(), CliError> {
-    let Evaluated { path, rows, evaluation, trained_on } = result;
-    let what = if of_pairs(evaluation) { "pairs" } else { "rows" };
+pub fn print(
+    result: &Evaluated,
+    report: Option<&Path>,
+    settings: &Settings,
+) -> Result<(), CliError> {
+    let Evaluated { path, rows, evaluation, trained_on, .. } = result;
+    let what = if evaluation.taken_for.is_of_pairs() { "pairs" } else { "rows" };
     if settings.json {
         let accuracy = evaluation.accuracy.get();
         let subsets = evaluation.subsets.get().into_iter().flatten();
@@ -45,6 +50,9 @@ pub fn print(result: &Evaluated, settings: &Settings) -> Result<(), CliError> {
             "subsets": subsets,
             "trained_on": trained_on,
         });
+        if let Some(report) = report {
+            answer["report"] = json!(report);
+        }
         answer["evaluation"] = json!(evaluation);
         return output::json(&answer);
     }
@@ -61,10 +69,6 @@ pub fn print(result: &Evaluated, settings: &Settings) -> Result<(), CliError> {
     }
     figures(evaluation, &mut lines);
     output::line(&format!("{}\n{}", file_name(path), output::aligned(&lines)))
-}
-
-fn of_pairs(evaluation: &Evaluation) -> bool {
-    matches!(evaluation.taken_for, Benchmark::Pairs | Benchmark::RewardBench)
 }
 
 fn share(e: &Estimate) -> String {

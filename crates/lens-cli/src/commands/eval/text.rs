@@ -5,6 +5,7 @@ use super::{Evaluated, nothing_left};
 use crate::args::EvalArgs;
 use crate::embedding::{equal_side, matrix, note_truncated, prompt_numbers};
 use crate::error::CliError;
+use crate::evaluation::PairRewards;
 use crate::progress::Reporter;
 use crate::settings::Settings;
 use lens_core::{Content, Exchange, PreferencePair, Progress, Threads};
@@ -232,7 +233,7 @@ impl Prepared {
     ) -> Result<Evaluated, CliError> {
         let Prepared { path, benchmark, material, trained_on } = self;
         let seed = settings.seed;
-        let (rows, evaluation) = match material {
+        let (rows, evaluation, rewards) = match material {
             Material::Pairs(mut vetted) => {
                 let (chosen, rejected) = {
                     let ids = add_pairs(&vetted.used);
@@ -252,7 +253,7 @@ impl Prepared {
                 if let Some(outputs) = outputs {
                     outputs.write_pairs(bundle, &vetted.used, &chosen, &rejected)?;
                 }
-                (vetted.report, evaluation)
+                (vetted.report, evaluation, PairRewards { chosen, rejected })
             }
             Material::Ranked(rows, report) => {
                 let ranked = rank(&rows, benchmark, bundle, encoder, reporter)?;
@@ -269,7 +270,10 @@ impl Prepared {
                 if let Some(outputs) = outputs {
                     outputs.write_ranked(bundle, &rows, &ranked, &of)?;
                 }
-                (report, of)
+                let all = |side: fn(&Ranked) -> &[f32]| ranked.iter().flat_map(side).copied();
+                let chosen = all(|row| &row.chosen).collect();
+                let rejected = all(|row| &row.rejected).collect();
+                (report, of, PairRewards { chosen, rejected })
             }
             Material::Scored(groups, report) => {
                 if outputs.is_some() {
@@ -291,10 +295,10 @@ impl Prepared {
                 };
                 let of =
                     Evaluation::of_best_of_n(&prompts, args.n, args.worst, seed, &path, texts)?;
-                (report, of)
+                (report, of, PairRewards { chosen: Vec::new(), rejected: Vec::new() })
             }
         };
-        Ok(Evaluated { path, rows, evaluation, trained_on })
+        Ok(Evaluated { path, rows, evaluation, trained_on, rewards })
     }
 }
 

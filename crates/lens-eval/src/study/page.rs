@@ -1,0 +1,396 @@
+//! A study's result as a page: `report.html`. Only its section on cost depends on the clock.
+
+use super::charts;
+use super::summary::{Cost, Difference, Entry, Row, Summary};
+use super::tables::{grid_name, joined, p_shown, rival_name};
+use crate::report::{Block, Cell, Column, Format, Headline, Report, Section, Table, TableRow};
+use lens_core::metrics::Estimate;
+use std::collections::BTreeMap;
+
+/// Rows of a table that are seen without unfolding it.
+const UNFOLDED: usize = 24;
+/// Most rows that are named in one sentence.
+const NAMED: usize = 12;
+
+impl Summary {
+    /// The result as a page. `study` is the study file as resolved.
+    pub fn to_html(&self, study: &str) -> String {
+        let sections = vec![
+            self.result(),
+            charts::section(self),
+            self.comparisons(),
+            self.labels(),
+            self.costs(),
+            self.again(study),
+        ];
+        let title = if self.title.is_empty() { &self.name } else { &self.title };
+        Report {
+            title: title.clone(),
+            subtitle: self.subtitle(),
+            summary: self.in_words(),
+            headlines: self.headlines(),
+            sections,
+        }
+        .to_html()
+    }
+
+    fn subtitle(&self) -> String {
+        let seeds: Vec<String> = self.seeds.iter().map(usize::to_string).collect();
+        format!(
+            "{}: {} pairs on {} prompts; {} splits of {} seed pairs, {:.0} held out; LENS {}",
+            self.data.file,
+            self.data.pairs,
+            self.data.prompts,
+            self.splits,
+            seeds.join(", "),
+            self.held_out,
+            env!("CARGO_PKG_VERSION")
+        )
+    }
+
+    /// All rows: those of arms, then the choices.
+    fn all(&self) -> impl Iterator<Item = &Row> {
+        self.rows.iter().chain(&self.chosen)
+    }
+
+    /// The rows that are compared with the baseline.
+    fn compared(&self) -> impl Iterator<Item = (&Row, &Difference)> {
+        self.all().filter_map(|r| Some((r, r.difference.as_ref()?)))
+    }
+
+    /// `lens 4x, 200 seeds, vae.gamma=0.1`: with as much as tells it from the others.
+    pub(super) fn full_name(&self, r: &Row) -> String {
+        joined(vec![rival_name(r), self.place_name(&r.encoder, r.seeds), grid_name(&r.grid)])
+    }
+
+    /// The encoder and the number of seeds, where there are several.
+    pub(super) fn place_name(&self, encoder: &str, seeds: usize) -> String {
+        let several = self.data.encoders.len() > 1;
+        let encoder = if several { encoder.to_owned() } else { String::new() };
+        let seeds = if self.seeds.len() > 1 { format!("{seeds} seeds") } else { String::new() };
+        joined(vec![encoder, seeds])
+    }
+
+    /// What came out, in plain words: the question, then what is said of it.
+    fn in_words(&self) -> Vec<String> {
+        let mut said = Vec::new();
+        if !self.question.is_empty() {
+            said.push(format!("The question: {}", self.question));
+        }
+        said.extend(self.findings.iter().cloned());
+        let unclear: Vec<String> = self
+            .compared()
+            .filter(|(_, d)| !d.is_clear())
+            .map(|(r, _)| self.full_name(r))
+            .collect();
+        if !unclear.is_empty() {
+            let more = match unclear.len().saturating_sub(NAMED) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            let named = unclear[..unclear.len().min(NAMED)].join("; ");
+            said.push(format!("Not told apart from {}: {named}{more}.", self.baseline));
+        }
+        if self.all().all(|r| r.ran_away == 0) {
+            said.push("No training ran away.".to_owned());
+        }
+        said
+    }
+
+    fn headlines(&self) -> Vec<Headline> {
+        let mut out = Vec::new();
+        let interval = |e: &Estimate, format: Format| {
+            let [low, high] = e.ci95.map(|end| format.show(end, 3));
+            format!("95% interval {low} to {high}")
+        };
+        let mut baselines = self.all().filter(|r| r.rival == self.baseline);
+        if let (Some(Row { accuracy: Some(a), .. }), None) = (baselines.next(), baselines.next()) {
+            out.push(Headline {
+                label: format!("Accuracy of {}", self.baseline),
+                value: Format::Percent.show(a.value, 3),
+                detail: interval(a, Format::Percent),
+            });
+        }
+        let largest =
+            self.compared().max_by(|a, b| a.1.estimate.value.total_cmp(&b.1.estimate.value));
+        if let Some((r, d)) = largest {
+            let verdict = if d.is_clear() { "clear" } else { "not clear" };
+            out.push(Headline {
+                label: "Largest gain, in points".into(),
+                value: Format::Points.show(d.estimate.value, 3),
+                detail: format!(
+                    "{}; {}; {verdict}",
+                    self.full_name(r),
+                    interval(&d.estimate, Format::Points)
+                ),
+            });
+        }
+        let clear = self.compared().filter(|(_, d)| d.is_clear()).count();
+        out.push(Headline {
+            label: "Clear differences".into(),
+            value: format!("{clear} of {}", self.comparisons),
+            detail: "at 5%, after Holm's correction".into(),
+        });
+        out.push(Headline {
+            label: "Trainings".into(),
+            value: self.cells.to_string(),
+            detail: format!("{} splits", self.splits),
+        });
+        out
+    }
+
+    /// The table of the study, once with accuracies and once with differences.
+    fn result(&self) -> Section {
+        let table = |caption: String, cell: &dyn Fn(&Row) -> Cell| {
+            let pivot = &self.table;
+            let mut columns = vec![Column::text(format!("{} \\ {}", pivot.corner, pivot.across))];
+            columns.extend(pivot.columns.iter().map(Column::number));
+            let rows = pivot.rows.iter().map(|row| {
+                let entry = |at: &Option<Entry>| {
+                    let found = match at {
+                        Some(Entry::Row(i)) => self.rows.get(*i),
+                        Some(Entry::Chosen(i)) => self.chosen.get(*i),
+                        None => None,
+                    };
+                    found.map_or_else(|| Cell::text(""), cell)
+                };
+                let name = std::iter::once(Cell::text(row.name.clone()));
+                TableRow::plain(name.chain(row.cells.iter().map(entry)).collect())
+            });
+            Block::Table(Table { caption, columns, rows: rows.collect() })
+        };
+        let accuracy = |r: &Row| shown(r.accuracy.as_ref(), Format::Percent, "ran away");
+        let difference = |r: &Row| {
+            let estimate = r.difference.as_ref().map(|d| &d.estimate);
+            let none = if r.accuracy.is_none() { "ran away" } else { "" };
+            shown(estimate, Format::Points, none)
+        };
+        let mut blocks = vec![table(
+            "Accuracy on held-out pairs, ties as half, with 95% intervals over prompts".into(),
+            &accuracy,
+        )];
+        if self.compared().next().is_some() {
+            let caption = format!(
+                "Difference to {} on the same held-out pairs, in points, with 95% intervals before \
+                 correction",
+                self.baseline
+            );
+            blocks.push(table(caption, &difference));
+        }
+        let about = self.rivals.iter().map(|r| {
+            let tries = if r.tries > 1 { format!(" ({} tries)", r.tries) } else { String::new() };
+            (r.name.clone(), format!("{}{tries}", r.about))
+        });
+        blocks.push(Block::KeyValues(about.collect()));
+        if !self.chosen.is_empty() {
+            blocks.push(Block::Paragraph(
+                "chosen: in each split the factor or try with the lowest log-loss on the folds of the \
+                 seeds; nothing held out is looked at."
+                    .into(),
+            ));
+        }
+        Section { id: "result".into(), heading: "Result".into(), blocks }
+    }
+
+    /// Every row with its figures.
+    fn comparisons(&self) -> Section {
+        let place = Place::of(self.all().map(|r| (&*r.encoder, r.seeds, &r.grid)));
+        let names = ["accuracy", "log-loss", "fold log-loss", "difference, points", "p", "p, Holm"];
+        let mut columns = place.columns.clone();
+        columns.extend(names.map(Column::number));
+        columns.extend(["ran away", "chosen"].map(Column::text));
+        let number = |x: Option<f64>| Cell::text(x.map_or(String::new(), |x| format!("{x:.4}")));
+        let rows = self.all().map(|r| {
+            let mut cells = place.cells(rival_name(r), &r.encoder, r.seeds, &r.grid);
+            cells.push(shown(r.accuracy.as_ref(), Format::Percent, "none"));
+            cells.extend([number(r.log_loss), number(r.fold_log_loss)]);
+            match &r.difference {
+                None => cells.extend(["", "", ""].map(Cell::text)),
+                Some(d) => {
+                    cells.push(shown(Some(&d.estimate), Format::Points, ""));
+                    cells.extend([p_shown(d.p), p_shown(d.p_holm)].map(Cell::text));
+                }
+            }
+            cells.push(Cell::text(match r.ran_away {
+                0 => String::new(),
+                n => format!("{n} of {} splits", r.by_split.len()),
+            }));
+            let picks: Vec<String> = r.picks.iter().map(|(v, n)| format!("{v}: {n}")).collect();
+            cells.push(Cell::text(picks.join(", ")));
+            TableRow { cells, highlight: r.difference.as_ref().is_some_and(Difference::is_clear) }
+        });
+        let caption = format!(
+            "Every row, against {}; what is clear after Holm's correction for {} comparisons stands out",
+            self.baseline, self.comparisons
+        );
+        let table = Table { caption, columns, rows: rows.collect() };
+        let blocks = folded(table, "rows with their p-values");
+        Section { id: "comparisons".into(), heading: "Every comparison".into(), blocks }
+    }
+
+    fn labels(&self) -> Section {
+        let mut blocks = Vec::new();
+        if self.efficiency.is_empty() {
+            let why = match self.seeds.len() {
+                0 | 1 => "Not measured: the study has one number of seed pairs.",
+                _ => "Not measured: there is nothing to compare the baseline with.",
+            };
+            blocks.push(Block::Paragraph(why.into()));
+        } else {
+            blocks.push(Block::Paragraph(format!(
+                "So many labels with a rival work like so many with {}. Nothing is read off beyond the \
+                 numbers that were measured.",
+                self.baseline
+            )));
+            let place = Place::of(self.efficiency.iter().map(|e| (&*e.encoder, 0, &e.grid)));
+            let mut columns = place.columns.clone();
+            columns.extend(
+                ["labels", "accuracy, monotone", "work like", "95% interval"].map(Column::number),
+            );
+            let rows = self.efficiency.iter().flat_map(|e| {
+                let place = &place;
+                e.points.iter().map(move |p| {
+                    let name = format!("{} {}", e.rival, e.variant);
+                    let mut cells = place.cells(name, &e.encoder, 0, &e.grid);
+                    let interval = p.ci95.map_or(String::new(), |[low, high]| {
+                        format!("{} to {}", low.shown(), high.shown())
+                    });
+                    let accuracy = Format::Percent.show(p.accuracy, 3);
+                    let figures = [p.labels.to_string(), accuracy, p.like.shown(), interval];
+                    cells.extend(figures.map(Cell::text));
+                    TableRow::plain(cells)
+                })
+            });
+            let caption =
+                format!("Labels with a rival, and as good a number with {}", self.baseline);
+            let table = Table { caption, columns, rows: rows.collect() };
+            blocks.extend(folded(table, "readings"));
+        }
+        Section { id: "labels".into(), heading: "What labels are worth".into(), blocks }
+    }
+
+    fn costs(&self) -> Section {
+        let place = Place::of(self.cost.iter().map(|c| (&*c.encoder, c.seeds, &c.grid)));
+        let mut columns = place.columns.clone();
+        columns.extend(
+            [
+                "parameters of the source",
+                "s, source",
+                "s, head",
+                "synthetic pairs",
+                "s, source, per 1,000",
+            ]
+            .map(Column::number),
+        );
+        let rows = self.cost.iter().map(|c: &Cost| {
+            let name = if c.variant == "1x" { String::new() } else { format!(" {}", c.variant) };
+            let mut cells = place.cells(format!("{}{name}", c.rival), &c.encoder, c.seeds, &c.grid);
+            let figures = [
+                c.generator_parameters.map_or(String::new(), |n| n.to_string()),
+                format!("{:.3}", c.seconds_source),
+                format!("{:.3}", c.seconds_head),
+                c.synthetic_pairs.to_string(),
+                c.seconds_per_thousand.map_or(String::new(), |s| format!("{s:.4}")),
+            ];
+            cells.extend(figures.map(Cell::text));
+            TableRow::plain(cells)
+        });
+        let caption = "Means over the splits, wall clock on one thread".to_owned();
+        let table = Table { caption, columns, rows: rows.collect() };
+        Section { id: "cost".into(), heading: "Cost".into(), blocks: folded(table, "costs") }
+    }
+
+    /// What it takes to do the same again.
+    fn again(&self, study: &str) -> Section {
+        let left_out: Vec<String> =
+            self.data.left_out.iter().map(|(reason, n)| format!("{n} {reason}")).collect();
+        let left_out = if left_out.is_empty() { "none".to_owned() } else { left_out.join(", ") };
+        let mut known = vec![
+            ("data".to_owned(), self.data.file.clone()),
+            ("pairs read".to_owned(), self.data.read.to_string()),
+            ("left out".to_owned(), left_out),
+            ("seed".to_owned(), self.seed.to_string()),
+            ("bootstrap resamples behind p-values".to_owned(), self.resamples.to_string()),
+        ];
+        for e in &self.data.encoders {
+            let name = if e.name.is_empty() { "encoder" } else { &*e.name };
+            known.push((name.to_owned(), format!("{}; width {}", e.about, e.dim)));
+            known.push((format!("{name}: fingerprint of the pairs"), e.fingerprint.clone()));
+        }
+        let blocks = vec![
+            Block::KeyValues(known),
+            Block::Code {
+                caption: "study.toml, which lens study takes with the same data".into(),
+                text: study.to_owned(),
+            },
+        ];
+        Section { id: "again".into(), heading: "The same again".into(), blocks }
+    }
+}
+
+/// An estimate, or a word in its place.
+fn shown(estimate: Option<&Estimate>, format: Format, none: &str) -> Cell {
+    match estimate {
+        None => Cell::text(none),
+        Some(e) => Cell::Interval { value: e.value, low: e.ci95[0], high: e.ci95[1], format },
+    }
+}
+
+/// A table, folded away where it is long.
+fn folded(table: Table, what: &str) -> Vec<Block> {
+    if table.rows.len() <= UNFOLDED {
+        return vec![Block::Table(table)];
+    }
+    let summary = format!("{} {what}", table.rows.len());
+    vec![Block::Folded { summary, blocks: vec![Block::Table(table)] }]
+}
+
+/// The columns that say where a row stands: only those in which rows differ.
+struct Place {
+    columns: Vec<Column>,
+    encoder: bool,
+    seeds: bool,
+    grid: bool,
+}
+
+impl Place {
+    fn of<'a>(
+        places: impl Iterator<Item = (&'a str, usize, &'a BTreeMap<String, String>)>,
+    ) -> Place {
+        let places: Vec<_> = places.collect();
+        let encoder = places.windows(2).any(|p| p[0].0 != p[1].0);
+        let seeds = places.windows(2).any(|p| p[0].1 != p[1].1);
+        let grid = places.iter().any(|p| !p.2.is_empty());
+        let mut columns = vec![Column::text("rival")];
+        if encoder {
+            columns.push(Column::text("encoder"));
+        }
+        if seeds {
+            columns.push(Column::number("seeds"));
+        }
+        if grid {
+            columns.push(Column::text("settings"));
+        }
+        Place { columns, encoder, seeds, grid }
+    }
+
+    fn cells(
+        &self,
+        name: String,
+        encoder: &str,
+        seeds: usize,
+        grid: &BTreeMap<String, String>,
+    ) -> Vec<Cell> {
+        let mut cells = vec![Cell::text(name)];
+        if self.encoder {
+            cells.push(Cell::text(encoder));
+        }
+        if self.seeds {
+            cells.push(Cell::text(seeds.to_string()));
+        }
+        if self.grid {
+            cells.push(Cell::text(grid_name(grid)));
+        }
+        cells
+    }
+}
