@@ -480,6 +480,40 @@ fn scripts_for_rewardbenchs_files_read_ours() {
     assert!(error.contains("file: "), "{error}");
 }
 
+#[test]
+fn one_page_holds_what_all_files_say() {
+    let lens = Lens::with_reward_model();
+    lens.rows("mixed.jsonl", &mixed(200..240));
+    let scored = |i: usize| {
+        json!({"prompt": format!("Question {i}?"), "responses": ["yes", "no", "so"],
+            "scores": [1.0, 0.0, f64::from(i as u8 % 3)]})
+    };
+    lens.rows("best.jsonl", &(0..12).map(scored).collect::<Vec<_>>());
+    let said = lens.ok("eval rm mixed.jsonl best.jsonl --report all.html");
+    assert!(said.out.contains("report  all.html"), "{}", said.out);
+    let page = lens.read("all.html");
+    for part in [
+        "<title>rm on 2 files</title>",
+        "mixed.jsonl: Accuracy",
+        "mixed.jsonl: Length",
+        "best.jsonl: Best-of-n",
+        "lens eval rm mixed.jsonl best.jsonl --report report.html",
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    assert!(!page.contains(&*lens.path("").to_string_lossy()));
+    // What stands there stays, unless asked; and the page is the same to the byte.
+    let error = lens.fails(1, "eval rm mixed.jsonl best.jsonl --report all.html");
+    assert!(error.contains("all.html: exists already") && error.contains("--overwrite"), "{error}");
+    let said = lens.ok("eval rm mixed.jsonl best.jsonl --report all.html --overwrite --json");
+    assert!(said.json_lines().iter().all(|line| line["report"] == "all.html"));
+    assert_eq!(lens.read("all.html"), page);
+    // Never the data themselves.
+    let data = lens.read("mixed.jsonl");
+    lens.fails(1, "eval rm mixed.jsonl --report mixed.jsonl --overwrite");
+    assert_eq!(lens.read("mixed.jsonl"), data);
+}
+
 fn shared(name: &str) -> Option<PathBuf> {
     let default = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
     let folder = std::env::var_os("LENS_SHARED").map_or(default, PathBuf::from);

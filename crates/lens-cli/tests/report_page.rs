@@ -192,3 +192,41 @@ fn a_model_of_arrays_and_one_without_synthesis_have_pages_too() {
         assert!(browser.content_width(file, 360) <= 360, "{file}");
     }
 }
+
+#[test]
+fn a_study_and_an_evaluation_have_pages_that_fit_a_phone() {
+    let lens = with_report();
+    let scored = |i: usize| {
+        json!({"prompt": format!("{HOSTILE} {i}"), "responses": ["yes", HOSTILE, "so"],
+            "scores": [1.0, 0.0, f64::from(i as u8 % 3)]})
+    };
+    lens.rows("best.jsonl", &(0..12).map(scored).collect::<Vec<_>>());
+    lens.ok("eval rm heldout.jsonl best.jsonl --report eval.html --quiet");
+    let (good, bad) = (cloud(90, 6, 0.2), cloud(90, 6, -0.2));
+    let arrays: [(&str, [usize; 2], &[f32]); 2] =
+        [("chosen", [90, 6], &good), ("rejected", [90, 6], &bad)];
+    lens.write("a.safetensors", safetensors(&arrays));
+    let study = json!({"title": HOSTILE.replace('\0', ""), "question": HOSTILE.replace('\0', "")});
+    let quoted = |key: &str| study[key].to_string();
+    lens.write(
+        "s.toml",
+        format!(
+            "title = {}\nquestion = {}\nsplits = 2\nseeds = [20, 40]\nfactors = [2, 4]\n\
+             [settings]\nhead.epochs = 2\nvae.epochs = 2\nvae.hidden = 4\n\
+             [grid]\nsynthesis.noise_variance = [0.001, 0.1]\n",
+            quoted("title"),
+            quoted("question")
+        ),
+    );
+    lens.ok("study s.toml a.safetensors -o study --quiet");
+    let Some(browser) = Browser::with(lens) else { return };
+    for (file, charts) in [("eval.html", 5), ("study/report.html", 6)] {
+        let seen = browser.open(file, &["--dump-dom"]);
+        assert!(!seen.err.contains("CONSOLE"), "{file}: {}", seen.err);
+        assert!(!seen.out.contains("<script") && !seen.out.contains("<title>owned"), "{file}");
+        assert_eq!(seen.out.matches("<svg role=\"img\"").count(), charts, "{file}");
+        for width in [320, 360, 1400] {
+            assert!(browser.content_width(file, width) <= width, "{file} at {width}");
+        }
+    }
+}

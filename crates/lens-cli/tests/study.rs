@@ -70,6 +70,7 @@ struct Result {
     study: String,
     summary: Value,
     text: String,
+    page: String,
     rows: Vec<BTreeMap<String, String>>,
     log: Vec<Value>,
 }
@@ -89,9 +90,18 @@ fn result(lens: &Lens, folder: &str) -> Result {
         study: lens.read(&format!("{folder}/study.toml")),
         summary,
         text,
+        page: without_cost(&lens.read(&format!("{folder}/report.html"))),
         rows: table(lens, &format!("{folder}/runs.parquet")),
         log: lines.lines().map(line).collect(),
     }
+}
+
+/// A page without its section on cost.
+fn without_cost(page: &str) -> String {
+    let (before, rest) = page.split_once("<section id=\"cost\"").unwrap();
+    let (cost, after) = rest.split_once("</section>").unwrap();
+    assert!(cost.contains("wall clock"), "{cost}");
+    format!("{before}{after}")
 }
 
 fn table(lens: &Lens, name: &str) -> Vec<BTreeMap<String, String>> {
@@ -117,7 +127,7 @@ fn a_study_says_the_same_every_time_and_with_any_number_of_threads() {
     assert_eq!(one, two);
     assert_eq!(
         lens.names("one"),
-        ["runs.jsonl", "runs.parquet", "study.toml", "summary.json", "summary.md"]
+        ["report.html", "runs.jsonl", "runs.parquet", "study.toml", "summary.json", "summary.md"]
     );
     assert_eq!(one.rows.len(), CELLS);
     assert_eq!(one.log.len(), CELLS + 1);
@@ -149,6 +159,30 @@ fn a_study_says_the_same_every_time_and_with_any_number_of_threads() {
     let json = lens.ok("study s.toml a.safetensors -o one --json").json();
     assert_eq!(json["rows"], one.summary["rows"]);
     assert_eq!(json["folder"], "one");
+    assert_eq!(json["report"], "one/report.html");
+}
+
+#[test]
+fn the_result_is_a_page_too() {
+    let lens = desk();
+    let said = lens.ok("study s.toml a.safetensors -o o");
+    assert!(said.out.contains("o/report.html"), "{}", said.out);
+    let page = lens.read("o/report.html");
+    for part in [
+        "<title>A small study</title>",
+        "The question: Does it help?",
+        "Accuracy against the factor: 40 seeds",
+        "Accuracy against the number of seed pairs: synthesis.noise_variance=0.01",
+        "Accuracy against synthesis.noise_variance: 80 seeds",
+        "So many labels with a rival work like so many with none.",
+        "noise_variance&quot; = [",
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    assert!(!page.contains(&*lens.path("").to_string_lossy()));
+    // As the other results it is the same to the byte when nothing is trained.
+    lens.ok("study s.toml a.safetensors -o o --quiet");
+    assert_eq!(lens.read("o/report.html"), page);
 }
 
 #[test]

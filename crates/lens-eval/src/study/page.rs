@@ -9,8 +9,6 @@ use std::collections::BTreeMap;
 
 /// Rows of a table that are seen without unfolding it.
 const UNFOLDED: usize = 24;
-/// Most rows that are named in one sentence.
-const NAMED: usize = 12;
 
 impl Summary {
     /// The result as a page. `study` is the study file as resolved.
@@ -78,18 +76,13 @@ impl Summary {
             said.push(format!("The question: {}", self.question));
         }
         said.extend(self.findings.iter().cloned());
-        let unclear: Vec<String> = self
-            .compared()
-            .filter(|(_, d)| !d.is_clear())
-            .map(|(r, _)| self.full_name(r))
-            .collect();
+        let clear = |name: &str| self.compared().any(|(r, d)| r.rival == name && d.is_clear());
+        let unclear = self.rivals.iter().map(|r| &*r.name);
+        let unclear = unclear.filter(|name| *name != self.baseline && !clear(name));
+        let unclear: Vec<&str> = unclear.collect();
         if !unclear.is_empty() {
-            let more = match unclear.len().saturating_sub(NAMED) {
-                0 => String::new(),
-                more => format!(" and {more} more"),
-            };
-            let named = unclear[..unclear.len().min(NAMED)].join("; ");
-            said.push(format!("Not told apart from {}: {named}{more}.", self.baseline));
+            let (baseline, named) = (&self.baseline, unclear.join(", "));
+            said.push(format!("Without any clear difference to {baseline}: {named}."));
         }
         if self.all().all(|r| r.ran_away == 0) {
             said.push("No training ran away.".to_owned());
@@ -157,7 +150,9 @@ impl Summary {
                 let name = std::iter::once(Cell::text(row.name.clone()));
                 TableRow::plain(name.chain(row.cells.iter().map(entry)).collect())
             });
-            Block::Table(Table { caption, columns, rows: rows.collect() })
+            // The baseline has no difference to itself.
+            let says = |row: &TableRow| row.cells[1..].iter().any(|c| *c != Cell::text(""));
+            Block::Table(Table { caption, columns, rows: rows.filter(says).collect() })
         };
         let accuracy = |r: &Row| shown(r.accuracy.as_ref(), Format::Percent, "ran away");
         let difference = |r: &Row| {
@@ -392,5 +387,152 @@ impl Place {
             cells.push(Cell::text(grid_name(grid)));
         }
         cells
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::study::efficiency::Reading;
+    use crate::study::plan::{Plan, base_settings};
+    use crate::study::summary::{DataSummary, Efficiency, EfficiencyPoint, RivalSummary};
+    use crate::study::{StudyFile, tables};
+
+    const HOSTILE: &str = "</title><script>alert(1)</script>";
+
+    fn row(rival: &str, seeds: usize, factor: usize, accuracy: Option<f64>) -> Row {
+        let estimate = |value: f64| Estimate { value, ci95: [value - 0.02, value + 0.02] };
+        let difference = accuracy.filter(|_| rival != "none").map(|a| Difference {
+            baseline: "1x".into(),
+            estimate: estimate(a - 0.6),
+            p: 0.001,
+            p_holm: if a > 0.65 { 0.01 } else { 0.3 },
+        });
+        Row {
+            encoder: String::new(),
+            seeds,
+            rival: rival.into(),
+            factor: Some(factor),
+            variant: format!("{factor}x"),
+            grid: BTreeMap::new(),
+            accuracy: accuracy.map(estimate),
+            by_split: vec![accuracy; 2],
+            log_loss: accuracy,
+            fold_log_loss: accuracy,
+            ran_away: if accuracy.is_none() { 2 } else { 0 },
+            reason: accuracy.is_none().then(|| HOSTILE.to_owned()),
+            picks: BTreeMap::new(),
+            difference,
+        }
+    }
+
+    /// A summary of these rows, in the shape of a study file.
+    fn summary(text: &str, rows: Vec<Row>) -> Summary {
+        let file = StudyFile::parse(text, "s.toml").unwrap();
+        let encoders = file.encoder_axis(|_| Ok::<_, crate::EvalError>(2)).unwrap();
+        let plan = Plan::new(&file, &base_settings(&file).unwrap(), encoders, 900).unwrap();
+        let rival = |r: &crate::study::rivals::Rival| RivalSummary {
+            name: r.name.clone(),
+            about: HOSTILE.to_owned(),
+            tries: 1,
+        };
+        let mut summary = Summary {
+            name: "s".into(),
+            title: HOSTILE.into(),
+            question: HOSTILE.into(),
+            data: DataSummary { file: HOSTILE.into(), ..DataSummary::default() },
+            splits: 2,
+            seed: 0,
+            seeds: plan.seeds.clone(),
+            held_out: 100.0,
+            factors: plan.factors.clone(),
+            grid: plan.grid.clone(),
+            baseline: "none".into(),
+            rivals: plan.rivals.iter().map(rival).collect(),
+            cells: 4,
+            comparisons: rows.iter().filter(|r| r.difference.is_some()).count(),
+            resamples: 2000,
+            findings: Vec::new(),
+            table: tables::pivot(&plan, &rows, &[]),
+            rows,
+            chosen: Vec::new(),
+            efficiency: Vec::new(),
+            cost: Vec::new(),
+        };
+        summary.findings = tables::findings(&summary);
+        summary
+    }
+
+    #[test]
+    fn several_factors_are_a_chart_and_what_is_not_there_has_its_reason() {
+        let rows = vec![
+            row("none", 100, 1, Some(0.6)),
+            row("lens", 100, 4, Some(0.61)),
+            row("lens", 100, 8, Some(0.66)),
+        ];
+        let page = summary("seeds = [100]\nfactors = [4, 8]", rows).to_html("splits = 2");
+        for part in [
+            "Accuracy against the factor",
+            "No chart against the number of seed pairs: the study has one number of them.",
+            "No chart against a setting: the study varies none.",
+            "Not measured: the study has one number of seed pairs.",
+            "lens 8x: +6.0 (+4.0 to +8.0) points against none",
+            "No training ran away.",
+            "<code>splits = 2</code>",
+        ] {
+            assert!(page.contains(part), "{part}: {page}");
+        }
+        assert_eq!(page.matches("<svg role=\"img\"").count(), 1);
+        // The clear one of two stands out, and the baseline has no row of differences.
+        assert_eq!(page.matches("<tr class=\"highlight\">").count(), 1);
+        assert!(!page.contains("Without any clear difference"));
+        assert!(!page.contains("<script"), "{page}");
+    }
+
+    #[test]
+    fn several_numbers_of_seeds_have_what_labels_are_worth() {
+        let mut rows = Vec::new();
+        for (seeds, a) in [(100, 0.55), (400, 0.6)] {
+            rows.extend([row("none", seeds, 1, Some(a)), row("lens", seeds, 4, Some(a + 0.01))]);
+        }
+        let mut summary = summary("seeds = [100, 400]", rows);
+        summary.efficiency = vec![Efficiency {
+            encoder: String::new(),
+            rival: "lens".into(),
+            variant: "4x".into(),
+            grid: BTreeMap::new(),
+            points: vec![EfficiencyPoint {
+                labels: 100,
+                accuracy: 0.56,
+                like: Reading::Labels(150.0),
+                ci95: Some([Reading::AtMost(100.0), Reading::MoreThan(400.0)]),
+            }],
+        }];
+        let page = summary.to_html("");
+        assert!(page.contains("Accuracy against the number of seed pairs"), "{page}");
+        assert!(page.contains("100 or fewer to more than 400"), "{page}");
+        assert!(page.contains("Without any clear difference to none: lens."), "{page}");
+    }
+
+    #[test]
+    fn a_setting_is_an_axis_with_zero_as_a_level_and_what_ran_away_is_said() {
+        let at = |value: &str, accuracy| {
+            let grid = [("vae.gamma".to_owned(), value.to_owned())].into();
+            Row { grid, ..row("lens", 100, 4, accuracy) }
+        };
+        let rows = vec![
+            row("none", 100, 1, Some(0.6)),
+            at("0", Some(0.61)),
+            at("0.01", Some(0.62)),
+            at("1", Some(0.63)),
+            at("1000", None),
+        ];
+        let text = "seeds = [100]\n[grid]\nvae.gamma = [0, 0.01, 1, 1000]";
+        let page = summary(text, rows).to_html("");
+        assert!(page.contains("Accuracy against vae.gamma"), "{page}");
+        assert!(page.contains("lens 4x at 0") && page.contains("ran away"), "{page}");
+        assert!(page.contains("no model in 2 of 2 splits") && !page.contains("<script"), "{page}");
+        assert!(page.contains("No chart against the factor: the study has one factor."));
     }
 }
