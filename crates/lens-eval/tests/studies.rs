@@ -89,7 +89,7 @@ fn study(plan: &Plan, pairs: &EmbeddedPairs, runner: &dyn Runner) -> Summary {
 #[test]
 fn cells_have_complete_settings_and_names_of_all_that_decides_them() {
     let text = "splits = 2\nseeds = [5, 10]\nrivals = [\"none\", \"lens\", \"lens-noise-only\", \
-                \"tuned\"]\nfactors = [2, 8]\n[settings]\nvae.beta = 0.5\n[grid]\nvae.gamma = [0.1, \
+                \"tuned\"]\nfactors = [2, 8]\n[settings]\nvae.latent = 8\n[grid]\nvae.gamma = [0.1, \
                 1]\nhead.epochs = [3, 4]";
     let plan = plan(text, 20).unwrap();
     // none: 2 epochs; lens: 2 factors x 4; noise-only names gamma itself: 2 factors x 2 epochs;
@@ -100,7 +100,8 @@ fn cells_have_complete_settings_and_names_of_all_that_decides_them() {
     assert_eq!(plan.len(), 2 * 2 * 18);
     let noise = plan.arms.iter().find(|a| a.rival == 2).unwrap();
     assert_eq!((noise.settings.vae.gamma, noise.settings.synthesis.candidates), (0.0, 1));
-    assert_eq!(noise.settings.vae.beta, 0.5);
+    // The study's settings, and over them those of the rival.
+    assert_eq!((noise.settings.vae.latent, noise.settings.vae.beta), (8, 0.03));
     let cells = plan.cells(0, 1, 1);
     assert!(cells.iter().all(|c| c.settings.seed == 1 && c.settings.check().is_ok()));
     // Names are those of the cells alone.
