@@ -220,7 +220,7 @@ fn a_study_and_an_evaluation_have_pages_that_fit_a_phone() {
     );
     lens.ok("study s.toml a.safetensors -o study --quiet");
     let Some(browser) = Browser::with(lens) else { return };
-    for (file, charts) in [("eval.html", 5), ("study/report.html", 6)] {
+    for (file, charts) in [("eval.html", 5), ("study/report.html", 8)] {
         let seen = browser.open(file, &["--dump-dom"]);
         assert!(!seen.err.contains("CONSOLE"), "{file}: {}", seen.err);
         assert!(!seen.out.contains("<script") && !seen.out.contains("<title>owned"), "{file}");

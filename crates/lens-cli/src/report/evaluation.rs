@@ -425,26 +425,27 @@ fn why<T>(part: &Part<T>) -> Option<&str> {
 fn rewardbench(found: &RewardBench) -> Vec<Block> {
     let mut rows = Vec::new();
     for section in &found.sections {
-        let remark = match section.complete {
-            true => String::new(),
-            false => format!("partial: {}", section.missing.join(", ")),
+        let name = match section.complete {
+            true => section.name.clone(),
+            false => format!("{} (partial)", section.name),
         };
-        rows.push(TableRow {
-            highlight: true,
-            ..row(
-                &section.name,
-                vec![Cell::text(""), share(section.value), Cell::text(""), Cell::text(remark)],
-            )
-        });
+        let section_row = row(&name, vec![Cell::text(""), share(section.value)]);
+        rows.push(TableRow { highlight: true, ..section_row });
         for s in &section.subsets {
             let weight = Cell::text(format!("{:.0}", s.weight));
             rows.push(row(&s.name, vec![count(s.pairs), estimate(&s.accuracy), weight]));
         }
     }
-    let mut columns = columns("section, subset", &["pairs", "accuracy, 95% interval", "weight"]);
-    columns.push(Column::text("remark"));
+    let columns = columns("section, subset", &["pairs", "accuracy, 95% interval", "weight"]);
     let mut blocks = vec![score("Score", found.score, &found.no_score)];
     blocks.push(table("Sections and their subsets; a tie is wrong", columns, rows));
+    // Beside the table: in a narrow column of it a list would be taller than a phone.
+    let partial = found.sections.iter().filter(|s| !s.complete);
+    let partial: Vec<(String, String)> =
+        partial.map(|s| (format!("{} lacks", s.name), s.missing.join(", "))).collect();
+    if !partial.is_empty() {
+        blocks.push(Block::KeyValues(partial));
+    }
     blocks
 }
 
