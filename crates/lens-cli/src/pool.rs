@@ -5,6 +5,7 @@
 //! sides of is left out for all, so that they are compared on the same pairs.
 
 use crate::commands::embed::VIEWS_KEY;
+use crate::commands::run::left_out;
 use crate::commands::train::{Loaded, file_name, load, names};
 use crate::embedding::{
     encode_pairs, equal_side, matrix, note_truncated, open_encoder, prompt_numbers, stored_encoder,
@@ -163,11 +164,6 @@ pub fn pool(
     }
 }
 
-/// Layers of an encoder above the embedding.
-fn depth(id: &EncoderIdentity) -> usize {
-    id.layers
-}
-
 /// A view with its layer counted from 0.
 fn counted(choice: &ViewChoice, layers: usize) -> ViewChoice {
     let layer = match choice.layer {
@@ -206,13 +202,13 @@ fn text(
     }
     let mut vetted = vet(data);
     if vetted.used.is_empty() {
-        return Err(CliError::NothingLeft { path: path.to_owned(), left_out: counts(&vetted) });
+        return Err(CliError::NothingLeft { path: path.to_owned(), left_out: left_out(&vetted) });
     }
     check(vetted.used.len())?;
     Labels::count(vetted.used.iter().map(|r| r.value.label())).note(settings, reporter);
     let encoders = file.encoder_axis(|choice| -> Result<usize, CliError> {
         let own = settings_of(choice, settings)?;
-        Ok(depth(open_encoder(&own, reporter)?.identity()))
+        Ok(open_encoder(&own, reporter)?.identity().layers)
     })?;
 
     // One pass for those that differ only in their views; a server has but one view.
@@ -243,7 +239,7 @@ fn text(
         vec![None; encoders.len()];
     for (own, members) in passes {
         let mut encoder = open_encoder(&own, reporter)?;
-        let layers = depth(encoder.identity());
+        let layers = encoder.identity().layers;
         if members.len() > 1 {
             let mut union: Vec<String> = Vec::new();
             for view in members.iter().flat_map(|&m| &views[m]) {
@@ -296,7 +292,7 @@ fn text(
         (0..vetted.used.len()).filter(|&i| !gone.contains(&vetted.used[i].line)).collect();
     vetted.leave_out(Reason::EqualAfterTruncation, equal.into_values());
     if kept.is_empty() {
-        return Err(CliError::NothingLeft { path: path.to_owned(), left_out: counts(&vetted) });
+        return Err(CliError::NothingLeft { path: path.to_owned(), left_out: left_out(&vetted) });
     }
     note_left_out(&vetted, reporter);
     let fingerprint = vetted.fingerprint();
@@ -318,22 +314,14 @@ fn text(
         data.push((choice.name.clone(), print));
         pairs.push(embedded.select(&kept));
     }
-    let left_out = vetted.report.left_out.iter().map(|(r, l)| (r.to_string(), l.len())).collect();
-    let summary = summary(path, vetted.report.read, &pairs[0], left_out, about);
+    let by_reason = vetted.report.left_out.iter().map(|(r, l)| (r.to_string(), l.len())).collect();
+    let summary = summary(path, vetted.report.read, &pairs[0], by_reason, about);
     Ok(Pool { encoders, pairs, identity: Identity { data }, summary, stored: Vec::new() })
-}
-
-fn counts(vetted: &Vetted) -> String {
-    let one = |(reason, rows): (&Reason, &Vec<LeftOut>)| format!("{} {reason}", rows.len());
-    match vetted.report.left_out.is_empty() {
-        true => "none".to_owned(),
-        false => vetted.report.left_out.iter().map(one).collect::<Vec<_>>().join(", "),
-    }
 }
 
 fn note_left_out(vetted: &Vetted, reporter: &Reporter) {
     let (read, used) = (vetted.report.read, vetted.report.used);
-    reporter.note(&format!("pairs: {read} read, {used} used, left out: {}", counts(vetted)));
+    reporter.note(&format!("pairs: {read} read, {used} used, left out: {}", left_out(vetted)));
 }
 
 fn summary(
@@ -400,8 +388,8 @@ fn stored_columns(
     dim: usize,
 ) -> Result<Vec<Range<usize>>, CliError> {
     let asked = own.views()?;
-    let named = VIEW_SETTINGS.iter().any(|k| choice.settings.contains_key(*k));
-    if !named && asked == [ViewChoice::default()] {
+    let named = |k: &str| choice.settings.contains_key(k) || own.given.contains(k);
+    if !VIEW_SETTINGS.into_iter().any(named) {
         return Ok(whole(dim));
     }
     let (views, layers) = stored_views(path)?;
@@ -541,11 +529,11 @@ fn stored(
         print.push((choice.name.clone(), fingerprint));
         pairs.push(embedded);
     }
-    let left_out = match equal.len() {
+    let by_reason = match equal.len() {
         0 => BTreeMap::new(),
         n => BTreeMap::from([(Reason::IdenticalSides.to_string(), n)]),
     };
-    let summary = summary(&path, total(first), &pairs[0], left_out, about);
+    let summary = summary(&path, total(first), &pairs[0], by_reason, about);
     Labels::count(pairs[0].labels.iter().copied()).note(settings, reporter);
     let stored = loaded.into_iter().map(|(_, _, l)| l).collect();
     Ok(Pool { encoders, pairs, identity: Identity { data: print }, summary, stored })

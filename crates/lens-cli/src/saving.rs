@@ -78,16 +78,14 @@ pub fn save(
     reporter: &Reporter,
 ) -> Result<Saved, CliError> {
     let gain = outcome.fold_gain();
-    let tuned = sources.tuned.filter(|_| settings.keep == Keep::Auto);
+    // What was tuned is decided on the outer folds, not on those that the search itself looked at.
+    let tuned = sources.tuned.filter(|_| outcome.augmented.is_some());
     let (kept, advice) = match (settings.keep, gain) {
-        (Keep::Auto, _) if tuned.is_some_and(|_| outcome.augmented.is_some()) => {
-            // Chosen on the outer folds, not on those that the search itself looked at.
-            tuned.map_or((Kept::None, String::new()), tuning::decision)
-        }
         (Keep::None, _) => (Kept::None, "without augmentation, as asked".to_owned()),
         (Keep::Augmented, _) if outcome.augmented.is_some() => {
             (Kept::Augmented, "augmented, as asked".to_owned())
         }
+        (Keep::Auto, _) if let Some(tuned) = tuned => tuning::decision(tuned),
         (_, None) if outcome.augmented.is_some() => {
             let why = "nothing was held out to choose by (head.folds)";
             (Kept::None, format!("without augmentation: {why}"))

@@ -155,6 +155,10 @@ const KINDS: [(What, &str); 4] = [
     (What::Factor, "factor"),
 ];
 
+fn kind(what: What) -> &'static str {
+    KINDS.iter().find(|(of, _)| *of == what).map_or("", |(_, name)| name)
+}
+
 /// Everything that was tried, as Markdown.
 pub fn listed(tuned: &Tuned) -> String {
     let mut text = "\n## What was tried\n\nLog-loss and accuracy on the folds of the training pairs, of \
@@ -162,7 +166,7 @@ pub fn listed(tuned: &Tuned) -> String {
                     | for | candidate | log-loss | accuracy | |\n|---|---|---|---|---|\n"
         .to_owned();
     for tried in &tuned.tried {
-        let kind = KINDS.iter().find(|(what, _)| *what == tried.what).map_or("", |(_, name)| name);
+        let kind = kind(tried.what);
         let figure =
             |x: Option<f64>, shown: &dyn Fn(f64) -> String| x.map_or("ran away".to_owned(), shown);
         text.push_str(&format!(
@@ -181,7 +185,7 @@ pub fn section(tuned: &Tuned) -> Section {
     let mut columns = vec![Column::text("for"), Column::text("candidate")];
     columns.extend([Column::number("log-loss"), Column::number("accuracy")]);
     let row = |tried: &lens_eval::tuning::Tried| {
-        let kind = KINDS.iter().find(|(what, _)| *what == tried.what).map_or("", |(_, name)| name);
+        let kind = kind(tried.what);
         let loss = tried.fold_log_loss.map_or("ran away".to_owned(), |x| format!("{x:.4}"));
         let accuracy = tried.fold_accuracy.map_or(String::new(), percent);
         let cells = [kind.to_owned(), tried.label.clone(), loss, accuracy].map(Cell::text).into();

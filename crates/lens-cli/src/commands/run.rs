@@ -371,7 +371,7 @@ impl Heldout {
 }
 
 /// `3 duplicate, 1 malformed`, or `none`.
-fn left_out(vetted: &Vetted) -> String {
+pub fn left_out(vetted: &Vetted) -> String {
     let parts: Vec<String> = vetted
         .report
         .left_out
