@@ -352,6 +352,10 @@ pub struct StudyArgs {
     #[arg(long, value_name = "S")]
     #[serde(skip)]
     pub splits: Option<usize>,
+    /// Numbers of seed pairs, or shares of all such as 10% [default: the study's]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    #[serde(skip)]
+    pub seed_pairs: Vec<String>,
     /// Seed of everything random [default: the study's]
     #[arg(long, value_name = "S")]
     pub seed: Option<u64>,

@@ -153,7 +153,7 @@ pub struct Settings {
     pub head: HeadSettings,
     /// Responses of a language model.
     pub generate: GenerateOptions,
-    /// With an earlier reward model, the settings that the user named: all others are its own.
+    /// With an earlier reward model and in a study, the settings that the user named.
     #[serde(skip)]
     pub given: BTreeSet<String>,
 }
@@ -266,6 +266,9 @@ impl Settings {
             given = table.keys().cloned().collect();
             overlay(&mut earlier, table);
             table = earlier;
+        }
+        if matches!(cli.command, Command::Study(_)) {
+            given = table.keys().cloned().collect();
         }
         let mut settings: Settings = table.try_into().map_err(|e| bad("settings", e))?;
         settings.given = given;

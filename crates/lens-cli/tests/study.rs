@@ -286,6 +286,11 @@ fn two_studies_do_not_mix_in_one_folder() {
     // Another number of splits.
     let said = lens.fails(1, "study s.toml a.safetensors -o o --splits 2");
     assert!(said.contains("splits is 3 there, 2 here"), "{said}");
+    // Other numbers of seeds; a share is of the pool.
+    let said = lens.fails(1, "study s.toml a.safetensors -o o --seed-pairs 40,50%");
+    assert!(said.contains("seeds is [40, 80] there, [40, 60] here"), "{said}");
+    let said = lens.fails(2, "study s.toml a.safetensors -o o --seed-pairs many");
+    assert!(said.contains("`seeds` has \"many\""), "{said}");
     // Other data.
     lens.write("b.safetensors", arrays(120, 10, 2));
     let said = lens.fails(1, "study s.toml b.safetensors -o o");
@@ -437,6 +442,16 @@ fn a_study_of_encoders_embeds_text_once_and_compares_on_the_same_pairs() {
         s["data"]["encoders"].as_array().unwrap().iter().map(|e| e["dim"].clone()).collect()
     };
     assert_eq!(widths(&of_text), widths(&stored));
+    // Without a word on views all columns count.
+    let width = |flags: &str| {
+        lens.write("u.toml", "splits = 2\nrivals = [\"none\"]\n");
+        let said = lens.ok(&format!("study u.toml e.safetensors --json --overwrite -o u {flags}"));
+        said.json()["data"]["encoders"][0]["dim"].as_u64().unwrap()
+    };
+    assert_eq!(width(""), 4 * width("--layer 1"));
+    // The default view is none of them, and nothing else is taken in its place.
+    let said = lens.fails(1, "study u.toml e.safetensors -o other --layer -1");
+    assert!(said.contains("layer=6,pooling=last is not among"), "{said}");
     lens.write("t.toml", "layers = [2]\n");
     let said = lens.fails(1, "study t.toml e.safetensors -o other");
     assert!(said.contains("layer=2,pooling=last is not among those that the file holds"), "{said}");
@@ -470,8 +485,8 @@ fn what_runs_away_is_a_result() {
     let lens = desk();
     lens.write(
         "s.toml",
-        "splits = 2\n[settings]\nhead.epochs = 2\nvae.epochs = 40\nvae.learning_rate = \
-         0.03\n[grid]\nvae.gamma = [0.1, 1000]\n",
+        "splits = 2\nfactors = [2, 4]\n[settings]\nhead.epochs = 2\nvae.epochs = \
+         40\nvae.learning_rate = 0.03\n[grid]\nvae.gamma = [0.1, 1000]\n",
     );
     let said = lens.ok("study s.toml a.safetensors -o o");
     assert!(
@@ -479,13 +494,15 @@ fn what_runs_away_is_a_result() {
         "{}",
         said.out
     );
+    // Said once for all factors.
+    assert_eq!(said.out.matches("over the limit").count(), 1, "{}", said.out);
     let rows = table(&lens, "o/runs.parquet");
     let gone: Vec<_> = rows.iter().filter(|r| r["diverged"] != "null").collect();
-    assert_eq!(gone.len(), 2);
+    assert_eq!(gone.len(), 4);
     assert!(gone.iter().all(|r| r["accuracy"] == "null" && r["grid.vae.gamma"] == "\"1000\""));
     // It is not tried again.
     let again = lens.ok("study s.toml a.safetensors -o o");
-    assert!(again.err.contains("of which 6 are done"), "{}", again.err);
+    assert!(again.err.contains("of which 10 are done"), "{}", again.err);
 }
 
 #[test]

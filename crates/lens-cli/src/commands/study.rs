@@ -64,6 +64,10 @@ pub fn run(args: &StudyArgs, settings: &Settings, reporter: &Reporter) -> Result
     }
     let mut file = find(name)?;
     file.splits = args.splits.unwrap_or(file.splits);
+    if !args.seed_pairs.is_empty() {
+        let one = |s: &String| s.parse::<i64>().map_or_else(|_| s.as_str().into(), Into::into);
+        file.seeds = Some(toml::Value::Array(args.seed_pairs.iter().map(one).collect()));
+    }
     file.seed = settings.seed;
     let method = settings.method();
     if method.augment != base(args)?.augment {

@@ -208,11 +208,19 @@ pub(super) fn findings(summary: &Summary) -> Vec<String> {
             summary.comparisons, summary.resamples
         ));
     }
-    for r in all().filter(|r| r.ran_away > 0).take(SPELT_OUT) {
+    // One VAE serves several factors, and runs away for all of them at once.
+    let mut gone: Vec<(Vec<String>, &Row)> = Vec::new();
+    for r in all().filter(|r| r.ran_away > 0) {
+        match gone.iter_mut().find(|(_, g)| (g.ran_away, &g.reason) == (r.ran_away, &r.reason)) {
+            Some((names, _)) => names.push(name(r)),
+            None => gone.push((vec![name(r)], r)),
+        }
+    }
+    for (names, r) in gone.iter().take(SPELT_OUT) {
         let reason = r.reason.as_deref().unwrap_or("no figure on the folds to choose by");
         said.push(format!(
-            "{} has no model in {} of {} splits: {reason}.",
-            name(r),
+            "{}: no model in {} of {} splits ({reason}).",
+            names.join("; "),
             r.ran_away,
             r.by_split.len()
         ));

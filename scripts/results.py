@@ -1,0 +1,266 @@
+#!/usr/bin/env python3
+"""Run the ready-made studies on public preference data, and put their tables into docs/results.md.
+
+    python3 scripts/results.py run DATA OUT [--only DATASET/STUDY ..]
+    python3 scripts/results.py tables OUT
+
+DATA is a folder with hh-rlhf/{harmless,helpful}-{seed,heldout}.jsonl.gz and tldr/pairs.jsonl.gz; OUT
+is where embeddings and studies go. What is there already is not done again, so that an interrupted run
+goes on where it was. About three hours on two cores, of which one is embedding. `tables` replaces what
+stands between `<!-- table NAME -->` and `<!-- end -->` in docs/results.md, and the words around it are
+left alone. Python's standard library only; target/release/lens has to be built.
+"""
+
+import argparse
+import gzip
+import json
+import pathlib
+import re
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+LENS = ROOT / "target" / "release" / "lens"
+PAGE = ROOT / "docs" / "results.md"
+
+# Name, what tables call it, files, seed pairs of all studies but `seeds`, and those of `seeds`.
+DATASETS = {
+    "harmless": ("HH harmless", ["hh-rlhf/harmless-seed", "hh-rlhf/harmless-heldout"], "1000",
+                 "50,100,200,400,800,1600"),
+    "helpful": ("HH helpful", ["hh-rlhf/helpful-seed", "hh-rlhf/helpful-heldout"], "1000",
+                "50,100,200,400,800,1600"),
+    "tldr": ("TL;DR", ["tldr/pairs"], "all", "50,100,200,400,800"),
+}
+STUDIES = ["table-1", "noise", "gamma", "factor", "seeds", "encoders", "layer", "cost"]
+# All the views that some study asks for, in one pass.
+VIEWS = ["layer=all,pooling=last", "layer=all,pooling=mean",
+         "suffix= Is this answer helpful, honest and harmless? Answer:"]
+# These name their views themselves.
+NAMES_VIEWS = {"layer", "encoders"}
+
+
+def lens(*arguments):
+    command = [str(LENS), *map(str, arguments)]
+    print("$ lens", *arguments, flush=True)
+    if subprocess.run(command, check=False).returncode != 0:
+        sys.exit(f"lens {arguments[0]} failed")
+
+
+def run(data, out, only):
+    out.mkdir(parents=True, exist_ok=True)
+    for name, (_, files, seeds, many_seeds) in DATASETS.items():
+        studies = [s for s in STUDIES if not only or f"{name}/{s}" in only or name in only]
+        if not studies:
+            continue
+        pairs, stored = out / f"{name}.jsonl", out / f"{name}.safetensors"
+        if not stored.exists():
+            parts = [gzip.open(data / f"{file}.jsonl.gz", "rt", encoding="utf-8") for file in files]
+            pairs.write_text("".join(part.read() for part in parts), encoding="utf-8")
+            lens("embed", pairs, "-o", stored, *[x for view in VIEWS for x in ("--view", view)])
+        for study in studies:
+            flags = [] if study in NAMES_VIEWS else ["--layer", "-1", "--pooling", "last"]
+            flags += ["--seed-pairs", many_seeds if study == "seeds" else seeds]
+            lens("study", study, stored, "-o", out / name / study, *flags)
+
+
+class Study:
+    """The summary of one study on one dataset."""
+
+    def __init__(self, out, dataset, study):
+        text = (out / dataset / study / "summary.json").read_text(encoding="utf-8")
+        self.summary = json.loads(text)
+        self.rows = self.summary["rows"] + self.summary["chosen"]
+
+    def find(self, **wanted):
+        grid = {k: v for k, v in wanted.items() if k == "grid"}
+        plain = {k: v for k, v in wanted.items() if k != "grid"}
+        for row in self.rows:
+            if all(row[k] == v for k, v in plain.items()):
+                if not grid or list(row["grid"].values()) == [grid["grid"]]:
+                    return row
+        return None
+
+
+def accuracy(row):
+    if row is None:
+        return ""
+    if row["accuracy"] is None:
+        return "ran away"
+    low, high = row["accuracy"]["ci95"]
+    return f"{100 * row['accuracy']['value']:.1f}% ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def difference(row):
+    """In points, with its interval; a star where it is clear after correction."""
+    if row is None or (row["accuracy"] is not None and row["difference"] is None):
+        return ""
+    if row["accuracy"] is None:
+        return "ran away"
+    d = row["difference"]
+    low, high = d["ci95"]
+    star = "*" if d["p_holm"] < 0.05 else ""
+    gone = f", {row['ran_away']} ran away" if row["ran_away"] else ""
+    return f"{100 * d['value']:+.1f}{star} ({100 * low:+.1f} to {100 * high:+.1f}{gone})"
+
+
+def markdown(head, rows):
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def on(out, study):
+    """The datasets on which a study was run."""
+    there = [d for d in DATASETS if (out / d / study / "summary.json").exists()]
+    return [(DATASETS[d][0], Study(out, d, study)) for d in there]
+
+
+def rivals(out):
+    parts = []
+    for name, study in on(out, "table-1"):
+        s = study.summary
+        factors = [f"{f}x" for f in s["factors"]]
+        rows = []
+        for rival in s["rivals"]:
+            chosen = study.find(rival=rival["name"], variant="chosen")
+            cells = [difference(study.find(rival=rival["name"], variant=f)) for f in factors]
+            last = difference(chosen)
+            if rival["name"] == s["baseline"]:
+                last = accuracy(study.find(rival=rival["name"]))
+            rows.append([rival["name"], *cells, last])
+        table = markdown([name, *factors, "Chosen on the folds"], rows)
+        text = f"{table}\n\n{s['data']['pairs']:,} pairs, {s['seeds'][0]:,} seeds, " \
+               f"{s['held_out']:.0f} held out in each of {s['splits']} splits, {s['cells']} trainings. " \
+               f"{s['findings'][0]}"
+        parts.append(text)
+    return "\n\n".join(parts)
+
+
+def grid(study_name):
+    def table(out):
+        rows, head = [], None
+        for name, study in on(out, study_name):
+            values = study.summary["grid"][0]["values"]
+            head = ["", "none", *values]
+            cells = [difference(study.find(rival="lens", grid=v)) for v in values]
+            rows.append([name, accuracy(study.find(rival="none")), *cells])
+        return markdown(head, rows)
+    return table
+
+
+def factors(out):
+    rows, head = [], None
+    for name, study in on(out, "factor"):
+        of = [f"{f}x" for f in study.summary["factors"]]
+        head = ["", "none", *of, "lens, chosen on the folds", "tuned"]
+        cells = [difference(study.find(rival="lens", variant=f)) for f in [*of, "chosen"]]
+        tuned = difference(study.find(rival="tuned", variant="chosen"))
+        rows.append([name, accuracy(study.find(rival="none")), *cells, tuned])
+    return markdown(head, rows)
+
+
+def seeds(out):
+    parts = []
+    for name, study in on(out, "seeds"):
+        numbers = study.summary["seeds"]
+        rows = [["none", *[accuracy(study.find(rival="none", seeds=n)) for n in numbers]]]
+        for rival in ["lens", "tuned"]:
+            of = [study.find(rival=rival, variant="chosen", seeds=n) for n in numbers]
+            rows.append([rival, *[difference(row) for row in of]])
+        readings = []
+        for e in study.summary["efficiency"]:
+            if e["rival"] == "lens" and e["variant"] == "chosen":
+                readings = [reading(p["like"]) + worth(p) for p in e["points"]]
+        rows.append(["so many labels with lens work like", *readings])
+        parts.append(markdown([name, *[f"{n:,}" for n in numbers]], rows))
+    return "\n\n".join(parts)
+
+
+def reading(like):
+    (kind, n), = like.items()
+    word = {"labels": "", "at_most": "at most ", "more_than": "more than "}[kind]
+    return f"{word}{n:,.0f}"
+
+
+def worth(point):
+    if point["ci95"] is None:
+        return ""
+    low, high = map(reading, point["ci95"])
+    return f" ({low} to {high})"
+
+
+def encoders(out):
+    rows = []
+    for name, study in on(out, "encoders"):
+        for e in study.summary["data"]["encoders"]:
+            none = study.find(rival="none", encoder=e["name"])
+            lens_row = study.find(rival="lens", encoder=e["name"])
+            rows.append([name, e["name"], str(e["dim"]), accuracy(none), difference(lens_row)])
+    return markdown(["", "Encoder", "Width", "none", "lens 4x"], rows)
+
+
+def layers(out):
+    studies = on(out, "layer")
+    head, columns = ["Layer"], []
+    for name, study in studies:
+        for pooling in ["last", "mean"]:
+            head += [f"{name}, {pooling}", "lens 4x"]
+            columns.append((study, pooling))
+    names = [e["name"] for e in studies[0][1].summary["data"]["encoders"]]
+    numbers = sorted({int(re.match(r"layer (\d+),", n)[1]) for n in names})
+    rows = []
+    for layer in numbers:
+        cells = []
+        for study, pooling in columns:
+            encoder = f"layer {layer}, pooling {pooling}"
+            none = study.find(rival="none", encoder=encoder)
+            row = study.find(rival="lens", encoder=encoder)
+            star = "*" if row["difference"] and row["difference"]["p_holm"] < 0.05 else ""
+            gain = row["difference"] and f"{100 * row['difference']['value']:+.1f}{star}"
+            cells += [f"{100 * none['accuracy']['value']:.1f}%", gain or "ran away"]
+        rows.append([str(layer), *cells])
+    return markdown(head, rows)
+
+
+def cost(out):
+    (name, study), *_ = on(out, "cost")
+    rows = []
+    for c in study.summary["cost"]:
+        if c["generator_parameters"] is None and c["synthetic_pairs"] == 0:
+            continue
+        rows.append([c["rival"], c["variant"], f"{c['generator_parameters'] or 0:,}",
+                     f"{c['seconds_source']:.2f}", f"{c['seconds_head']:.2f}",
+                     f"{c['synthetic_pairs']:,}", f"{c['seconds_per_thousand']:.3f}"])
+    head = [name, "Factor", "Parameters", "s, source", "s, head", "Synthetic pairs",
+            "s, source, per 1,000 pairs"]
+    return markdown(head, rows)
+
+
+TABLES = {"rivals": rivals, "noise": grid("noise"), "gamma": grid("gamma"), "factor": factors,
+          "seeds": seeds, "encoders": encoders, "layer": layers, "cost": cost}
+
+
+def tables(out):
+    text = PAGE.read_text(encoding="utf-8")
+    pattern = re.compile(r"(<!-- table ([a-z]+) -->\n).*?(<!-- end -->)", re.S)
+    text = pattern.sub(lambda m: f"{m[1]}\n{TABLES[m[2]](out)}\n\n{m[3]}", text)
+    PAGE.write_text(text, encoding="utf-8")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("run")
+    command.add_argument("data", type=pathlib.Path)
+    command.add_argument("out", type=pathlib.Path)
+    command.add_argument("--only", action="append", metavar="DATASET[/STUDY]")
+    command = commands.add_parser("tables")
+    command.add_argument("out", type=pathlib.Path)
+    given = parser.parse_args()
+    if given.command == "run":
+        run(given.data, given.out, given.only)
+    else:
+        tables(given.out)
+
+
+if __name__ == "__main__":
+    main()
