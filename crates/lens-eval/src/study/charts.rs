@@ -8,6 +8,8 @@ use crate::report::{Axis, Block, Chart, ChartKind, LinePoint, Lines, Scale, Sect
 const MOST: usize = 6;
 /// Lines that are told apart.
 const LINES: usize = 8;
+/// Lines whose bands are told apart.
+const BANDS: usize = 3;
 /// Values that span more than this are drawn on a logarithmic axis.
 const SPAN: f64 = 30.0;
 
@@ -73,10 +75,15 @@ impl Collected {
         if self.0.is_empty() {
             return None;
         }
-        let mut note =
-            "Bands are 95% intervals over prompts; of differences on the same pairs they \
-                        say little: the tables have those."
-                .to_owned();
+        let mut note = if self.0.len() > BANDS {
+            // Bands of many lines that lie close together are one grey field.
+            self.0.iter_mut().flat_map(|s| &mut s.points).for_each(|p| p.interval = None);
+            "Intervals, and differences on the same pairs, are in the tables."
+        } else {
+            "Bands are 95% intervals over prompts; of differences on the same pairs they say little: \
+             the tables have those."
+        }
+        .to_owned();
         if self.0.len() > LINES {
             note += &format!(" Shown: {LINES} of {} lines.", self.0.len());
             self.0.truncate(LINES);

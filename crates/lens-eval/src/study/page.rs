@@ -491,6 +491,21 @@ mod tests {
     }
 
     #[test]
+    fn bands_are_drawn_only_of_a_few_lines() {
+        let chart = |rivals: &[&str]| {
+            let rows = rivals
+                .iter()
+                .flat_map(|r| [(4, 0.61), (8, 0.66)].map(|(f, a)| row(r, 100, f, Some(a))))
+                .collect();
+            let page = summary("seeds = [100]\nfactors = [4, 8]", rows).to_html("");
+            let chart = page.split("<svg role=\"img\"").nth(1).unwrap();
+            (chart.matches("class=\"band").count(), page.contains("Bands are 95% intervals"))
+        };
+        assert_eq!(chart(&["a", "b", "c"]), (3, true));
+        assert_eq!(chart(&["a", "b", "c", "d"]), (0, false));
+    }
+
+    #[test]
     fn several_numbers_of_seeds_have_what_labels_are_worth() {
         let mut rows = Vec::new();
         for (seeds, a) in [(100, 0.55), (400, 0.6)] {
