@@ -72,13 +72,8 @@ class Study:
         self.rows = self.summary["rows"] + self.summary["chosen"]
 
     def find(self, **wanted):
-        grid = {k: v for k, v in wanted.items() if k == "grid"}
-        plain = {k: v for k, v in wanted.items() if k != "grid"}
-        for row in self.rows:
-            if all(row[k] == v for k, v in plain.items()):
-                if not grid or list(row["grid"].values()) == [grid["grid"]]:
-                    return row
-        return None
+        """The first row with these values."""
+        return next((r for r in self.rows if all(r[k] == v for k, v in wanted.items())), None)
 
 
 def accuracy(row):
@@ -135,14 +130,20 @@ def rivals(out):
     return "\n\n".join(parts)
 
 
-def grid(study_name):
+def grid(study_name, across):
+    """Rows of the datasets, and of the other setting where two are varied."""
     def table(out):
         rows, head = [], None
         for name, study in on(out, study_name):
-            values = study.summary["grid"][0]["values"]
-            head = ["", "none", *values]
-            cells = [difference(study.find(rival="lens", grid=v)) for v in values]
-            rows.append([name, accuracy(study.find(rival="none")), *cells])
+            axes = {a["name"]: a["values"] for a in study.summary["grid"]}
+            values = axes.pop(across)
+            others = [{k: v} for k, all_values in axes.items() for v in all_values] or [{}]
+            head = ["", "none", *[f"{across.split('.')[1]} {v}" for v in values]]
+            for other in others:
+                label = ", ".join([name, *[f"{k.split('.')[1]} {v}" for k, v in other.items()]])
+                cells = [difference(study.find(rival="lens", grid={**other, across: v}))
+                         for v in values]
+                rows.append([label, accuracy(study.find(rival="none")), *cells])
         return markdown(head, rows)
     return table
 
@@ -235,7 +236,8 @@ def cost(out):
     return markdown(head, rows)
 
 
-TABLES = {"rivals": rivals, "noise": grid("noise"), "gamma": grid("gamma"), "factor": factors,
+TABLES = {"rivals": rivals, "noise": grid("noise", "synthesis.noise_variance"),
+          "gamma": grid("gamma", "vae.gamma"), "factor": factors,
           "seeds": seeds, "encoders": encoders, "layer": layers, "cost": cost}
 
 

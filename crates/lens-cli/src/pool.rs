@@ -380,20 +380,20 @@ fn stored_views(path: &Path) -> Result<(Vec<StoredView>, Option<usize>), CliErro
 }
 
 /// The columns of the views that an encoder of stored embeddings asks for; all where it asks for
-/// none.
+/// none. With them what they are, where the file says it.
 fn stored_columns(
     path: &Path,
     choice: &EncoderChoice,
     own: &Settings,
     dim: usize,
-) -> Result<Vec<Range<usize>>, CliError> {
+) -> Result<(Vec<Range<usize>>, String), CliError> {
     let asked = own.views()?;
     let named = |k: &str| choice.settings.contains_key(k) || own.given.contains(k);
     if !VIEW_SETTINGS.into_iter().any(named) {
-        return Ok(whole(dim));
+        return Ok((whole(dim), String::new()));
     }
     let (views, layers) = stored_views(path)?;
-    let mut columns = Vec::new();
+    let (mut columns, mut shown) = (Vec::new(), Vec::new());
     for asked in asked {
         let asked = layers.map_or(asked.clone(), |layers| counted(&asked, layers));
         let here: Vec<&StoredView> = views.iter().filter(|v| is_view(&v.view, &asked)).collect();
@@ -414,9 +414,10 @@ fn stored_columns(
                 )));
             }
             columns.push(from..to);
+            shown.push(view.view.to_string());
         }
     }
-    Ok(columns)
+    Ok((columns, shown.join("; ")))
 }
 
 fn stored(
@@ -513,16 +514,17 @@ fn stored(
     let (mut pairs, mut about, mut print) = (Vec::new(), Vec::new(), Vec::new());
     for (choice, (at, own)) in encoders.iter().zip(&of_encoder) {
         let (files, _, l) = &loaded[*at];
-        let columns = stored_columns(&files[0], choice, own, l.pairs.dim())?;
+        let (columns, views) = stored_columns(&files[0], choice, own, l.pairs.dim())?;
         let shown: Vec<String> =
             columns.iter().map(|c| format!("columns {} to {}", c.start, c.end)).collect();
+        let shown = shown.join("; ");
         // Numbers are those of the first, so that prompts are drawn in one order.
         let mut embedded = cut(&pools[*at], &columns)?;
         embedded.prompts = pools[0].prompts.clone();
-        let fingerprint = print_of(&[&l.fingerprint, &shown.join("; "), &format!("{equal:?}")]);
+        let fingerprint = print_of(&[&l.fingerprint, &shown, &format!("{equal:?}")]);
         about.push(EncoderSummary {
             name: choice.name.clone(),
-            about: format!("{}, {}", names(files), shown.join("; ")),
+            about: format!("{} ({})", names(files), if views.is_empty() { &shown } else { &views }),
             dim: embedded.dim(),
             fingerprint: fingerprint.clone(),
         });

@@ -10,6 +10,8 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src dat
 /// Characters of a text that are seen without unfolding it, and lines.
 const TEASER: usize = 420;
 const TEASER_LINES: usize = 10;
+/// Columns of intervals that have room side by side.
+const SPACIOUS: usize = 3;
 
 impl Report {
     /// The page as HTML: the same bytes for the same report.
@@ -140,8 +142,9 @@ impl Page {
     fn table(&mut self, table: &Table) {
         // A box that scrolls must be reached by keyboard too, and then says what it is.
         let label = if table.caption.is_empty() { "Table" } else { &table.caption };
+        let dense = if intervals(table) > SPACIOUS { " class=\"dense\"" } else { "" };
         self.out += &format!(
-            "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{}\"><table>\n",
+            "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{}\"><table{dense}>\n",
             escape(label)
         );
         if !table.caption.is_empty() {
@@ -274,6 +277,14 @@ fn name(section: &Section, index: usize) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
     let id: String = section.id.chars().map(plain).collect();
     if id.is_empty() { format!("section-{}", index + 1) } else { id }
+}
+
+/// How many columns have intervals.
+fn intervals(table: &Table) -> usize {
+    let has = |column: &usize| {
+        table.rows.iter().any(|row| matches!(row.cells.get(*column), Some(Cell::Interval { .. })))
+    };
+    (0..table.columns.len()).filter(has).count()
 }
 
 /// An interval drawn on one scale with those of its column.

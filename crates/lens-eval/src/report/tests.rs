@@ -213,6 +213,21 @@ fn figures_are_written_as_people_write_them() {
 }
 
 #[test]
+fn many_columns_of_intervals_are_set_closer() {
+    let page = |n: usize| {
+        let interval = Cell::Interval { value: 0.5, low: 0.4, high: 0.6, format: Format::Percent };
+        let table = Table {
+            columns: vec![Column::number("accuracy"); n],
+            rows: vec![TableRow::plain(vec![interval; n])],
+            ..Table::default()
+        };
+        let section = Section { blocks: vec![Block::Table(table)], ..Section::default() };
+        Report { sections: vec![section], ..Report::default() }.to_html()
+    };
+    assert!(page(3).contains("<table>") && page(4).contains("<table class=\"dense\">"));
+}
+
+#[test]
 fn thousands_of_points_are_a_small_drawing() {
     let points: Vec<[f64; 2]> =
         (0..4000).map(|i| [f64::from(i).sin() * 90.0, f64::from(i).cos() * 60.0]).collect();
