@@ -23,13 +23,18 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 LENS = ROOT / "target" / "release" / "lens"
 PAGE = ROOT / "docs" / "results.md"
 
-# Name, what tables call it, files, seed pairs of all studies but `seeds`, and those of `seeds`.
+# Name: what tables call it, files, seed pairs of all studies but `seeds`, those of `seeds`, and splits
+# where they are not the study's own.
+HH_SEEDS = "50,100,200,400,800,1600"
 DATASETS = {
     "harmless": ("HH harmless", ["hh-rlhf/harmless-seed", "hh-rlhf/harmless-heldout"], "1000",
-                 "50,100,200,400,800,1600"),
+                 HH_SEEDS, {}),
     "helpful": ("HH helpful", ["hh-rlhf/helpful-seed", "hh-rlhf/helpful-heldout"], "1000",
-                "50,100,200,400,800,1600"),
-    "tldr": ("TL;DR", ["tldr/pairs"], "all", "50,100,200,400,800"),
+                HH_SEEDS, {**dict.fromkeys(["noise", "gamma", "factor", "encoders"], 5), "layer": 2}),
+    # Five splits of 200 hold out every pair about once.
+    "tldr": ("TL;DR", ["tldr/pairs"], "all", "50,100,200,400,800",
+             {**dict.fromkeys(["table-1", "noise", "gamma", "factor", "seeds", "encoders"], 5),
+              "layer": 2}),
 }
 STUDIES = ["table-1", "noise", "gamma", "factor", "seeds", "encoders", "layer", "cost"]
 # All the views that some study asks for, in one pass.
@@ -48,7 +53,7 @@ def lens(*arguments):
 
 def run(data, out, only):
     out.mkdir(parents=True, exist_ok=True)
-    for name, (_, files, seeds, many_seeds) in DATASETS.items():
+    for name, (_, files, seeds, many_seeds, splits) in DATASETS.items():
         studies = [s for s in STUDIES if not only or f"{name}/{s}" in only or name in only]
         if not studies:
             continue
@@ -60,6 +65,8 @@ def run(data, out, only):
         for study in studies:
             flags = [] if study in NAMES_VIEWS else ["--layer", "-1", "--pooling", "last"]
             flags += ["--seed-pairs", many_seeds if study == "seeds" else seeds]
+            if study in splits:
+                flags += ["--splits", splits[study]]
             lens("study", study, stored, "-o", out / name / study, *flags)
 
 

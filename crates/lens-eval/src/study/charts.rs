@@ -77,13 +77,20 @@ impl Collected {
         }
         let mut note = if self.0.len() > BANDS {
             // Bands of many lines that lie close together are one grey field.
+            let points = || self.0.iter().flat_map(|s| &s.points);
+            let halves = points().filter_map(|p| p.interval.map(|[low, high]| (high - low) / 2.0));
+            let widest = halves.fold(0.0, f64::max);
             self.0.iter_mut().flat_map(|s| &mut s.points).for_each(|p| p.interval = None);
-            "Intervals, and differences on the same pairs, are in the tables."
+            format!(
+                "Every point is uncertain by up to {:.1} points (half of its 95% interval), \
+                 differences on the same pairs by less: the tables have both.",
+                100.0 * widest
+            )
         } else {
             "Bands are 95% intervals over prompts; of differences on the same pairs they say little: \
              the tables have those."
-        }
-        .to_owned();
+                .to_owned()
+        };
         if self.0.len() > LINES {
             note += &format!(" Shown: {LINES} of {} lines.", self.0.len());
             self.0.truncate(LINES);
