@@ -6,9 +6,9 @@
 
 DATA is a folder with hh-rlhf/{harmless,helpful}-{seed,heldout}.jsonl.gz and tldr/pairs.jsonl.gz; OUT
 is where embeddings and studies go. What is there already is not done again, so that an interrupted run
-goes on where it was. About three hours on two cores, of which one is embedding. `tables` replaces what
-stands between `<!-- table NAME -->` and `<!-- end -->` in docs/results.md, and the words around it are
-left alone. Python's standard library only; target/release/lens has to be built.
+goes on where it was. About two hours on two cores, half of it embedding. `tables` replaces what stands
+between `<!-- table NAME -->` and `<!-- end -->` in docs/results.md, and leaves the words around it
+alone. Python's standard library only; target/release/lens has to be built.
 """
 
 import argparse
@@ -23,18 +23,14 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 LENS = ROOT / "target" / "release" / "lens"
 PAGE = ROOT / "docs" / "results.md"
 
-# Name: what tables call it, files, seed pairs of all studies but `seeds`, those of `seeds`, and splits
-# where they are not the study's own.
+# Name: what tables call it, files, seed pairs of all studies but `seeds`, and those of `seeds`.
 HH_SEEDS = "50,100,200,400,800,1600"
 DATASETS = {
     "harmless": ("HH harmless", ["hh-rlhf/harmless-seed", "hh-rlhf/harmless-heldout"], "1000",
-                 HH_SEEDS, {}),
+                 HH_SEEDS),
     "helpful": ("HH helpful", ["hh-rlhf/helpful-seed", "hh-rlhf/helpful-heldout"], "1000",
-                HH_SEEDS, {**dict.fromkeys(["noise", "gamma", "factor", "encoders"], 5), "layer": 2}),
-    # Five splits of 200 hold out every pair about once.
-    "tldr": ("TL;DR", ["tldr/pairs"], "all", "50,100,200,400,800",
-             {**dict.fromkeys(["table-1", "noise", "gamma", "factor", "seeds", "encoders"], 5),
-              "layer": 2}),
+                HH_SEEDS),
+    "tldr": ("TL;DR", ["tldr/pairs"], "all", "50,100,200,400,800"),
 }
 STUDIES = ["table-1", "noise", "gamma", "factor", "seeds", "encoders", "layer", "cost"]
 # All the views that some study asks for, in one pass.
@@ -53,7 +49,7 @@ def lens(*arguments):
 
 def run(data, out, only):
     out.mkdir(parents=True, exist_ok=True)
-    for name, (_, files, seeds, many_seeds, splits) in DATASETS.items():
+    for name, (_, files, seeds, many_seeds) in DATASETS.items():
         studies = [s for s in STUDIES if not only or f"{name}/{s}" in only or name in only]
         if not studies:
             continue
@@ -65,8 +61,6 @@ def run(data, out, only):
         for study in studies:
             flags = [] if study in NAMES_VIEWS else ["--layer", "-1", "--pooling", "last"]
             flags += ["--seed-pairs", many_seeds if study == "seeds" else seeds]
-            if study in splits:
-                flags += ["--splits", splits[study]]
             lens("study", study, stored, "-o", out / name / study, *flags)
 
 
@@ -137,6 +131,9 @@ def rivals(out):
     return "\n\n".join(parts)
 
 
+SHORT = {"synthesis.noise_variance": "s^2", "vae.gamma": "gamma", "vae.beta": "beta"}
+
+
 def grid(study_name, across):
     """Rows of the datasets, and of the other setting where two are varied."""
     def table(out):
@@ -145,9 +142,9 @@ def grid(study_name, across):
             axes = {a["name"]: a["values"] for a in study.summary["grid"]}
             values = axes.pop(across)
             others = [{k: v} for k, all_values in axes.items() for v in all_values] or [{}]
-            head = ["", "none", *[f"{across.split('.')[1]} {v}" for v in values]]
+            head = ["", "none", *[f"{SHORT[across]} {v}" for v in values]]
             for other in others:
-                label = ", ".join([name, *[f"{k.split('.')[1]} {v}" for k, v in other.items()]])
+                label = ", ".join([name, *[f"{SHORT[k]} {v}" for k, v in other.items()]])
                 cells = [difference(study.find(rival="lens", grid={**other, across: v}))
                          for v in values]
                 rows.append([label, accuracy(study.find(rival="none")), *cells])

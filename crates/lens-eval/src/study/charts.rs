@@ -83,7 +83,7 @@ impl Collected {
             self.0.iter_mut().flat_map(|s| &mut s.points).for_each(|p| p.interval = None);
             format!(
                 "Every point is uncertain by up to {:.1} points (half of its 95% interval), \
-                 differences on the same pairs by less: the tables have both.",
+                 differences on the same pairs mostly by less: the tables have both.",
                 100.0 * widest
             )
         } else {
