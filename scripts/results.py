@@ -86,17 +86,21 @@ def accuracy(row):
     return f"{100 * row['accuracy']['value']:.1f}% ({100 * low:.1f} to {100 * high:.1f})"
 
 
+def points(d):
+    """A difference in points, with a star where it is clear after correction."""
+    return f"{100 * d['value']:+.1f}" + ("*" if d["p_holm"] < 0.05 else "")
+
+
 def difference(row):
-    """In points, with its interval; a star where it is clear after correction."""
+    """In points, with its interval."""
     if row is None or (row["accuracy"] is not None and row["difference"] is None):
         return ""
     if row["accuracy"] is None:
         return "ran away"
     d = row["difference"]
     low, high = d["ci95"]
-    star = "*" if d["p_holm"] < 0.05 else ""
     gone = f", {row['ran_away']} ran away" if row["ran_away"] else ""
-    return f"{100 * d['value']:+.1f}{star} ({100 * low:+.1f} to {100 * high:+.1f}{gone})"
+    return f"{points(d)} ({100 * low:+.1f} to {100 * high:+.1f}{gone})"
 
 
 def markdown(head, rows):
@@ -219,9 +223,8 @@ def layers(out):
             encoder = f"layer {layer}, pooling {pooling}"
             none = study.find(rival="none", encoder=encoder)
             row = study.find(rival="lens", encoder=encoder)
-            star = "*" if row["difference"] and row["difference"]["p_holm"] < 0.05 else ""
-            gain = row["difference"] and f"{100 * row['difference']['value']:+.1f}{star}"
-            cells += [f"{100 * none['accuracy']['value']:.1f}%", gain or "ran away"]
+            gain = points(row["difference"]) if row["difference"] else "ran away"
+            cells += [f"{100 * none['accuracy']['value']:.1f}%", gain]
         rows.append([str(layer), *cells])
     return markdown(head, rows)
 
@@ -258,7 +261,8 @@ def main():
     command = commands.add_parser("run")
     command.add_argument("data", type=pathlib.Path)
     command.add_argument("out", type=pathlib.Path)
-    command.add_argument("--only", action="append", metavar="DATASET[/STUDY]")
+    known = [*DATASETS, *[f"{d}/{s}" for d in DATASETS for s in STUDIES]]
+    command.add_argument("--only", action="append", metavar="DATASET[/STUDY]", choices=known)
     command = commands.add_parser("tables")
     command.add_argument("out", type=pathlib.Path)
     given = parser.parse_args()
