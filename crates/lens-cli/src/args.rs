@@ -194,8 +194,8 @@ pub struct ServerArgs {
 #[derive(Debug, Args, Serialize)]
 pub struct MethodArgs {
     /// Augmentation factor: training pairs for each real pair, itself included; 1 is none, auto
-    /// chooses it, the source of synthetic pairs, their noise, the head's weight decay and the view
-    /// of the texts by nested cross-validation on the training pairs [default: 4]
+    /// chooses the source of synthetic pairs and their noise, or none, and before these all that
+    /// `--views auto` chooses, by nested cross-validation on the training pairs [default: 4]
     #[arg(long, value_name = "F")]
     pub augment: Option<String>,
     /// Seed of everything random [default: 0]
@@ -242,6 +242,11 @@ pub struct RunArgs {
     #[command(flatten)]
     #[serde(skip)]
     pub method: MethodArgs,
+    /// Which views of the texts (layers, poolings, a question about the response) and which head:
+    /// asked (as the settings name them), or auto (chosen by cross-validation on the training
+    /// pairs, from one pass of the model) [default: asked]
+    #[arg(long, value_name = "WHICH")]
+    pub views: Option<String>,
     /// Train an earlier reward model further: only what it was not trained on is held out, and its
     /// settings and encoder are kept
     #[arg(long, value_name = "DIR")]

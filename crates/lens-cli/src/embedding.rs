@@ -295,8 +295,9 @@ pub fn prompt_numbers<'a>(prompts: impl Iterator<Item = &'a Content>) -> Vec<u32
 pub fn embed_vetted(
     vetted: &mut Vetted,
     encoded: &[Encoded],
-    dim: usize,
+    encoder: &dyn TextEncoder,
 ) -> Result<EmbeddedPairs, CliError> {
+    let dim = encoder.dim();
     let n = vetted.used.len();
     let equal: Vec<LeftOut> = (0..n)
         .filter_map(|i| equal_side(vetted.used[i].line, &encoded[i], &encoded[i + n]))
@@ -312,7 +313,12 @@ pub fn embed_vetted(
         matrix(rejected.into_iter(), dim)?,
         prompts,
     )?;
-    Ok(pairs.with_labels(vetted.used.iter().map(|r| r.value.label()).collect())?)
+    let pairs = pairs.with_labels(vetted.used.iter().map(|r| r.value.label()).collect())?;
+    if pairs.is_empty() {
+        return Ok(pairs);
+    }
+    let id = encoder.identity();
+    Ok(pairs.with_views(vec![id.dim; id.views.len()])?)
 }
 
 /// `shortened` texts of some, as a note; nothing if there are none.

@@ -14,6 +14,7 @@ mod report;
 mod saving;
 mod server;
 mod settings;
+mod stored_views;
 mod tuning;
 mod warm;
 

@@ -8,13 +8,14 @@ use crate::commands::embed::VIEWS_KEY;
 use crate::commands::run::left_out;
 use crate::commands::train::{Loaded, file_name, load, names};
 use crate::embedding::{
-    encode_pairs, equal_side, matrix, note_truncated, open_encoder, prompt_numbers, stored_encoder,
+    encode_pairs, equal_side, matrix, note_truncated, open_encoder, prompt_numbers,
 };
 use crate::error::CliError;
 use crate::labels::Labels;
 use crate::progress::Reporter;
 use crate::settings::{Settings, bad};
-use lens_core::{EmbeddedPairs, Embeddings, Label, PreferencePair, Progress, Rows};
+use crate::stored_views::{StoredView, covers, stored_views};
+use lens_core::{EmbeddedPairs, Label, PreferencePair, Progress};
 use lens_data::vet::LeftOut;
 use lens_data::{ArrayFile, Reason, Vetted, read_pairs_with, vet};
 use lens_encoder::{EncoderIdentity, LayerChoice, View, ViewChoice};
@@ -22,11 +23,9 @@ use lens_eval::EvalError;
 use lens_eval::study::file::{EncoderChoice, StudyFile, overlay};
 use lens_eval::study::store::{Identity, print_of};
 use lens_eval::study::summary::{DataSummary, EncoderSummary};
-use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// Settings that say which hidden states are taken.
 const VIEW_SETTINGS: [&str; 4] = ["layer", "layers", "pooling", "view"];
@@ -39,6 +38,8 @@ pub struct Pool {
     pub encoders: Vec<EncoderChoice>,
     /// The pairs as each of them has them.
     pub pairs: Vec<EmbeddedPairs>,
+    /// What the views are called that lie side by side in each; none where nothing says it.
+    pub views: Vec<Vec<String>>,
     /// What names them.
     pub identity: Identity,
     /// What is said of them.
@@ -54,51 +55,11 @@ impl Pool {
     }
 }
 
-/// Some columns of a table.
-#[derive(Debug)]
-struct Columns {
-    source: Embeddings,
-    columns: Vec<Range<usize>>,
-}
-
-impl Rows for Columns {
-    fn rows(&self) -> usize {
-        self.source.rows()
-    }
-
-    fn dim(&self) -> usize {
-        self.columns.iter().map(Range::len).sum()
-    }
-
-    fn read_part(&self, i: usize, mut start: usize, mut out: &mut [f32]) {
-        for range in &self.columns {
-            if start >= range.len() {
-                start -= range.len();
-                continue;
-            }
-            let (now, rest) = out.split_at_mut(out.len().min(range.len() - start));
-            self.source.read_part(i, range.start + start, now);
-            (start, out) = (0, rest);
-        }
-        assert!(out.is_empty(), "columns beyond the table");
-    }
-}
-
 fn cut(pairs: &EmbeddedPairs, columns: &[Range<usize>]) -> Result<EmbeddedPairs, CliError> {
-    if let [all] = columns
-        && *all == (0..pairs.dim())
-    {
-        return Ok(pairs.clone());
+    if covers(columns, pairs.dim()) {
+        return Ok(pairs.clone().with_views(columns.iter().map(Range::len).collect())?);
     }
-    let side = |source: &Embeddings| {
-        Embeddings::new(Arc::new(Columns { source: source.clone(), columns: columns.to_vec() }))
-    };
-    let cut = EmbeddedPairs::with_prompts(
-        side(&pairs.chosen),
-        side(&pairs.rejected),
-        pairs.prompts.clone(),
-    )?;
-    Ok(cut.with_labels(pairs.labels.clone())?)
+    Ok(pairs.parts(columns)?)
 }
 
 /// All columns, in one piece.
@@ -284,7 +245,8 @@ fn text(
                 Some(record) => serde_json::to_string(record).map_err(std::io::Error::from)?,
                 None => String::new(),
             };
-            cuts[member] = Some((cut(&pairs, &columns)?, own, server));
+            let widths = vec![id.dim; own.views.len()];
+            cuts[member] = Some((cut(&pairs, &columns)?.with_views(widths)?, own, server));
         }
     }
     let gone: BTreeSet<u64> = equal.keys().copied().collect();
@@ -297,6 +259,7 @@ fn text(
     note_left_out(&vetted, reporter);
     let fingerprint = vetted.fingerprint();
     let (mut pairs, mut about, mut data) = (Vec::new(), Vec::new(), Vec::new());
+    let mut names = Vec::new();
     for (choice, made) in encoders.iter().zip(cuts) {
         let Some((embedded, id, server)) = made else {
             return Err(CliError::Refused(format!("encoder `{}` was not embedded", choice.name)));
@@ -312,11 +275,13 @@ fn text(
             fingerprint: print.clone(),
         });
         data.push((choice.name.clone(), print));
+        names.push(views);
         pairs.push(embedded.select(&kept));
     }
     let by_reason = vetted.report.left_out.iter().map(|(r, l)| (r.to_string(), l.len())).collect();
     let summary = summary(path, vetted.report.read, &pairs[0], by_reason, about);
-    Ok(Pool { encoders, pairs, identity: Identity { data }, summary, stored: Vec::new() })
+    let identity = Identity { data };
+    Ok(Pool { encoders, pairs, views: names, identity, summary, stored: Vec::new() })
 }
 
 fn note_left_out(vetted: &Vetted, reporter: &Reporter) {
@@ -358,27 +323,6 @@ fn array_files(file: &StudyFile, choice: &EncoderChoice) -> Result<Option<Vec<Pa
     }
 }
 
-/// Which columns of a stored file are which view, as it says itself.
-#[derive(Deserialize)]
-struct StoredView {
-    columns: [usize; 2],
-    view: View,
-}
-
-fn stored_views(path: &Path) -> Result<(Vec<StoredView>, Option<usize>), CliError> {
-    let file = Arc::new(ArrayFile::open(path)?);
-    let damaged = |e: serde_json::Error| {
-        CliError::Refused(format!("{}: metadata `{VIEWS_KEY}`: {e}", path.display()))
-    };
-    let views = match file.metadata().get(VIEWS_KEY) {
-        None => Vec::new(),
-        Some(text) => serde_json::from_str(text).map_err(damaged)?,
-    };
-    let identity = stored_encoder(&file)
-        .and_then(|record| serde_json::from_value::<EncoderIdentity>(record.identity).ok());
-    Ok((views, identity.map(|id| id.layers)))
-}
-
 /// The columns of the views that an encoder of stored embeddings asks for; all where it asks for
 /// none. With them what they are, where the file says it.
 fn stored_columns(
@@ -386,13 +330,18 @@ fn stored_columns(
     choice: &EncoderChoice,
     own: &Settings,
     dim: usize,
-) -> Result<(Vec<Range<usize>>, String), CliError> {
+) -> Result<(Vec<Range<usize>>, Vec<String>), CliError> {
     let asked = own.views()?;
     let named = |k: &str| choice.settings.contains_key(k) || own.given.contains(k);
+    let (views, layers) = stored_views(&ArrayFile::open(path)?, path)?;
     if !VIEW_SETTINGS.into_iter().any(named) {
-        return Ok((whole(dim), String::new()));
+        // All that the file says it holds, as far as that is all of it.
+        let all: Vec<Range<usize>> = views.iter().map(|v| v.columns[0]..v.columns[1]).collect();
+        if !covers(&all, dim) {
+            return Ok((whole(dim), Vec::new()));
+        }
+        return Ok((all, views.iter().map(|v| v.view.to_string()).collect()));
     }
-    let (views, layers) = stored_views(path)?;
     let (mut columns, mut shown) = (Vec::new(), Vec::new());
     for asked in asked {
         let asked = layers.map_or(asked.clone(), |layers| counted(&asked, layers));
@@ -417,7 +366,7 @@ fn stored_columns(
             shown.push(view.view.to_string());
         }
     }
-    Ok((columns, shown.join("; ")))
+    Ok((columns, shown))
 }
 
 fn stored(
@@ -433,7 +382,7 @@ fn stored(
     };
     let encoders = file.encoder_axis(|choice| -> Result<usize, CliError> {
         let path = &files_of(choice)?[0];
-        let (views, _) = stored_views(path)?;
+        let (views, _) = stored_views(&ArrayFile::open(path)?, path)?;
         let last = views.iter().map(|v| v.view.layer).max();
         last.ok_or_else(|| {
             file.bad("layers", format!("cannot be all: {} does not say its views", path.display()))
@@ -512,22 +461,31 @@ fn stored(
     }
     check(pools[0].len())?;
     let (mut pairs, mut about, mut print) = (Vec::new(), Vec::new(), Vec::new());
+    let mut view_names = Vec::new();
     for (choice, (at, own)) in encoders.iter().zip(&of_encoder) {
         let (files, _, l) = &loaded[*at];
         let (columns, views) = stored_columns(&files[0], choice, own, l.pairs.dim())?;
-        let shown: Vec<String> =
-            columns.iter().map(|c| format!("columns {} to {}", c.start, c.end)).collect();
+        let range = |c: &Range<usize>| format!("columns {} to {}", c.start, c.end);
+        // The same columns, however many views they are.
+        let whole_file = covers(&columns, l.pairs.dim());
+        let shown: Vec<String> = match whole_file {
+            true => whole(l.pairs.dim()).iter().map(range).collect(),
+            false => columns.iter().map(range).collect(),
+        };
         let shown = shown.join("; ");
         // Numbers are those of the first, so that prompts are drawn in one order.
         let mut embedded = cut(&pools[*at], &columns)?;
         embedded.prompts = pools[0].prompts.clone();
         let fingerprint = print_of(&[&l.fingerprint, &shown, &format!("{equal:?}")]);
+        let about_views =
+            if views.is_empty() || whole_file { shown.clone() } else { views.join("; ") };
         about.push(EncoderSummary {
             name: choice.name.clone(),
-            about: format!("{} ({})", names(files), if views.is_empty() { &shown } else { &views }),
+            about: format!("{} ({about_views})", names(files)),
             dim: embedded.dim(),
             fingerprint: fingerprint.clone(),
         });
+        view_names.push(views);
         print.push((choice.name.clone(), fingerprint));
         pairs.push(embedded);
     }
@@ -538,7 +496,8 @@ fn stored(
     let summary = summary(&path, total(first), &pairs[0], by_reason, about);
     Labels::count(pairs[0].labels.iter().copied()).note(settings, reporter);
     let stored = loaded.into_iter().map(|(_, _, l)| l).collect();
-    Ok(Pool { encoders, pairs, identity: Identity { data: print }, summary, stored })
+    let identity = Identity { data: print };
+    Ok(Pool { encoders, pairs, views: view_names, identity, summary, stored })
 }
 
 /// Prompt numbers in the order of their first occurrence.
@@ -555,23 +514,6 @@ fn renumbered(prompts: &[u32]) -> Vec<usize> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use lens_core::Matrix;
-
-    #[test]
-    fn columns_are_cut_whatever_part_is_read() {
-        let all = Matrix::new((0..12).map(|i| i as f32).collect(), 2, 6).unwrap();
-        let pairs = EmbeddedPairs::new(all.clone(), all).unwrap();
-        let some = cut(&pairs, &[4..6, 1..3]).unwrap();
-        assert_eq!(some.dim(), 4);
-        assert_eq!(some.chosen.to_matrix().row(1), [10.0, 11.0, 7.0, 8.0]);
-        for start in 0..4 {
-            for len in 0..=4 - start {
-                let mut out = vec![0.0; len];
-                some.chosen.read_part(0, start, &mut out);
-                assert_eq!(out, [4.0, 5.0, 1.0, 2.0][start..start + len], "{start} {len}");
-            }
-        }
-    }
 
     #[test]
     fn negative_layers_count_from_the_last() {

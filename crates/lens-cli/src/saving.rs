@@ -85,7 +85,7 @@ pub fn save(
         (Keep::Augmented, _) if outcome.augmented.is_some() => {
             (Kept::Augmented, "augmented, as asked".to_owned())
         }
-        (Keep::Auto, _) if let Some(tuned) = tuned => tuning::decision(tuned),
+        (Keep::Auto, _) if let Some(decision) = tuned.and_then(tuning::decision) => decision,
         (_, None) if outcome.augmented.is_some() => {
             let why = "nothing was held out to choose by (head.folds)";
             (Kept::None, format!("without augmentation: {why}"))

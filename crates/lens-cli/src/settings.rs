@@ -34,6 +34,16 @@ pub enum Keep {
     Augmented,
 }
 
+/// Which views of the texts, and which head, a run uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Views {
+    /// Those that the settings name.
+    Asked,
+    /// Whatever cross-validation on the training pairs chooses.
+    Auto,
+}
+
 /// When a BOS token begins a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -76,6 +86,8 @@ pub struct Settings {
     pub pooling: String,
     /// Several views side by side, each `layer=..,pooling=..,suffix=..`.
     pub view: Vec<String>,
+    /// Whether views and head are those asked for, or chosen on the training pairs.
+    pub views: Views,
     /// In which form weights are held: `auto`, `f32`, `bf16`, `stored`.
     pub weights: String,
     /// `auto`, `chat`, `plain`, or the path of a Jinja file.
@@ -185,6 +197,7 @@ impl Default for Settings {
             layers: None,
             pooling: Pooling::default().to_string(),
             view: Vec::new(),
+            views: Views::Asked,
             weights: encoder.weights.to_string(),
             template: "auto".to_owned(),
             max_length: encoder.max_length,
@@ -304,6 +317,11 @@ impl Settings {
             return Err(bad("threads", "must be at least 1"));
         }
         Ok(())
+    }
+
+    /// Whether cross-validation on the training pairs has something to choose.
+    pub fn chooses(&self) -> bool {
+        self.views == Views::Auto || self.augment == Augment::Auto
     }
 
     /// The settings of the method.

@@ -1,19 +1,20 @@
-//! `augment = "auto"`: which views of the texts are candidates, the search, and how it is shown.
+//! `views = "auto"` and `augment = "auto"`: which views of the texts are candidates, the search, and
+//! how it is shown.
 
 use crate::embedding::open_encoder;
 use crate::error::CliError;
 use crate::output::percent;
 use crate::progress::Reporter;
-use crate::settings::{Augment, Settings};
+use crate::settings::{Augment, Settings, Views};
 use lens_core::{EmbeddedPairs, Progress};
 use lens_data::bundle::Kept;
 use lens_encoder::{LayerChoice, Pooling, TextEncoder, ViewChoice};
 use lens_eval::report::{Block, Cell, Column, Format, Section, Table, TableRow};
-use lens_eval::tuning::{Choices, Tuned, View, What, tune};
+use lens_eval::tuning::{Choices, Tuned, What, tune};
 
 /// Opens the encoder with every view that is a candidate: those that the settings list, or, where they
-/// name one, that one first, and with it the other pooling and a layer two thirds up. All of them come
-/// from one pass.
+/// name one, that one first, and with it the last layer and those one and two thirds up, pooled both
+/// ways, and a question about the response. All of them come from one pass.
 pub fn open_with_views(
     settings: &Settings,
     reporter: &Reporter,
@@ -29,22 +30,45 @@ pub fn open_with_views(
         return Ok((encoder, views));
     };
     if only.suffix.is_some() || settings.server.is_some() || layers < 2 {
-        reporter.note("tuning: the view of the texts is taken as it is");
+        reporter.note("the view of the texts is taken as it is: there is no other to choose from");
         return Ok((encoder, own));
     }
-    let middle = i32::try_from(2 * layers / 3).unwrap_or(i32::MAX);
     let mut views = own.clone();
-    for layer in [only.layer, LayerChoice::Index(middle)] {
-        for pooling in [Pooling::Last, Pooling::Mean] {
-            let view = ViewChoice { layer, pooling, suffix: None };
-            if !views.contains(&view) {
-                views.push(view);
-            }
+    let mut add = |view: ViewChoice| {
+        if !views.iter().any(|v| same(v, &view, layers)) {
+            views.push(view);
         }
+    };
+    // One and two thirds up, and the last: for each of them what the last token knows and the mean.
+    for layer in [layers.div_ceil(3), (2 * layers).div_ceil(3), layers] {
+        let layer = LayerChoice::Index(i32::try_from(layer).unwrap_or(i32::MAX));
+        for pooling in [Pooling::Last, Pooling::Mean] {
+            add(ViewChoice { layer, pooling, suffix: None });
+        }
+    }
+    // Encoders such as BERT have no last token that has seen everything.
+    if only.pooling != Pooling::First && !ENCODERS.contains(&&*encoder.identity().architecture) {
+        add(ViewChoice { suffix: Some(QUESTION.to_owned()), ..ViewChoice::default() });
     }
     let wide =
         Settings { view: views.iter().map(shown).collect(), layers: None, ..settings.clone() };
     Ok((open_encoder(&wide, reporter)?, views))
+}
+
+/// What is asked about each response, for one more view of it.
+pub const QUESTION: &str = " Is this answer helpful, honest and harmless? Answer:";
+
+/// Architectures whose tokens see both ways.
+const ENCODERS: [&str; 2] = ["bert", "xlm-roberta"];
+
+/// Whether two choices are one view of a model with so many layers.
+fn same(a: &ViewChoice, b: &ViewChoice, layers: usize) -> bool {
+    let counted = |layer| match layer {
+        LayerChoice::Index(l) if l < 0 => i64::from(l) + layers as i64 + 1,
+        LayerChoice::Index(l) => i64::from(l),
+        LayerChoice::All => i64::MAX,
+    };
+    counted(a.layer) == counted(b.layer) && a.pooling == b.pooling && a.suffix == b.suffix
 }
 
 /// As the setting `view` has it.
@@ -54,93 +78,75 @@ fn shown(view: &ViewChoice) -> String {
     format!("layer={layer},pooling={pooling}{suffix}")
 }
 
-/// Which candidate views there are, side by side in the columns of the embeddings.
-pub struct Views {
-    /// What each is.
-    pub choices: Vec<ViewChoice>,
-    /// Width of each.
-    width: usize,
-}
-
-impl Views {
-    /// Of the embeddings of an encoder.
-    pub fn of(encoder: &dyn TextEncoder, choices: Vec<ViewChoice>) -> Views {
-        let width = encoder.dim() / choices.len().max(1);
-        Views { choices, width }
-    }
-
-    /// Only the columns of view `number`.
-    pub fn cut(&self, pairs: &EmbeddedPairs, number: usize) -> Result<EmbeddedPairs, CliError> {
-        if pairs.is_empty() && pairs.dim() == 0 {
-            return Ok(pairs.clone());
-        }
-        Ok(pairs.columns(number * self.width..(number + 1) * self.width)?)
-    }
-}
-
-/// Searches, from the settings as they are, and says what came of it.
+/// Searches, from the settings as they are, among the views of the pairs, and says what came of it.
 pub fn search(
     pairs: &EmbeddedPairs,
-    views: &Views,
+    candidates: &[ViewChoice],
     settings: &Settings,
     reporter: &Reporter,
 ) -> Result<Tuned, CliError> {
-    let each = views.choices.iter().enumerate().map(|(i, choice)| {
-        Ok::<View, CliError>(View { name: shown(choice), pairs: views.cut(pairs, i)? })
-    });
-    let each = each.collect::<Result<Vec<View>, CliError>>()?;
-    Ok(tune(&each, &settings.method(), &Choices::default(), reporter)?)
+    let names: Vec<String> = candidates.iter().map(shown).collect();
+    let choices = Choices { augment: settings.augment == Augment::Auto, ..Choices::default() };
+    Ok(tune(pairs, &names, &settings.method(), &choices, reporter)?)
 }
 
 /// The settings with what was chosen in the place of what was asked for.
-pub fn settled(settings: &Settings, tuned: &Tuned, views: &Views) -> Settings {
-    let view = &views.choices[tuned.view];
+pub fn settled(settings: &Settings, tuned: &Tuned, candidates: &[ViewChoice]) -> Settings {
     let chosen = &tuned.settings;
-    Settings {
-        view: vec![shown(view)],
+    let settled = Settings {
+        view: tuned.views.iter().map(|&v| shown(&candidates[v])).collect(),
+        views: Views::Asked,
         layers: None,
+        head: chosen.head.clone(),
+        ..settings.clone()
+    };
+    if settings.augment != Augment::Auto {
+        return settled;
+    }
+    Settings {
         augment: Augment::Factor(chosen.augment),
         source: chosen.source,
         vae: chosen.vae.clone(),
         synthesis: chosen.synthesis.clone(),
         rivals: chosen.rivals.clone(),
-        head: chosen.head.clone(),
-        ..settings.clone()
+        ..settled
     }
 }
 
-/// Which head is kept, and why.
-pub fn decision(tuned: &Tuned) -> (Kept, String) {
-    let gain = tuned.nested.gain;
+/// Which head is kept, and why, where augmentation was tried.
+pub fn decision(tuned: &Tuned) -> Option<(Kept, String)> {
+    let gain = tuned.nested.gain?;
     let why = format!(
-        "on {} outer folds of the training pairs, which the search did not see, it changes log-loss \
-         by {:+.4}, standard error {:.4}",
+        "on {} outer folds of the training pairs, each judged by what did not see it, it changes \
+         log-loss by {:+.4}, standard error {:.4}",
         tuned.nested.folds, -gain.mean, gain.standard_error
     );
-    match tuned.augment {
+    Some(match tuned.augment {
         true => (Kept::Augmented, format!("augmented ({why})")),
         false => (Kept::None, format!("without augmentation, which does not win here ({why})")),
-    }
+    })
 }
 
 /// A line for the result table of each thing that was chosen.
 pub fn lines(tuned: &Tuned) -> Vec<(String, String)> {
     let nested = &tuned.nested;
+    let with = nested.augmented.as_ref();
+    let with = with.map_or(String::new(), |a| format!(", {} with augmentation", percent(a.value)));
     let mut lines = vec![(
-        "tuned".to_owned(),
+        "chosen".to_owned(),
         format!(
-            "{} heads tried on the training pairs alone; on pairs that the search did not see: {} \
-             untuned, {} tuned, {} with augmentation",
+            "on the training pairs alone, of {} candidates; by {} outer folds of them: {} as asked, {} \
+             as chosen{with}",
             tuned.tried.len(),
-            percent(nested.untuned.value),
-            percent(nested.none.value),
-            percent(nested.augmented.value),
+            nested.folds,
+            percent(nested.asked.value),
+            percent(nested.chosen.value),
         ),
     )];
     for (what, name) in KINDS {
         let of: Vec<_> = tuned.tried.iter().filter(|t| t.what == what).collect();
         if let Some(best) = of.iter().find(|t| t.best).filter(|_| of.len() > 1) {
-            let figure = best.fold_log_loss.unwrap_or(f64::NAN);
+            let figure = best.log_loss.unwrap_or(f64::NAN);
             let text = format!("{}, log-loss {figure:.4} ({} tried)", best.label, of.len());
             lines.push((format!("  {name}"), text));
         }
@@ -148,12 +154,7 @@ pub fn lines(tuned: &Tuned) -> Vec<(String, String)> {
     lines
 }
 
-const KINDS: [(What, &str); 4] = [
-    (What::View, "view"),
-    (What::WeightDecay, "weight decay"),
-    (What::Source, "source"),
-    (What::Factor, "factor"),
-];
+const KINDS: [(What, &str); 2] = [(What::Head, "views and head"), (What::Source, "source")];
 
 fn kind(what: What) -> &'static str {
     KINDS.iter().find(|(of, _)| *of == what).map_or("", |(_, name)| name)
@@ -161,8 +162,9 @@ fn kind(what: What) -> &'static str {
 
 /// Everything that was tried, as Markdown.
 pub fn listed(tuned: &Tuned) -> String {
-    let mut text = "\n## What was tried\n\nLog-loss and accuracy on the folds of the training pairs, of \
-                    all of them; the best of each kind is marked and the next kind starts from it.\n\n\
+    let mut text = "\n## What was tried\n\nLog-loss and accuracy on outer folds of the training pairs, \
+                    each judged by what did not see it; the best of each kind is marked and the next \
+                    kind starts from it.\n\n\
                     | for | candidate | log-loss | accuracy | |\n|---|---|---|---|---|\n"
         .to_owned();
     for tried in &tuned.tried {
@@ -172,8 +174,8 @@ pub fn listed(tuned: &Tuned) -> String {
         text.push_str(&format!(
             "| {kind} | {} | {} | {} | {} |\n",
             tried.label.replace('|', "\\|"),
-            figure(tried.fold_log_loss, &|x| format!("{x:.4}")),
-            figure(tried.fold_accuracy, &percent),
+            figure(tried.log_loss, &|x| format!("{x:.4}")),
+            figure(tried.accuracy, &percent),
             if tried.best { "best" } else { "" }
         ));
     }
@@ -186,8 +188,8 @@ pub fn section(tuned: &Tuned) -> Section {
     columns.extend([Column::number("log-loss"), Column::number("accuracy")]);
     let row = |tried: &lens_eval::tuning::Tried| {
         let kind = kind(tried.what);
-        let loss = tried.fold_log_loss.map_or("ran away".to_owned(), |x| format!("{x:.4}"));
-        let accuracy = tried.fold_accuracy.map_or(String::new(), percent);
+        let loss = tried.log_loss.map_or("ran away".to_owned(), |x| format!("{x:.4}"));
+        let accuracy = tried.accuracy.map_or(String::new(), percent);
         let cells = [kind.to_owned(), tried.label.clone(), loss, accuracy].map(Cell::text).into();
         TableRow { cells, highlight: tried.best }
     };
@@ -196,27 +198,34 @@ pub fn section(tuned: &Tuned) -> Section {
         let cell = Cell::Interval { value: e.value, low: e.ci95[0], high: e.ci95[1], format };
         TableRow::plain(vec![Cell::text(name), cell])
     };
+    let taken = match decision(tuned) {
+        Some((_, decision)) => format!(" Augmentation is taken only where it wins there: {decision}."),
+        None => String::new(),
+    };
     let said = format!(
-        "Settings were chosen on the training pairs alone. The search was then put to the test: it was \
-         repeated {} times, each without a part of the pairs, and what it chose there was measured on \
-         that part. Augmentation is taken only where it wins there: {}.",
+        "Views and head were chosen on the training pairs alone: every candidate was trained {} times, \
+         each without a part of the pairs, and judged on that part. The lowest of many figures is too \
+         low, so below each part is judged by what the other parts would have chosen.{taken}",
         nested.folds,
-        decision(tuned).1
     );
+    let mut rows = vec![
+        interval("as asked, without augmentation", &nested.asked, Format::Percent),
+        interval("chosen, without augmentation", &nested.chosen, Format::Percent),
+        interval("what choosing adds, points", &nested.gained, Format::Points),
+    ];
+    if let (Some(with), Some(difference)) = (&nested.augmented, &nested.difference) {
+        rows.push(interval("chosen, with augmentation", with, Format::Percent));
+        rows.push(interval("what augmentation adds, points", difference, Format::Points));
+    }
     let outer = Table {
-        caption: "Accuracy on pairs that the search did not see, 95% intervals".to_owned(),
+        caption: "Accuracy on pairs that the choice did not see, 95% intervals".to_owned(),
         columns: vec![Column::text("settings"), Column::number("accuracy")],
-        rows: vec![
-            interval("as they were, without augmentation", &nested.untuned, Format::Percent),
-            interval("chosen, without augmentation", &nested.none, Format::Percent),
-            interval("chosen, with augmentation", &nested.augmented, Format::Percent),
-            interval("what augmentation adds, points", &nested.difference, Format::Points),
-        ],
+        rows,
     };
     let tried = Table {
         caption:
-            "Everything that was tried on all training pairs, on their folds; the best of each \
-                  kind stands out, and the next kind starts from it"
+            "Everything that was tried, on the outer folds; the best of each kind stands out, and \
+             the next kind starts from it"
                 .to_owned(),
         columns,
         rows: tuned.tried.iter().map(row).collect(),

@@ -3,7 +3,7 @@
 use crate::commands::train::{Loaded, file_name};
 use crate::error::CliError;
 use crate::progress::Reporter;
-use crate::settings::{Augment, Settings};
+use crate::settings::Settings;
 use lens_core::{PreferencePair, Progress, Rows, WarmStart};
 use lens_data::bundle::{Bundle, WarmStartRecord};
 use lens_data::{KeyKind, LeftOut, Row, Trained, embeddings_key, prompt_key};
@@ -63,9 +63,9 @@ impl Earlier {
     /// The reward model that the settings name, if it can be trained further with them.
     pub fn open(settings: &Settings, reporter: &Reporter) -> Result<Option<Earlier>, CliError> {
         let Some(path) = settings.warm_start.clone() else { return Ok(None) };
-        if settings.augment == Augment::Auto {
+        if settings.chooses() {
             return Err(CliError::Refused(format!(
-                "augment = \"auto\" chooses settings afresh, and a warm start keeps those of {}: \
+                "`auto` chooses settings afresh, and a warm start keeps those of {}: \
                  leave out one of the two",
                 path.display()
             )));

@@ -1,4 +1,4 @@
-//! Stories of users who let the tool choose: `--augment auto`.
+//! Stories of users who let the tool choose: `--views auto`, `--augment auto`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -22,23 +22,25 @@ fn what_was_tried_is_shown_and_what_was_chosen_is_in_the_bundle() {
     let lens = lens();
     let run = format!("run pairs.jsonl --model tiny.gguf --augment auto {SMALL} -o rm");
     let said = lens.ok(&run);
-    for part in ["tuned", "  view", "  weight decay", "  source", "tried", "untuned"] {
+    for part in ["chosen", "  views and head", "  source", "tried", "as asked"] {
         assert!(said.out.contains(part), "{part}: {}", said.out);
     }
     let manifest = lens.json("rm/lens.json");
     let tuned = &manifest["figures"]["tuned"];
     let tried = tuned["tried"].as_array().unwrap();
-    for kind in ["view", "weight-decay", "source", "factor"] {
+    for kind in ["head", "source"] {
         let of: Vec<&Value> = tried.iter().filter(|t| t["what"] == kind).collect();
         assert_eq!(of.iter().filter(|t| t["best"] == true).count(), 1, "{kind}: {tuned}");
         assert!(of.len() > 1, "{kind}");
     }
-    // Of its views one was chosen, and the bundle encodes with that alone.
+    // The bundle encodes with the views that were chosen, and no others.
     let views = manifest["encoder"]["identity"]["views"].as_array().unwrap();
-    assert_eq!(views.len(), 1);
-    let chosen = tuned["view_name"].as_str().unwrap();
-    let pooling = views[0]["pooling"].as_str().unwrap();
-    assert!(chosen.contains(&format!("pooling={pooling}")), "{chosen} {views:?}");
+    let chosen = tuned["view_names"].as_array().unwrap();
+    assert_eq!(views.len(), chosen.len());
+    for (view, name) in views.iter().zip(chosen) {
+        let (pooling, name) = (view["pooling"].as_str().unwrap(), name.as_str().unwrap());
+        assert!(name.contains(&format!("pooling={pooling}")), "{name} {view}");
+    }
     assert_eq!(manifest["method"]["head"], tuned["settings"]["head"]);
     let kept = if tuned["augment"] == true { "augmented" } else { "none" };
     assert_eq!(manifest["kept"], kept);
@@ -59,6 +61,57 @@ fn what_was_tried_is_shown_and_what_was_chosen_is_in_the_bundle() {
     assert_eq!(again["figures"]["heldout"], manifest["figures"]["heldout"]);
 }
 
+/// From one view asked for to every view that the model's one pass gives, a logistic head on them,
+/// and a bundle that scores, is evaluated and is trained further like any other.
+#[test]
+fn views_are_chosen_and_the_bundle_scores_with_them() {
+    let lens = lens();
+    let run = format!("run pairs.jsonl --model tiny.gguf --views auto {SMALL} -o rm");
+    let shown = lens.ok(&run);
+    assert!(shown.out.contains("views and head") && !shown.out.contains("  source"), "{}", shown.out);
+    let manifest = lens.json("rm/lens.json");
+    let tuned = &manifest["figures"]["tuned"];
+    let tried = tuned["tried"].as_array().unwrap();
+    assert!(tried.iter().all(|t| t["what"] == "head"), "{tuned}");
+    assert!(tried.last().unwrap()["label"].as_str().unwrap().contains("views"), "{tuned}");
+    // Augmentation is what was asked for, 4x, with the head and the views that were chosen.
+    assert_eq!(manifest["method"]["augment"], 4);
+    assert_eq!(manifest["method"]["head"], tuned["settings"]["head"]);
+    let dim = manifest["encoder"]["identity"]["views"].as_array().unwrap().len()
+        * manifest["encoder"]["identity"]["dim"].as_u64().unwrap() as usize;
+    assert_eq!(manifest["head"]["dim"], dim);
+    let scores = lens.ok("score rm pairs.jsonl --json").out;
+    assert_eq!(scores.lines().count(), 60);
+    // What is there is the same as what the settings in its report say.
+    let report = lens.read("rm/report.md");
+    assert!(report.contains("## What was tried") && report.contains("logistic on"), "{report}");
+    lens.rows("more.jsonl", &pairs(60..90));
+    lens.ok("run more.jsonl --warm-start rm -o further --json");
+    assert_eq!(lens.json("further/lens.json")["method"]["head"], manifest["method"]["head"]);
+    let said = lens.fails(1, "run pairs.jsonl --warm-start rm --views auto -o next");
+    assert!(said.contains("warm start"), "{said}");
+}
+
+#[test]
+fn a_logistic_head_can_be_asked_for_on_the_views_that_are_named() {
+    let lens = lens();
+    let views = "--view layer=0,pooling=mean --view layer=-1,pooling=last";
+    let base = format!("run pairs.jsonl --model tiny.gguf {SMALL} {views} --set head.kind=logistic");
+    lens.ok(&format!("{base} -o joint"));
+    let joint = lens.json("joint/lens.json");
+    assert_eq!(joint["head"]["hidden"], json!([]));
+    lens.ok(&format!("{base} --set head.combine=stacked --set head.l2=2.5 -o stacked"));
+    let stacked = lens.json("stacked/lens.json");
+    assert_eq!(stacked["method"]["head"]["l2"], 2.5);
+    assert_ne!(stacked["figures"]["folds"], joint["figures"]["folds"]);
+    let said = lens.fails(2, &format!("{base} --set head.l2=much"));
+    assert!(said.contains("head"), "{said}");
+    let said = lens.fails(2, &format!("{base} --set head.folds=1"));
+    assert!(said.contains("head.l2"), "{said}");
+    let said = lens.fails(2, &format!("{base} --set pairing=across"));
+    assert!(said.contains("pairing"), "{said}");
+}
+
 #[test]
 fn the_views_that_are_named_are_the_candidates() {
     let lens = lens();
@@ -66,10 +119,9 @@ fn the_views_that_are_named_are_the_candidates() {
     let run = format!("run pairs.jsonl --model tiny.gguf --augment auto {SMALL} {views} --json");
     let run = lens.ok(&run).json();
     let tried = run["tuned"]["tried"].as_array().unwrap();
-    let views: Vec<&Value> =
-        tried.iter().filter(|t| t["what"] == "view").map(|t| &t["label"]).collect();
-    assert_eq!(views.len(), 2);
-    assert_eq!(views[0], &json!("layer=0,pooling=mean"));
+    let heads: Vec<&Value> = tried.iter().filter(|t| t["what"] == "head").collect();
+    assert_eq!(heads[0]["label"], "mlp on layer=0,pooling=mean, as asked");
+    assert_eq!(heads.last().unwrap()["label"], "logistic on all 2 views");
 }
 
 #[test]
@@ -85,6 +137,10 @@ fn where_auto_cannot_be_it_says_so_before_anything_is_done() {
     lens.ok(&format!("run pairs.jsonl --model tiny.gguf {SMALL} -o rm"));
     let said = lens.fails(1, "run pairs.jsonl --warm-start rm --augment auto -o next");
     assert!(said.contains("warm start"), "{said}");
+    let said = lens.fails(2, "run pairs.jsonl --model tiny.gguf --views many");
+    assert!(said.contains("many"), "{said}");
+    let said = lens.fails(1, "train x.safetensors --set views=auto");
+    assert!(said.contains("lens run"), "{said}");
     let said = lens.fails(2, "run pairs.jsonl --model tiny.gguf --augment auto --set head.folds=1");
     assert!(said.contains("head.folds"), "{said}");
 }

@@ -44,6 +44,9 @@ pub struct EmbeddedPairs {
     pub prompts: Vec<u32>,
     /// What was said of each pair.
     pub labels: Vec<Label>,
+    /// Widths of the views that lie side by side in an embedding: hidden states of several layers,
+    /// poolings or questions. Their sum is d.
+    pub views: Vec<usize>,
 }
 
 impl EmbeddedPairs {
@@ -86,7 +89,66 @@ impl EmbeddedPairs {
             });
         }
         let labels = vec![Label::default(); prompts.len()];
-        Ok(EmbeddedPairs { chosen, rejected, prompts, labels })
+        let views = vec![chosen.dim()];
+        Ok(EmbeddedPairs { chosen, rejected, prompts, labels, views })
+    }
+
+    /// The same pairs, whose embeddings are views side by side of these widths.
+    ///
+    /// # Errors
+    /// [`CoreError::Shape`] when the widths are not those of an embedding, or one of them is 0.
+    pub fn with_views(self, views: Vec<usize>) -> Result<Self, CoreError> {
+        if views.iter().sum::<usize>() != self.dim() || views.contains(&0) {
+            return Err(CoreError::Shape {
+                what: "widths of views",
+                expected: (1, self.dim()),
+                found: (views.len(), views.iter().sum()),
+            });
+        }
+        Ok(EmbeddedPairs { views, ..self })
+    }
+
+    /// The columns of each view.
+    pub fn view_columns(&self) -> Vec<Range<usize>> {
+        let mut start = 0;
+        let one = |&width: &usize| {
+            start += width;
+            start - width..start
+        };
+        self.views.iter().map(one).collect()
+    }
+
+    /// The same pairs with some of their views only, in the order named. None is copied.
+    ///
+    /// # Errors
+    /// [`CoreError::Shape`] when there is no such view, or none is named.
+    pub fn of_views(&self, views: &[usize]) -> Result<EmbeddedPairs, CoreError> {
+        let all = self.view_columns();
+        let missing = views.iter().find(|&&v| v >= all.len());
+        if views.is_empty() || missing.is_some() {
+            return Err(CoreError::Shape {
+                what: "views named",
+                expected: (1, all.len()),
+                found: (views.len(), missing.map_or(0, |v| v + 1)),
+            });
+        }
+        let columns: Vec<Range<usize>> = views.iter().map(|&v| all[v].clone()).collect();
+        self.parts(&columns)
+    }
+
+    /// The same pairs with several ranges of columns side by side, each of them a view. None is
+    /// copied.
+    ///
+    /// # Errors
+    /// [`CoreError::Shape`] when there are no such columns.
+    pub fn parts(&self, columns: &[Range<usize>]) -> Result<EmbeddedPairs, CoreError> {
+        Ok(EmbeddedPairs {
+            chosen: self.chosen.parts(columns)?,
+            rejected: self.rejected.parts(columns)?,
+            prompts: self.prompts.clone(),
+            labels: self.labels.clone(),
+            views: columns.iter().map(Range::len).collect(),
+        })
     }
 
     /// The same pairs with a label each.
@@ -134,6 +196,7 @@ impl EmbeddedPairs {
             rejected: self.rejected.select(rows),
             prompts: rows.iter().map(|&i| self.prompts[i]).collect(),
             labels: rows.iter().map(|&i| self.labels[i]).collect(),
+            views: self.views.clone(),
         }
     }
 
@@ -144,9 +207,10 @@ impl EmbeddedPairs {
     pub fn columns(&self, columns: Range<usize>) -> Result<EmbeddedPairs, CoreError> {
         Ok(EmbeddedPairs {
             chosen: self.chosen.columns(columns.clone())?,
-            rejected: self.rejected.columns(columns)?,
+            rejected: self.rejected.columns(columns.clone())?,
             prompts: self.prompts.clone(),
             labels: self.labels.clone(),
+            views: vec![columns.len()],
         })
     }
 
@@ -229,5 +293,27 @@ mod tests {
         let a = Matrix::new(vec![0.0; 6], 2, 3).unwrap();
         let b = Matrix::new(vec![0.0; 4], 2, 2).unwrap();
         assert!(matches!(EmbeddedPairs::new(a, b), Err(CoreError::Shape { .. })));
+    }
+
+    #[test]
+    fn views_are_taken_in_the_order_named_whatever_part_is_read() {
+        let all = Matrix::new((0..12).map(|i| i as f32).collect(), 2, 6).unwrap();
+        let pairs = EmbeddedPairs::new(all.clone(), all).unwrap();
+        assert!(pairs.clone().with_views(vec![2, 3]).is_err());
+        assert!(pairs.clone().with_views(vec![6, 0]).is_err());
+        let pairs = pairs.with_views(vec![1, 3, 2]).unwrap();
+        let some = pairs.of_views(&[2, 1]).unwrap();
+        assert_eq!((some.dim(), &some.views[..]), (5, &[2, 3][..]));
+        for start in 0..5 {
+            for len in 0..=5 - start {
+                let mut out = vec![0.0; len];
+                some.chosen.read_part(1, start, &mut out);
+                assert_eq!(out, [10.0, 11.0, 7.0, 8.0, 9.0][start..start + len], "{start} {len}");
+            }
+        }
+        // Views of views, and of a selection of the pairs.
+        let one = some.select(&[1]).of_views(&[1]).unwrap();
+        assert_eq!(one.chosen.to_matrix().data(), [7.0, 8.0, 9.0]);
+        assert!(pairs.of_views(&[3]).is_err() && pairs.of_views(&[]).is_err());
     }
 }

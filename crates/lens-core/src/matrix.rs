@@ -135,6 +135,20 @@ impl Embeddings {
         Ok(Embeddings { columns, ..self.clone() })
     }
 
+    /// Several ranges of columns side by side.
+    ///
+    /// # Errors
+    /// [`CoreError::Shape`] when there are no such columns.
+    pub fn parts(&self, columns: &[Range<usize>]) -> Result<Embeddings, CoreError> {
+        if let [only] = columns {
+            return self.columns(only.clone());
+        }
+        for range in columns {
+            self.columns(range.clone())?;
+        }
+        Ok(Embeddings::new(Arc::new(Parts { source: self.clone(), columns: columns.to_vec() })))
+    }
+
     /// A copy in memory.
     pub fn to_matrix(&self) -> Matrix {
         let (rows, dim) = (self.rows(), self.dim());
@@ -159,6 +173,36 @@ impl Rows for Embeddings {
         assert!(start + out.len() <= self.columns.len(), "columns of the row");
         let row = self.selected.as_ref().map_or(i, |rows| rows[i]);
         self.source.read_part(row, self.columns.start + start, out);
+    }
+}
+
+/// Some columns of a table, side by side.
+#[derive(Debug)]
+struct Parts {
+    source: Embeddings,
+    columns: Vec<Range<usize>>,
+}
+
+impl Rows for Parts {
+    fn rows(&self) -> usize {
+        self.source.rows()
+    }
+
+    fn dim(&self) -> usize {
+        self.columns.iter().map(Range::len).sum()
+    }
+
+    fn read_part(&self, i: usize, mut start: usize, mut out: &mut [f32]) {
+        for range in &self.columns {
+            if start >= range.len() {
+                start -= range.len();
+                continue;
+            }
+            let (now, rest) = out.split_at_mut(out.len().min(range.len() - start));
+            self.source.read_part(i, range.start + start, now);
+            (start, out) = (0, rest);
+        }
+        assert!(out.is_empty(), "columns beyond the table");
     }
 }
 

@@ -2,10 +2,10 @@
 //! head, the same folds and the same budget, without it.
 
 use crate::embedded::EmbeddedPairs;
-use crate::error::{CoreError, require_same};
+use crate::error::{CoreError, require, require_same};
 use crate::head::folds::Folds;
 use crate::head::train::{Augmentation, HeadData, HeadReport, train as train_head};
-use crate::head::{Head, HeadSettings, ensemble_mean};
+use crate::head::{Head, HeadKind, HeadSettings, ensemble_mean};
 use crate::linalg::Threads;
 use crate::matrix::Rows;
 use crate::metrics::mean_and_deviation;
@@ -72,6 +72,13 @@ impl MethodSettings {
         self.vae.check()?;
         self.synthesis.check()?;
         self.rivals.check()?;
+        let alone = self.pairing == Pairing::Within || self.augment == 1;
+        require(
+            self.head.kind == HeadKind::Mlp || alone,
+            "pairing",
+            "across",
+            "`within` with head.kind = \"logistic\"",
+        )?;
         self.head.check()
     }
 
@@ -88,7 +95,8 @@ impl MethodSettings {
     pub fn check_further(&self, earlier: &MethodSettings, vae: bool) -> Result<(), CoreError> {
         let (then, now) = (&earlier.head, &self.head);
         require_same("standardise", earlier.standardise, self.standardise)?;
-        require_same("head.hidden", &then.hidden, &now.hidden)?;
+        require_same("head.kind", then.kind.name(), now.kind.name())?;
+        require_same("head.hidden", then.layers(), now.layers())?;
         require_same("head.activation", then.activation, now.activation)?;
         require_same("head.members", then.members, now.members)?;
         require_same("head.folds", then.folds, now.folds)?;

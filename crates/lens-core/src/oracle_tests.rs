@@ -123,7 +123,12 @@ impl VaeCase {
             apart: (0..pairs).map(|p| (p as u64 + seed) % 4 != 3).collect(),
             pairs,
             slabs: 1 + seed as usize % 3,
-            weights: LossWeights { beta: 0.3, gamma: 0.2 },
+            // Bounded every other time.
+            weights: LossWeights {
+                beta: 0.3,
+                gamma: 0.2,
+                bound: if seed % 2 == 0 { 1.5 } else { f64::INFINITY },
+            },
         }
     }
 
@@ -170,6 +175,10 @@ impl VaeCase {
         };
         let w2 = (gap(&mu) + gap(&sigma)).unwrap().sum(D::Minus1).unwrap().sqrt().unwrap();
         let apart: Vec<f64> = self.apart.iter().map(|&a| f64::from(u8::from(a))).collect();
+        let w2 = match self.weights.bound {
+            bound if bound.is_finite() => ((w2.clone() * bound).unwrap() / (w2 + bound).unwrap()).unwrap(),
+            _ => w2,
+        };
         let w2 = (w2 * Tensor::new(apart, &Device::Cpu).unwrap()).unwrap();
         let w2 = (w2.sum_all().unwrap() * self.weights.gamma).unwrap();
         let total = ((vae_loss - w2).unwrap() / self.pairs as f64).unwrap();
@@ -259,8 +268,12 @@ fn w2_and_kl_by_hand() {
     let vae = Vae::with_parameters(shape, Activation::Tanh, parameters).unwrap();
     let load = |_, x: &mut [f64]| x.copy_from_slice(&[1.0, 0.0]);
     let batch = VaeBatch { pairs: 1, load: &load, eps: &[0.0, 0.0], apart: &[true] };
-    let weights = LossWeights { beta: 0.5, gamma: 0.25 };
+    let weights = LossWeights { beta: 0.5, gamma: 0.25, bound: f64::INFINITY };
     let loss = VaeTrainer::new(&vae, 1, Threads::ONE).step(batch, weights, None);
+    // A bound of 4 makes half of the same distance.
+    let bounded = LossWeights { bound: 4.0, ..weights };
+    let bounded = VaeTrainer::new(&vae, 1, Threads::ONE).step(batch, bounded, None);
+    assert!((bounded.total - loss.total - 0.25 * 2.0).abs() < 1e-12 && bounded.w2 == loss.w2);
     assert!((loss.w2 - 4.0).abs() < 1e-12);
     // KL of N(3, 1) and N(-1, 1) from N(0, 1): 9/2 + 1/2.
     assert!((loss.kl - 5.0).abs() < 1e-12);

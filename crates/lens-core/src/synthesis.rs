@@ -26,6 +26,30 @@ pub enum Origin {
     Draw,
 }
 
+/// In which units the noise is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum Noise {
+    /// Those of the latent space: the same variance everywhere (P). The default.
+    #[default]
+    Isotropic,
+    /// Those of the posterior: its variance times `noise_variance`, response by response and latent
+    /// by latent (O).
+    Posterior,
+}
+
+/// How a code becomes a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum Decoding {
+    /// It is decoded, e' = g(z + eta) (P). The default.
+    #[default]
+    Plain,
+    /// Only what the noise changes is, e' = e + g(z + eta) - g(z), so that whatever the VAE does not
+    /// keep of a response stays (O).
+    Residual,
+}
+
 /// Settings of synthesis. P marks what the paper fixes, O what is ours.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -36,6 +60,10 @@ pub struct SynthesisSettings {
     pub candidates: usize,
     /// What the noise is added to (O). Defaults to the posterior mean.
     pub origin: Origin,
+    /// In which units the noise is (O). Defaults to those of the latent space.
+    pub noise: Noise,
+    /// How a code becomes a response (O). Defaults to plain decoding.
+    pub decoding: Decoding,
     /// Most memory for codes that are kept, in MB (O); where all of them need more, each step draws
     /// its own again. Either way they are the same. Defaults to 512.
     pub memory_mb: usize,
@@ -47,6 +75,8 @@ impl Default for SynthesisSettings {
             noise_variance: 0.01,
             candidates: 4,
             origin: Origin::Mean,
+            noise: Noise::Isotropic,
+            decoding: Decoding::Plain,
             memory_mb: 512,
         }
     }
@@ -100,6 +130,12 @@ impl SyntheticCodes {
     /// Whether the codes are in memory; otherwise they are drawn when asked for.
     pub fn are_kept(&self) -> bool {
         self.kept.is_some()
+    }
+
+    /// The posterior means of seed pair `pair`, `[l]` each: of its chosen response, of the rejected.
+    pub(crate) fn means(&self, pair: usize) -> [&[f32]; 2] {
+        let l = self.latent;
+        [0, 1].map(|side| &self.posterior.mean[(2 * pair + side) * l..(2 * pair + side + 1) * l])
     }
 
     /// Writes the codes of seed pair `pair`: the k of its chosen response, [k, l], and the k of the
@@ -275,13 +311,23 @@ impl Candidates {
             Origin::Mean => 0.0,
             Origin::Draw => (0.5 * lv).exp(),
         }));
+        let unit = |j: usize| match settings.noise {
+            Noise::Isotropic => noise,
+            Noise::Posterior => noise * (0.5 * log_variance[j]).exp(),
+        };
         for (c, (code, score)) in self.codes.chunks_exact_mut(l).zip(&mut self.scores).enumerate() {
             // Deviations from the mean first, drawn in one go.
             match settings.origin {
-                Origin::Mean => code.iter_mut().for_each(|z| *z = noise * stream.normal()),
-                Origin::Draw => code.iter_mut().zip(&self.spread).for_each(|(z, &spread)| {
-                    *z = spread * stream.normal() + noise * stream.normal();
-                }),
+                Origin::Mean => {
+                    let each = code.iter_mut().enumerate();
+                    each.for_each(|(j, z)| *z = unit(j) * stream.normal());
+                }
+                Origin::Draw => {
+                    let each = code.iter_mut().zip(&self.spread).enumerate();
+                    each.for_each(|(j, (z, &spread))| {
+                        *z = spread * stream.normal() + unit(j) * stream.normal();
+                    });
+                }
             }
             // The variance is the same for all candidates of a response, so its own term is.
             let squares = code.iter().zip(&self.precision).map(|(&z, &p)| f64::from(z * z * p));
@@ -324,6 +370,27 @@ mod tests {
         let [chosen, rejected] = &mut sides;
         codes.write(pair, chosen, rejected);
         sides
+    }
+
+    #[test]
+    fn noise_in_units_of_the_posterior_is_as_wide_as_it() {
+        let (vae, pairs, standardiser) = setup();
+        let settings = SynthesisSettings {
+            noise_variance: 4.0,
+            candidates: 1,
+            noise: Noise::Posterior,
+            ..SynthesisSettings::default()
+        };
+        let k = 4000;
+        let codes = synthesise(&vae, &pairs, &standardiser, &settings, k, 3, Threads::ONE).unwrap();
+        let [chosen, _] = of(&codes, 2);
+        let [mean, _] = codes.means(2);
+        for j in 0..3 {
+            let square = |c: usize| f64::from(chosen[c * 3 + j] - mean[j]).powi(2);
+            let variance = (0..k).map(square).sum::<f64>() / k as f64;
+            let own = f64::from(codes.posterior.log_variance[2 * 2 * 3 + j]).exp();
+            assert!((variance / (4.0 * own) - 1.0).abs() < 0.1, "{variance} {own}");
+        }
     }
 
     fn spread(settings: &SynthesisSettings) -> f64 {

@@ -71,6 +71,7 @@ where
                     generator_parameters: (cell.settings.augment > 1).then_some(531_616),
                     seconds: Seconds { source: 2.0, head: 1.0 },
                     diverged: None,
+                    chose: None,
                 },
             };
             done(cell, run)?;

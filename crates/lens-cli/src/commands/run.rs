@@ -14,8 +14,8 @@ use crate::output::{self, percent, thousands};
 use crate::progress::Reporter;
 use crate::report::{self, Evidence};
 use crate::saving::{History, Saved, Sources, save};
-use crate::settings::{Augment, Settings};
-use crate::tuning::{self, Views};
+use crate::settings::Settings;
+use crate::tuning;
 use crate::warm::{Earlier, Keys, Known};
 use lens_core::metrics::Estimate;
 use lens_core::{
@@ -45,9 +45,9 @@ pub fn run(args: &RunArgs, settings: &Settings, reporter: &Reporter) -> Result<(
     let (mut train, mut heldout) = read(&args.pairs, settings, earlier, reporter)?;
     let mut views = None;
     let mut encoder = match earlier {
-        None if settings.augment == Augment::Auto => {
+        None if settings.chooses() => {
             let (encoder, choices) = tuning::open_with_views(settings, reporter)?;
-            views = Some(Views::of(encoder.as_ref(), choices));
+            views = Some(choices);
             encoder
         }
         None => open_encoder(settings, reporter)?,
@@ -70,11 +70,13 @@ pub fn run(args: &RunArgs, settings: &Settings, reporter: &Reporter) -> Result<(
         let start = Instant::now();
         let found = tuning::search(&train_pairs, &views, &settings, reporter)?;
         settings = tuning::settled(&settings, &found, &views);
-        train_pairs = views.cut(&train_pairs, found.view)?;
-        heldout_pairs = views.cut(&heldout_pairs, found.view)?;
-        stages.push(stage("tune", start.elapsed().as_secs_f64()));
-        if views.choices.len() > 1 {
-            // What the bundle is to be used with: the one view alone.
+        train_pairs = train_pairs.of_views(&found.views)?;
+        if !heldout_pairs.is_empty() {
+            heldout_pairs = heldout_pairs.of_views(&found.views)?;
+        }
+        stages.push(stage("choose", start.elapsed().as_secs_f64()));
+        if views.len() > found.views.len() {
+            // What the bundle is to be used with: those views alone.
             encoder = open_encoder(&settings, reporter)?;
         }
         tuned = Some(found);
@@ -308,8 +310,8 @@ fn embed(
     let all = n + m;
     let part =
         |from: usize, to: usize| [&encoded[from..to], &encoded[all + from..all + to]].concat();
-    let train_pairs = embed_vetted(train, &part(0, n), encoder.dim())?;
-    let heldout_pairs = embed_vetted(heldout, &part(n, all), encoder.dim())?;
+    let train_pairs = embed_vetted(train, &part(0, n), encoder)?;
+    let heldout_pairs = embed_vetted(heldout, &part(n, all), encoder)?;
     let stats = encoder.stats();
     stages.push(StageTime {
         name: "embed",

@@ -86,6 +86,8 @@ pub fn run(args: &StudyArgs, settings: &Settings, reporter: &Reporter) -> Result
     let pool = pool(&file, args.data.as_deref(), settings, reporter, &check)?;
     let plan = Plan::new(&file, &method, pool.encoders.clone(), pool.summary.pairs)?;
     let parts = engine::parts(&plan, &pool.pairs[0])?;
+    let runner = MethodRunner { pools: &pool.pairs, views: &pool.views };
+    runner.check(&plan)?;
     reporter.go_on()?;
     let known = store.begin(&plan, &pool.identity, reporter)?;
     announce(&plan, known.len(), reporter);
@@ -96,7 +98,6 @@ pub fn run(args: &StudyArgs, settings: &Settings, reporter: &Reporter) -> Result
         kept.fetch_add(1, Ordering::Relaxed);
         Ok(())
     };
-    let runner = MethodRunner { pools: &pool.pairs };
     let runs = run_study(&plan, &parts, known, &runner, &keep, reporter);
     if matches!(runs, Err(EvalError::Cancelled)) {
         reporter.note(&format!(

@@ -12,7 +12,8 @@ use crate::output;
 use crate::progress::Reporter;
 use crate::report::{self, Evidence};
 use crate::saving::{History, Sources, save};
-use crate::settings::{Augment, Settings, bad};
+use crate::settings::{Settings, bad};
+use crate::stored_views::{stored_views, widths};
 use crate::warm::{Earlier, Keys, Known};
 use lens_core::splits::{SplitsReport, run_splits};
 use lens_core::{EmbeddedPairs, Embeddings, Extras, Progress, Rows, Threads, fit_with};
@@ -26,9 +27,9 @@ use std::sync::Arc;
 
 /// Runs the command.
 pub fn run(args: &TrainArgs, settings: &Settings, reporter: &Reporter) -> Result<(), CliError> {
-    if settings.augment == Augment::Auto {
+    if settings.chooses() {
         return Err(CliError::Refused(
-            "augment = \"auto\" chooses settings on all pairs that it is given, so that splits of the \
+            "`auto` chooses settings on all pairs that it is given, so that splits of the \
              same pairs would not be unseen: it is for `lens run`, which holds pairs out; `lens study` \
              compares settings on arrays"
                 .to_owned(),
@@ -287,6 +288,8 @@ pub fn load(
         if held { stored.to_matrix().into() } else { stored }
     });
     let mut all = EmbeddedPairs::with_prompts(chosen, rejected, prompts)?;
+    let views = widths(&stored_views(&first, &files[0])?.0, all.dim());
+    all = all.with_views(views)?;
     if let Some(labels) = labels::stored(&first, &files[0], n)? {
         all = all.with_labels(labels)?;
     }

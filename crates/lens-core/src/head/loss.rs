@@ -39,7 +39,7 @@ pub(crate) struct LossForm {
 
 impl LossForm {
     /// The loss of one reward difference, and its derivative.
-    fn of(&self, difference: f64, label: Label) -> (f64, f64) {
+    pub(crate) fn of(&self, difference: f64, label: Label) -> (f64, f64) {
         let t = self.tie_threshold;
         match label {
             Label::Preferred { margin } => {

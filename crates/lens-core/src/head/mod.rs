@@ -9,9 +9,11 @@
 //! - `batches`: what each minibatch consists of; `step`: what is done with it.
 //! - [`folds`]: which pairs are held out from which member, and when a member stops.
 //! - [`train`]: the training loop.
+//! - [`logistic`]: the other kind of head, linear and trained to its optimum.
 
 mod batches;
 pub mod folds;
+pub mod logistic;
 pub(crate) mod loss;
 pub(crate) mod step;
 pub mod train;
@@ -25,10 +27,79 @@ use crate::vae::add_bias;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
+/// What a head is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HeadKind {
+    /// A small network, trained in steps and stopped early. The default.
+    #[default]
+    Mlp,
+    /// Logistic regression on the difference of the two responses: linear, trained to its optimum,
+    /// its penalty chosen on folds. Of the settings below it knows `members`, `folds`, `l2`,
+    /// `combine`, and those of the labels.
+    Logistic,
+}
+
+impl HeadKind {
+    /// As settings have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            HeadKind::Mlp => "mlp",
+            HeadKind::Logistic => "logistic",
+        }
+    }
+}
+
+/// How a logistic head looks at several views side by side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Combine {
+    /// One head on all of them, each made as wide as the others. The default.
+    #[default]
+    Joint,
+    /// A head on each, with a penalty of its own; rewards are added with weights of at least 0,
+    /// fitted on the folds.
+    Stacked,
+}
+
+/// The weight of a logistic head's penalty, l2 / 2 |w|^2, against the sum of the losses.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum L2 {
+    /// Chosen among [`logistic::PENALTIES`] by the log-loss on the folds. The default.
+    #[default]
+    #[serde(with = "auto_name")]
+    Auto,
+    /// This.
+    Weight(f64),
+}
+
+/// `"auto"`, in an untagged enum.
+mod auto_name {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str("auto")
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<(), D::Error> {
+        match String::deserialize(from)?.as_str() {
+            "auto" => Ok(()),
+            other => Err(D::Error::custom(format!("`{other}` is neither a number nor `auto`"))),
+        }
+    }
+}
+
 /// Settings of the head, all ours (O).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HeadSettings {
+    /// What it is. Defaults to `mlp`.
+    pub kind: HeadKind,
+    /// With `logistic`, the weight of its penalty. Defaults to `auto`.
+    pub l2: L2,
+    /// With `logistic`, how several views are combined. Defaults to `joint`.
+    pub combine: Combine,
     /// Widths of the hidden layers; empty for a linear head. Defaults to one layer of 64.
     pub hidden: Vec<usize>,
     /// Non-linearity of the hidden layers. Defaults to ReLU.
@@ -64,6 +135,9 @@ pub struct HeadSettings {
 impl Default for HeadSettings {
     fn default() -> Self {
         HeadSettings {
+            kind: HeadKind::Mlp,
+            l2: L2::Auto,
+            combine: Combine::Joint,
             hidden: vec![64],
             activation: Activation::Relu,
             members: 5,
@@ -82,11 +156,29 @@ impl Default for HeadSettings {
 }
 
 impl HeadSettings {
+    /// Widths of the hidden layers of such a head.
+    pub fn layers(&self) -> &[usize] {
+        match self.kind {
+            HeadKind::Mlp => &self.hidden,
+            HeadKind::Logistic => &[],
+        }
+    }
+
     /// Whether every setting is in its permitted range.
     ///
     /// # Errors
     /// [`CoreError::Setting`] names the first that is not.
     pub fn check(&self) -> Result<(), CoreError> {
+        if let L2::Weight(l2) = self.l2 {
+            let permitted = "`auto`, or a positive number";
+            require(l2.is_finite() && l2 > 0.0, "head.l2", l2, permitted)?;
+        }
+        require(
+            self.kind == HeadKind::Mlp || self.folds > 1 || self.l2 != L2::Auto,
+            "head.l2",
+            "auto",
+            "a number where head.folds is 1: nothing is held out to choose by",
+        )?;
         let widths = format!("{:?}", self.hidden);
         require(
             self.hidden.len() <= 16 && self.hidden.iter().all(|w| (1..=65_536).contains(w)),

@@ -4,7 +4,7 @@ use super::batches::Batches;
 use super::folds::{Best, Figures, Folds, Judge, watched};
 use super::loss::LossForm;
 use super::step::HeadTrainer;
-use super::{Head, HeadSettings, HeadShape};
+use super::{Head, HeadKind, HeadSettings, HeadShape};
 use crate::adam::AdamSettings;
 use crate::embedded::{EmbeddedPairs, Label, distinct};
 use crate::error::{CoreError, require_same};
@@ -65,6 +65,12 @@ pub struct HeadReport {
     pub fold_losses: Vec<Option<f64>>,
     /// Number of parameters of all members.
     pub parameters: usize,
+    /// The weight of a logistic head's penalty, for each block of columns that has its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub l2: Vec<f64>,
+    /// With heads stacked, the weight of each view's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub view_weights: Vec<f64>,
 }
 
 /// What a head is trained on.
@@ -99,7 +105,12 @@ pub fn train(
     stage: &str,
     progress: &dyn Progress,
 ) -> Result<(Head, HeadReport), CoreError> {
-    threads.inside(|| run(data, settings, start, seed, threads, stage, progress))
+    threads.inside(|| match settings.kind {
+        HeadKind::Mlp => run(data, settings, start, seed, threads, stage, progress),
+        HeadKind::Logistic => {
+            super::logistic::train(data, settings, start, seed, threads, stage, progress)
+        }
+    })
 }
 
 fn run(
@@ -197,12 +208,14 @@ fn run(
         fold_accuracy: Figures::mean(&best.figures, |f| f.accuracy),
         fold_losses: best.pair_losses(pairs.len()),
         parameters: shape.parameters(),
+        l2: Vec::new(),
+        view_weights: Vec::new(),
     };
     head.parameters = best.parameters;
     Ok((head, report))
 }
 
-fn check_pairs(pairs: &EmbeddedPairs, settings: &HeadSettings) -> Result<(), CoreError> {
+pub(super) fn check_pairs(pairs: &EmbeddedPairs, settings: &HeadSettings) -> Result<(), CoreError> {
     let prompts = distinct(&pairs.prompts).len();
     let needed = if settings.folds > 1 { 2 } else { 1 };
     if prompts < needed {

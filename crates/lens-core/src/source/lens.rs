@@ -1,10 +1,10 @@
 //! The method's own source: a VAE with divergence, and noise in its latent space.
 
-use super::{Seeds, Source, Synthetic, Wanted};
+use super::{Draw, Seeds, Source, Synthetic, SyntheticEmbeddings, Wanted, read_side};
 use crate::error::CoreError;
 use crate::linalg::Threads;
 use crate::progress::Progress;
-use crate::synthesis::synthesise;
+use crate::synthesis::{Decoding, synthesise};
 use crate::vae::train::{VaeReport, train};
 use crate::vae::{Vae, VaeSettings};
 
@@ -79,5 +79,28 @@ fn from_latent<'a>(
     // The VAE does not know which side is which (W2 is symmetric), so it tells no label.
     let Seeds { pairs, standardiser, .. } = seeds;
     let codes = synthesise(vae, pairs, standardiser, synthesis, per_side, seed, threads)?;
-    Ok(Synthetic::Codes { vae, codes })
+    if synthesis.decoding == Decoding::Plain {
+        return Ok(Synthetic::Codes { vae, codes });
+    }
+    let d = pairs.dim();
+    let draw = move |pair: usize, chosen: &mut [f32], rejected: &mut [f32]| {
+        let l = codes.latent();
+        let mut drawn = [(); 2].map(|()| vec![0.0f32; per_side * l]);
+        let [a, b] = &mut drawn;
+        codes.write(pair, a, b);
+        let mut own = vec![0.0f32; d];
+        let sides = [chosen, rejected].into_iter().zip(&drawn).zip(codes.means(pair));
+        for (side, ((out, drawn), mean)) in sides.enumerate() {
+            read_side(seeds, side, pair, &mut own);
+            let plain = vae.decode(mean, Threads::ONE);
+            out.copy_from_slice(&vae.decode(drawn, Threads::ONE));
+            for row in out.chunks_exact_mut(d) {
+                for ((x, &e), &g) in row.iter_mut().zip(&own).zip(&plain) {
+                    *x += e - g;
+                }
+            }
+        }
+    };
+    let draw: Draw<'a> = Box::new(draw);
+    Ok(Synthetic::Embeddings(SyntheticEmbeddings::new(pairs.len(), d, wanted, draw)))
 }

@@ -64,6 +64,41 @@ fn responses_are_the_same_kept_or_drawn_again_and_whatever_follows() {
     }
 }
 
+/// What the VAE does not keep of a response is in every copy of it, decoded residually.
+#[test]
+fn residual_decoding_adds_what_the_vae_does_not_keep() {
+    use crate::activation::Activation;
+    use crate::synthesis::Decoding;
+    use crate::vae::{Vae, VaeShape};
+    let (all, standardiser) = (pairs(10), Standardiser::identity(D));
+    let folds = Folds::assign(&all.prompts, 1, 0);
+    let seeds = Seeds { pairs: &all, standardiser: &standardiser, folds: &folds };
+    let vae = Vae::new(VaeShape { dim: D, hidden: 4, latent: 2 }, Activation::Tanh, 7);
+    let source = lens::Latent(&vae);
+    let with = |decoding| {
+        let synthesis = SynthesisSettings { decoding, ..SynthesisSettings::default() };
+        let wanted = Wanted { per_side: 3, synthesis: &synthesis, seed: 3, threads: Threads::ONE };
+        source.synthesise(seeds, wanted).unwrap()
+    };
+    let (plain, residual) = (with(Decoding::Plain), with(Decoding::Residual));
+    for pair in 0..10 {
+        let (plain, residual) =
+            (plain.embeddings(pair, Threads::ONE), residual.embeddings(pair, Threads::ONE));
+        for side in 0..2 {
+            let mut own = [0.0f32; D];
+            read_side(seeds, side, pair, &mut own);
+            let mean = vae.encode(&own, Threads::ONE).mean;
+            let kept = vae.decode(&mean, Threads::ONE);
+            for (x, y) in residual[side].chunks(D).zip(plain[side].chunks(D)) {
+                for j in 0..D {
+                    assert!((x[j] - y[j] - (own[j] - kept[j])).abs() < 1e-5, "{pair} {side} {j}");
+                }
+            }
+            assert_ne!(residual[side][..D], own);
+        }
+    }
+}
+
 /// Mean and variance of one dimension over all copies of one side.
 fn moments(synthetic: &Synthetic<'_>, pairs: usize, side: usize, dim: usize) -> (f64, f64) {
     let all: Vec<f64> = (0..pairs)

@@ -38,6 +38,8 @@ pub(crate) struct LossWeights {
     pub beta: f64,
     /// Of the divergence.
     pub gamma: f64,
+    /// What the divergence of a pair stays below, b W2 / (b + W2); infinite for W2 itself.
+    pub bound: f64,
 }
 
 /// What a step sees.
@@ -165,9 +167,9 @@ impl<T: Real> VaeTrainer<T> {
         let n = 2 * batch.pairs;
         self.forward_wide(n, batch.load);
         let reconstruction = self.forward(n, batch.eps);
-        let (kl, w2) = self.backward(n, batch, weights);
-        let LossWeights { beta, gamma } = weights;
-        let total = reconstruction + beta * kl - gamma * w2;
+        let (kl, w2, divergence) = self.backward(n, batch, weights);
+        let LossWeights { beta, gamma, .. } = weights;
+        let total = reconstruction + beta * kl - gamma * divergence;
         if total.is_finite() {
             self.backward_wide(n, update);
         }
@@ -250,13 +252,13 @@ impl<T: Real> VaeTrainer<T> {
     }
 
     /// The gradients by all but the wide parameters, and what the wide ones are formed with. Returns
-    /// KL and W2.
+    /// KL, W2, and what is subtracted of W2, bounded or not.
     fn backward(
         &mut self,
         n: usize,
         batch: VaeBatch<'_, T>,
-        LossWeights { beta, gamma }: LossWeights,
-    ) -> (f64, f64) {
+        LossWeights { beta, gamma, bound }: LossWeights,
+    ) -> (f64, f64, f64) {
         let VaeBatch { pairs, eps, apart, .. } = batch;
         let shape = self.shape;
         let VaeShape { dim: d, hidden: h, latent: l } = shape;
@@ -295,7 +297,7 @@ impl<T: Real> VaeTrainer<T> {
         // Moments: reconstruction through z, then KL, then the divergence of each pair.
         let (moments, sigma) = (&self.moments[..n * 2 * l], &self.sigma[..n * l]);
         let d_moments = &mut self.d_moments[..n * 2 * l];
-        let (mut kl, mut w2) = (0.0, 0.0);
+        let (mut kl, mut w2, mut divergence) = (0.0, 0.0, 0.0);
         let kl_scale = T::of(scale * beta);
         let half = T::of(0.5);
         for i in 0..n {
@@ -318,9 +320,12 @@ impl<T: Real> VaeTrainer<T> {
             }
             let distance = square.sqrt();
             w2 += distance;
+            // Its share of W2, and the slope by W2: b / (b + W2) and its square.
+            let share = if bound.is_finite() { bound / (bound + distance) } else { 1.0 };
+            divergence += share * distance;
             // At distance 0 the gradient is taken as 0, one of its subgradients.
             if distance > 1e-12 {
-                let pull = T::of(gamma_scale / distance);
+                let pull = T::of(gamma_scale * share * share / distance);
                 for j in 0..l {
                     let by_mu = pull * (moments[a * 2 * l + j] - moments[b * 2 * l + j]);
                     let (sa, sb) = (sigma[a * l + j], sigma[b * l + j]);
@@ -357,7 +362,7 @@ impl<T: Real> VaeTrainer<T> {
         for (row, dh) in self.d_products.chunks_exact_mut(r).zip(d_hidden.chunks_exact(h)) {
             row[..h].copy_from_slice(dh);
         }
-        (kl * scale, w2 * scale)
+        (kl * scale, w2 * scale, divergence * scale)
     }
 
     /// The wide gradients, `[dH | -U]' X` and `U'U V`, and the optimiser's step.

@@ -44,6 +44,10 @@ pub struct VaeSettings {
     pub batch: usize,
     /// Adam's learning rate (O). Defaults to 0.001.
     pub learning_rate: f64,
+    /// Keeps the divergence of a pair from growing without end (O): with b above 0 it is
+    /// b W2 / (b + W2), which is W2 while that is small and stays below b. Defaults to 0, which is
+    /// the paper's W2 itself.
+    pub w2_bound: f64,
     /// Mean W2 at which training stops as run away (O). Defaults to 100.
     pub w2_limit: f64,
 }
@@ -59,6 +63,7 @@ impl Default for VaeSettings {
             epochs: 100,
             batch: 128,
             learning_rate: 1e-3,
+            w2_bound: 0.0,
             w2_limit: 100.0,
         }
     }
@@ -91,6 +96,12 @@ impl VaeSettings {
             "vae.learning_rate",
             self.learning_rate,
             "a positive number",
+        )?;
+        require(
+            self.w2_bound.is_finite() && self.w2_bound >= 0.0,
+            "vae.w2_bound",
+            self.w2_bound,
+            "a finite number of at least 0",
         )?;
         require(self.w2_limit > 0.0, "vae.w2_limit", self.w2_limit, "a positive number")
     }

@@ -96,7 +96,8 @@ fn run(
     let batch = settings.batch.min(pairs.len());
     let mut trainer = VaeTrainer::new(&vae, batch, threads);
     let adam_settings = AdamSettings { learning_rate: settings.learning_rate, weight_decay: 0.0 };
-    let weights = LossWeights { beta: settings.beta, gamma: settings.gamma };
+    let bound = if settings.w2_bound > 0.0 { settings.w2_bound } else { f64::INFINITY };
+    let weights = LossWeights { beta: settings.beta, gamma: settings.gamma, bound };
     let mut eps = vec![0.0f32; 2 * batch * shape.latent];
     let mut apart = Vec::with_capacity(batch);
     let mut order: Vec<usize> = (0..pairs.len()).collect();

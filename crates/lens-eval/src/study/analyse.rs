@@ -194,7 +194,11 @@ fn baseline_of(
     // A choice is compared with a choice, where the baseline has one.
     let arm = match (s.arm, theirs.as_slice()) {
         (_, [one]) => Some(*one),
-        (Some(arm), many) => Some(plan.baseline_arm(many, arm)?),
+        (Some(arm), many) => match plan.baseline_arm(many, arm) {
+            // One that has nothing to choose is compared with the baseline's choice.
+            None if family.len() == 1 => None,
+            same => Some(same?),
+        },
         (None, _) => None,
     };
     let same_place = |b: &Series<'_>| {

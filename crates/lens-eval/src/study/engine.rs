@@ -52,6 +52,9 @@ pub struct Run {
     pub seconds: Seconds,
     /// Why there is no model: training ran away, which is a result.
     pub diverged: Option<String>,
+    /// What a rival that chooses for itself chose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chose: Option<String>,
 }
 
 impl Run {
@@ -65,6 +68,7 @@ impl Run {
             generator_parameters: None,
             seconds: Seconds::default(),
             diverged: Some(reason),
+            chose: None,
         }
     }
 

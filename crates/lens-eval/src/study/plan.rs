@@ -1,7 +1,7 @@
 //! The plan of a study: every cell, with the complete settings that decide its result.
 
 use super::file::{EncoderChoice, StudyFile, leaves, overlay, set};
-use super::rivals::{self, Rival, nested};
+use super::rivals::{self, Auto, Rival, nested};
 use crate::error::EvalError;
 use lens_core::MethodSettings;
 use serde::Serialize;
@@ -33,6 +33,10 @@ pub struct Arm {
     pub tried: Option<String>,
     /// The value on each axis of the grid; none where the rival does not depend on it.
     pub grid: Vec<Option<String>>,
+    /// Which views of the embeddings it sees, by name or number; all of them where none is named.
+    pub views: Vec<String>,
+    /// What it chooses for itself.
+    pub auto: Option<Auto>,
     /// The settings, whose seed each split moves on.
     pub settings: MethodSettings,
 }
@@ -61,6 +65,10 @@ pub struct Cell {
     pub split: usize,
     /// Which arm.
     pub arm: usize,
+    /// Which views of the embeddings it sees, by name or number; all of them where none is named.
+    pub views: Vec<String>,
+    /// What it chooses for itself.
+    pub auto: Option<Auto>,
     /// The complete settings of the method, the seed of the split included.
     pub settings: MethodSettings,
     /// A name of everything that decides the result, but for the embeddings.
@@ -148,18 +156,28 @@ impl Plan {
         let one = |(arm, a): (usize, &Arm)| {
             let seed = self.file.seed.wrapping_add(split as u64);
             let settings = MethodSettings { seed, ..a.settings.clone() };
-            let key = self.key(encoder, seeds, split, &settings);
+            let key = self.key(encoder, seeds, split, a, &settings);
             let index = self.index(encoder, seeds, split, arm);
-            Cell { index, encoder, seeds, split, arm, settings, key }
+            let Arm { views, auto, .. } = a.clone();
+            Cell { index, encoder, seeds, split, arm, views, auto, settings, key }
         };
         self.arms.iter().enumerate().map(one).collect()
     }
 
     /// SHA-256, shortened, over everything that decides the result of a cell.
-    fn key(&self, encoder: usize, seeds: usize, split: usize, settings: &MethodSettings) -> String {
+    fn key(
+        &self,
+        encoder: usize,
+        seeds: usize,
+        split: usize,
+        arm: &Arm,
+        settings: &MethodSettings,
+    ) -> String {
         let largest = self.seeds.iter().max();
         let what = serde_json::json!({
-            "form": "lens-study-cell-v1",
+            "form": "lens-study-cell-v2",
+            "views": arm.views,
+            "auto": arm.auto,
             "encoder": &self.encoders[encoder],
             "seeds": self.seeds[seeds],
             "held_out_beyond": largest,
@@ -395,8 +413,10 @@ fn arms(
                     let augment = i64::try_from(factor).map_err(|e| file.bad("factors", e))?;
                     table.insert("augment".to_owned(), augment.into());
                     let settings = method(file, &key, table)?;
+                    let Rival { views, auto, .. } = rival.clone();
                     let tried = tried.clone();
-                    arms.push(Arm { rival: number, factor, tried, grid: labels, settings });
+                    let rival = number;
+                    arms.push(Arm { rival, factor, tried, grid: labels, views, auto, settings });
                 }
             }
         }

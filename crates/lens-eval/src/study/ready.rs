@@ -12,6 +12,8 @@ const STUDIES: &[(&str, &str)] = &[
     ("factor", include_str!("../../../../studies/factor.toml")),
     ("encoders", include_str!("../../../../studies/encoders.toml")),
     ("cost", include_str!("../../../../studies/cost.toml")),
+    ("views", include_str!("../../../../studies/views.toml")),
+    ("synthesis", include_str!("../../../../studies/synthesis.toml")),
 ];
 
 /// The names, in the order of the paper's tables.

@@ -13,9 +13,23 @@ pub struct Rival {
     pub about: String,
     /// The settings in which it differs from the study's.
     pub settings: Table,
+    /// Which views of the embeddings it sees, by name or number; all of them where none is named.
+    pub views: Vec<String>,
+    /// Whether it chooses views, head and augmentation by cross-validation on its seeds alone.
+    pub auto: Option<Auto>,
     /// Settings that are tried one after the other, one of them chosen on the folds; a single empty
     /// one where nothing is tuned. Each with its name.
     pub tries: Vec<(Option<String>, Table)>,
+}
+
+/// What a rival chooses for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Auto {
+    /// Views and head.
+    Views,
+    /// These, and augmentation.
+    Augment,
 }
 
 /// A rival that has a name.
@@ -24,6 +38,7 @@ struct Known {
     about: &'static str,
     settings: &'static str,
     tune: &'static [&'static str],
+    auto: Option<Auto>,
 }
 
 /// What `tuned` tries, the likeliest to help first: a study takes as many as it has factors, so that
@@ -44,48 +59,57 @@ const TUNED: &[&str] = &[
 ];
 
 const KNOWN: &[Known] = &[
-    Known { name: "none", about: "no augmentation", settings: "augment = 1", tune: &[] },
+    Known { name: "none", about: "no augmentation", settings: "augment = 1", tune: &[], auto: None },
     Known {
         name: "lens",
         about: "synthesis in the latent space of a VAE with divergence",
         settings: "",
-        tune: &[],
-    },
+        tune: &[], auto: None },
     Known {
         name: "lens-no-divergence",
         about: "as lens, without the divergence term, and with a beta at which it does not collapse",
         settings: "vae.gamma = 0.0\nvae.beta = 0.03",
-        tune: &[],
-    },
+        tune: &[], auto: None },
     Known {
         name: "lens-noise-only",
         about: "as lens, without the divergence and without choosing likely candidates",
         settings: "vae.gamma = 0.0\nvae.beta = 0.03\nsynthesis.candidates = 1",
-        tune: &[],
-    },
+        tune: &[], auto: None },
     Known {
         name: "perturbation",
         about: "Gaussian noise on the embeddings themselves",
         settings: "source = \"perturbation\"",
-        tune: &[],
-    },
+        tune: &[], auto: None },
     Known {
         name: "gaussian",
         about: "draws from Gaussians fitted to the embeddings of each side",
         settings: "source = \"gaussian\"",
-        tune: &[],
-    },
+        tune: &[], auto: None },
     Known {
         name: "mixup",
         about: "mixtures of the embeddings of two pairs",
         settings: "source = \"mixup\"",
-        tune: &[],
-    },
+        tune: &[], auto: None },
     Known {
         name: "tuned",
         about: "no augmentation, the head tuned with as many tries as there are factors",
         settings: "augment = 1",
         tune: TUNED,
+        auto: None,
+    },
+    Known {
+        name: "auto",
+        about: "no augmentation; views and head chosen by cross-validation on the seeds",
+        settings: "augment = 1",
+        tune: &[],
+        auto: Some(Auto::Views),
+    },
+    Known {
+        name: "auto-augment",
+        about: "as auto, and augmentation where it wins on the seeds",
+        settings: "augment = 4",
+        tune: &[],
+        auto: Some(Auto::Augment),
     },
 ];
 
@@ -125,6 +149,8 @@ pub fn resolve(file: &StudyFile) -> Result<Vec<Rival>, EvalError> {
                 name: name.clone(),
                 about: known.about.to_owned(),
                 settings: table(known.settings)?,
+                views: Vec::new(),
+                auto: known.auto,
                 tries,
             });
         }
@@ -158,6 +184,34 @@ fn of_table(file: &StudyFile, name: &str, own: &Table) -> Result<Rival, EvalErro
         Some(Value::String(about)) => about,
         Some(_) => return Err(file.bad(format!("{key}.about"), "must be a text")),
     };
+    let views = match settings.remove("views") {
+        None => Vec::new(),
+        Some(views) => {
+            let one = |view: &Value| match view {
+                Value::String(name) => Some(name.clone()),
+                Value::Integer(number) => usize::try_from(*number).ok().map(|n| n.to_string()),
+                _ => None,
+            };
+            let views: Option<Vec<String>> =
+                views.as_array().and_then(|views| views.iter().map(one).collect());
+            let detail = "must be a list of views: their names, or their numbers from 0 on";
+            let views = views.ok_or_else(|| file.bad(format!("{key}.views"), detail))?;
+            file.distinct(&format!("{key}.views"), &views)?;
+            views
+        }
+    };
+    let auto = match settings.remove("auto").as_ref().map(Value::as_str) {
+        None => None,
+        Some(Some("views")) => Some(Auto::Views),
+        Some(Some("augment")) => Some(Auto::Augment),
+        Some(_) => {
+            return Err(file.bad(format!("{key}.auto"), "must be \"views\" or \"augment\""));
+        }
+    };
+    if auto.is_some() && !settings.contains_key("augment") {
+        let augment = if auto == Some(Auto::Views) { 1 } else { 4 };
+        settings.insert("augment".to_owned(), Value::Integer(augment));
+    }
     let mut tries = vec![(None, Table::new())];
     match settings.remove("tune") {
         None => {}
@@ -184,7 +238,8 @@ fn of_table(file: &StudyFile, name: &str, own: &Table) -> Result<Rival, EvalErro
         }
         Some(_) => return Err(file.bad(format!("{key}.tune"), "must be a table of lists")),
     }
-    Ok(Rival { name: name.to_owned(), about, settings: nested(file, &key, &settings)?, tries })
+    let settings = nested(file, &key, &settings)?;
+    Ok(Rival { name: name.to_owned(), about, settings, views, auto, tries })
 }
 
 /// A table whose dotted keys have become tables.

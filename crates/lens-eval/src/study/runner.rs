@@ -1,14 +1,16 @@
 //! How the cells of a group are trained by the method itself.
 
 use super::engine::{Done, Group, Run, Runner, Seconds};
-use super::plan::Cell;
+use super::plan::{Cell, Plan};
+use super::rivals::Auto;
 use crate::error::EvalError;
+use crate::tuning::{Choices, tune};
 use lens_core::head::train::Augmentation;
 use lens_core::method::{Arena, Fitted};
 use lens_core::metrics::{credits, log_loss};
 use lens_core::progress::Within;
 use lens_core::source::Source;
-use lens_core::{CoreError, EmbeddedPairs, MethodSettings, Progress, Threads};
+use lens_core::{CoreError, EmbeddedPairs, MethodSettings, Progress, Threads, fit};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::time::Instant;
@@ -18,6 +20,34 @@ use std::time::Instant;
 pub struct MethodRunner<'a> {
     /// The pool as each encoder of the plan has it, pair by pair.
     pub pools: &'a [EmbeddedPairs],
+    /// What the views of each encoder's embeddings are called.
+    pub views: &'a [Vec<String>],
+}
+
+impl MethodRunner<'_> {
+    /// Whether every view that a rival names is one of every encoder's: asked before the work.
+    ///
+    /// # Errors
+    /// [`EvalError::StudyKey`] names the rival and what there is.
+    pub fn check(&self, plan: &Plan) -> Result<(), EvalError> {
+        for rival in &plan.rivals {
+            for names in self.views {
+                if let Err(missing) = numbers(&rival.views, names) {
+                    let there = if names.is_empty() { "none".to_owned() } else { names.join("; ") };
+                    let detail = format!("names `{missing}`; the embeddings have {there}");
+                    return Err(plan.file.bad(format!("rival.{}.views", rival.name), detail));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The numbers of the views named, or the first that is not there.
+fn numbers<'v>(wanted: &'v [String], names: &[String]) -> Result<Vec<usize>, &'v String> {
+    let number = |w: &String| w.parse().ok().filter(|n| *n < names.len());
+    let one = |w| names.iter().position(|n| n == w).or_else(|| number(w)).ok_or(w);
+    wanted.iter().map(one).collect()
 }
 
 /// A source that is ready and the seconds that took, or why there is none.
@@ -34,32 +64,107 @@ impl Runner for MethodRunner<'_> {
         let pool = self.pools.get(group.encoder).ok_or_else(|| EvalError::Runner {
             detail: format!("there is no pool of encoder {}", group.encoder),
         })?;
-        let seeds = pool.select(&group.parts.seeds);
-        let heldout = pool.select(&group.parts.heldout);
-        let progress = &Within(progress);
-        let mut of_arena: HashMap<String, Vec<&Cell>> = HashMap::new();
-        let mut order = Vec::new();
+        let names = self.views.get(group.encoder).map_or(&[][..], |names| names);
+        let mut by_views: Vec<(&[String], Vec<&Cell>)> = Vec::new();
         for cell in cells {
-            let MethodSettings { standardise, seed, head, .. } = &cell.settings;
-            let of =
-                of_arena.entry(key(&(standardise, seed, head.folds))?).or_insert_with_key(|k| {
-                    order.push(k.clone());
-                    Vec::new()
-                });
-            of.push(cell);
-        }
-        for cells in order.iter().filter_map(|key| of_arena.get(key)) {
-            let Some(first) = cells.first() else { continue };
-            match Arena::new(&seeds, &first.settings, Threads::ONE) {
-                Ok(arena) => in_arena(&arena, &heldout, cells, done, progress)?,
-                Err(error) => {
-                    let run = ran_away(error)?;
-                    cells.iter().try_for_each(|cell| done(cell, run.clone()))?;
-                }
+            match by_views.iter_mut().find(|(views, _)| *views == &cell.views[..]) {
+                Some((_, of)) => of.push(cell),
+                None => by_views.push((&cell.views, vec![cell])),
             }
+        }
+        for (views, cells) in by_views {
+            let numbers = numbers(views, names).map_err(|missing| EvalError::Runner {
+                detail: format!("there is no view `{missing}`"),
+            })?;
+            let (own, names) = match numbers.is_empty() {
+                true => (pool.clone(), names.to_vec()),
+                false => {
+                    let names = numbers.iter().map(|&v| names[v].clone()).collect();
+                    (pool.of_views(&numbers)?, names)
+                }
+            };
+            let parts = [&group.parts.seeds, &group.parts.heldout].map(|rows| own.select(rows));
+            of_views(&parts, &names, &cells, done, progress)?;
         }
         Ok(())
     }
+}
+
+/// Cells that see the same views of the seed pairs and of the held-out ones.
+fn of_views(
+    [seeds, heldout]: &[EmbeddedPairs; 2],
+    names: &[String],
+    cells: &[&Cell],
+    done: Done<'_>,
+    progress: &dyn Progress,
+) -> Result<(), EvalError> {
+    let progress = &Within(progress);
+    let mut of_arena: HashMap<String, Vec<&Cell>> = HashMap::new();
+    let mut order = Vec::new();
+    for &cell in cells {
+        if let Some(auto) = cell.auto {
+            done(cell, chosen(seeds, heldout, names, auto, &cell.settings, progress)?)?;
+            continue;
+        }
+        let MethodSettings { standardise, seed, head, .. } = &cell.settings;
+        let of = of_arena.entry(key(&(standardise, seed, head.folds))?).or_insert_with_key(|k| {
+            order.push(k.clone());
+            Vec::new()
+        });
+        of.push(cell);
+    }
+    for cells in order.iter().filter_map(|key| of_arena.get(key)) {
+        let Some(first) = cells.first() else { continue };
+        match Arena::new(seeds, &first.settings, Threads::ONE) {
+            Ok(arena) => in_arena(&arena, heldout, cells, done, progress)?,
+            Err(error) => {
+                let run = ran_away(error)?;
+                cells.iter().try_for_each(|cell| done(cell, run.clone()))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A rival that chooses for itself, on the seeds alone, and what it chose on the held-out pairs.
+fn chosen(
+    seeds: &EmbeddedPairs,
+    heldout: &EmbeddedPairs,
+    names: &[String],
+    auto: Auto,
+    settings: &MethodSettings,
+    progress: &dyn Progress,
+) -> Result<Run, EvalError> {
+    let clock = Instant::now();
+    // Embeddings of one view, unnamed, have that.
+    let unnamed = [String::from("the embeddings")];
+    let names = if names.is_empty() { &unnamed[..] } else { names };
+    let choices = Choices { augment: auto == Auto::Augment, ..Choices::default() };
+    let tuned = match tune(seeds, names, settings, &choices, progress) {
+        Ok(tuned) => tuned,
+        Err(error) => return ran_away(error),
+    };
+    let mut settings = tuned.settings;
+    if !tuned.augment {
+        settings.augment = 1;
+    }
+    let (seeds, heldout) = (seeds.of_views(&tuned.views)?, heldout.of_views(&tuned.views)?);
+    let outcome = match fit(&seeds, &settings, Threads::ONE, progress) {
+        Ok(outcome) => outcome,
+        Err(error) => return ran_away(error),
+    };
+    let augmented = outcome.augmented;
+    let parameters = augmented.as_ref().map(|a| a.source_parameters as u64);
+    let kept = augmented.map_or(outcome.none, |a| a.fitted);
+    let best: Vec<String> =
+        tuned.tried.iter().filter(|t| t.best).map(|t| t.label.clone()).collect();
+    let chose = best[..if tuned.augment { best.len() } else { 1 }].join(" + ");
+    Ok(Run {
+        generator_parameters: parameters,
+        seconds: Seconds { source: 0.0, head: clock.elapsed().as_secs_f64() },
+        chose: Some(chose),
+        ..judged(Ok(kept), &heldout)?
+    })
 }
 
 fn in_arena(
@@ -166,5 +271,6 @@ fn judged(fitted: Result<Fitted, CoreError>, heldout: &EmbeddedPairs) -> Result<
         generator_parameters: None,
         seconds: Seconds { source: 0.0, head: fitted.seconds },
         diverged: None,
+        chose: None,
     })
 }

@@ -1,108 +1,75 @@
-//! Settings chosen without peeking: by nested cross-validation on the seed pairs alone.
+//! Views, head and augmentation chosen without peeking: by cross-validation on the seed pairs alone.
 //!
-//! A *search* trains heads on some pairs and compares them by the log-loss of each pair under the
-//! members that did not train on it: which view of the texts, which weight decay, then, with these,
-//! which source of synthetic pairs, and how much of it. Every candidate has the same folds and the
-//! same head.
+//! The pairs are dealt to outer folds. Every candidate head (see [`search`]) is trained without each of
+//! them in turn, with folds of its own inside for whatever it tunes itself, such as when to stop or how
+//! strong its penalty is, and judged by the log-loss of the pairs that it did not see. One head on all
+//! views is taken unless another is clearly better, and trained again on all pairs. What is tried next, sources of synthetic pairs, all have the
+//! winner's views and head; one is taken only where it lowers the log-loss by more than the standard
+//! error of the difference.
 //!
-//! The lowest of many log-losses is too low, so the search itself is put to the test: the pairs are
-//! dealt to outer folds, each is searched without, and what the search chose there is measured on it.
-//! Augmentation is taken only where it lowers that log-loss by more than the standard error of the
-//! difference.
+//! The lowest of many log-losses is too low, so choosing is itself put to the test: the pairs of each
+//! outer fold are judged by what the *other* outer folds would have chosen. Those are the figures that
+//! are told.
 
 mod search;
 
-pub use search::{Candidate, Tried, What};
+pub use search::{Choices, Tried, What};
 
 use lens_core::head::folds::Folds;
 use lens_core::method::FoldGain;
-use lens_core::metrics::{Estimate, bootstrap, credit, pair_loss};
-use lens_core::{CoreError, EmbeddedPairs, MethodSettings, Progress, RewardModel, Threads};
-use rayon::prelude::*;
-use search::{Found, search};
+use lens_core::metrics::{Estimate, bootstrap};
+use lens_core::{CoreError, EmbeddedPairs, MethodSettings, Progress};
+use search::{Candidate, Judged, Search};
 use serde::Serialize;
 
-/// What the search chooses from. Each list holds what is tried beside the settings it starts from.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Choices {
-    /// Weight decays of the head.
-    pub weight_decays: Vec<f64>,
-    /// Weights of the VAE's divergence.
-    pub gammas: Vec<f64>,
-    /// Variances of the latent noise, and of direct perturbation.
-    pub noise_variances: Vec<f64>,
-    /// Whether the rivals of latent space synthesis are candidates.
-    pub rivals: bool,
-    /// Augmentation factors, tried with the best of the sources.
-    pub factors: Vec<usize>,
-    /// Outer folds.
-    pub outer_folds: usize,
-}
-
-impl Default for Choices {
-    fn default() -> Self {
-        Choices {
-            weight_decays: vec![0.03, 0.1, 1.0, 3.0],
-            gammas: vec![0.3],
-            noise_variances: vec![0.1],
-            rivals: true,
-            factors: vec![2, 16],
-            outer_folds: 3,
-        }
-    }
-}
-
-/// One way of looking at the texts: a layer and a pooling.
-#[derive(Debug, Clone)]
-pub struct View {
-    /// As its user names it.
-    pub name: String,
-    /// The pairs, embedded so. All views have the same pairs in the same order.
-    pub pairs: EmbeddedPairs,
-}
-
-/// What the outer folds say of the search, on pairs it did not see.
+/// What the outer folds say, on pairs that what they judge did not see and was not chosen by.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Nested {
     /// Outer folds.
     pub folds: usize,
-    /// Accuracy with the settings that the search started from, untuned and without augmentation.
-    pub untuned: Estimate,
-    /// Accuracy of what it chose, without augmentation.
-    pub none: Estimate,
-    /// Accuracy of what it chose, with augmentation.
-    pub augmented: Estimate,
-    /// `augmented` minus `none` on the same pairs.
-    pub difference: Estimate,
+    /// Accuracy of the view and head that the search started from, without augmentation.
+    pub asked: Estimate,
+    /// Accuracy of the chosen views and head, without augmentation.
+    pub chosen: Estimate,
+    /// `chosen` minus `asked` on the same pairs.
+    pub gained: Estimate,
+    /// Accuracy with augmentation; `None` where none was tried, or all of it ran away.
+    pub augmented: Option<Estimate>,
+    /// `augmented` minus `chosen` on the same pairs.
+    pub difference: Option<Estimate>,
     /// By how much augmentation lowers the log-loss.
-    pub gain: FoldGain,
+    pub gain: Option<FoldGain>,
 }
 
 /// What tuning chose, and why.
 #[derive(Debug, Clone, Serialize)]
 pub struct Tuned {
-    /// Number of the view.
-    pub view: usize,
-    /// Its name.
-    pub view_name: String,
-    /// The settings, with the best augmentation there was (a factor above 1), taken or not.
+    /// Numbers of the views, in their order.
+    pub views: Vec<usize>,
+    /// Their names.
+    pub view_names: Vec<String>,
+    /// The settings, with the best augmentation there was (a factor above 1), taken or not; a factor
+    /// of 1 where none was tried.
     pub settings: MethodSettings,
     /// Whether augmentation won on the outer folds, and is taken.
     pub augment: bool,
-    /// Everything that was tried on all seeds, in the order in which it was.
+    /// Everything that was tried, in the order in which it was.
     pub tried: Vec<Tried>,
     /// The evidence.
     pub nested: Nested,
 }
 
-/// Chooses a view and settings on the seed pairs of `views`, starting from `base` and its first view.
+/// Chooses views, head and, where `choices` say so, augmentation on the seed pairs. Their views are
+/// named `names`, and the first is the one that was asked for, along with the settings `base`.
 ///
 /// # Errors
 /// [`CoreError::Setting`] when `head.folds` is 1: nothing would be held out to choose by;
-/// [`CoreError::TooFewPairs`] below two prompts an outer fold; any other [`CoreError`] of training
-/// without augmentation. A source that diverges is not taken, and listed as such.
+/// [`CoreError::TooFewPairs`] below two prompts an outer fold, or where all are ties;
+/// [`CoreError::Shape`] where there are not as many names as views; any other [`CoreError`] of
+/// training. What diverges is not taken, and listed as such.
 pub fn tune(
-    views: &[View],
+    pairs: &EmbeddedPairs,
+    names: &[String],
     base: &MethodSettings,
     choices: &Choices,
     progress: &dyn Progress,
@@ -112,99 +79,152 @@ pub fn tune(
         return Err(CoreError::Setting {
             name: "head.folds",
             value: base.head.folds.to_string(),
-            expected: "at least 2 with augment = \"auto\": nothing else is held out to choose by",
+            expected: "at least 2 with a choice to make (`auto`): nothing else is held out to choose by",
         });
     }
-    let first = views.first().ok_or(CoreError::TooFewPairs {
-        what: "choosing among no views",
-        needed: 1,
-        found: 0,
-    })?;
-    let pairs = &first.pairs;
+    if names.len() != pairs.views.len() || names.is_empty() {
+        return Err(CoreError::Shape {
+            what: "names of views",
+            expected: (1, pairs.views.len()),
+            found: (1, names.len()),
+        });
+    }
     let outer = Folds::assign(&pairs.prompts, choices.outer_folds.max(2), base.seed);
-    let needed = 4 * choices.outer_folds.max(2);
-    if pairs.len() < needed || outer.count() < 2 {
-        let what = "nested cross-validation (augment = \"auto\")";
+    let what = "nested cross-validation (auto)";
+    let needed = 4 * outer.count().max(2);
+    let fold_prompts = |f: usize| {
+        let mut own: Vec<u32> =
+            (0..pairs.len()).filter(|&i| outer.of_pairs()[i] != f).map(|i| pairs.prompts[i]).collect();
+        own.sort_unstable();
+        own.dedup();
+        own.len()
+    };
+    if pairs.len() < needed || outer.count() < 2 || (0..outer.count()).any(|f| fold_prompts(f) < 2) {
         return Err(CoreError::TooFewPairs { what, needed, found: pairs.len() });
     }
-    let fits = search::fits(views.len(), choices) * (outer.count() + 1);
+    if pairs.labels.iter().all(|l| l.is_tie()) {
+        let what = "nested cross-validation: every pair is a tie";
+        return Err(CoreError::TooFewPairs { what, needed: 1, found: 0 });
+    }
+    let search = Search { pairs, outer: &outer, progress };
+    let heads = search::heads(names, base);
+    let asked_settings = heads[0].settings.clone();
+    let sources = if choices.augment { search::sources(base, choices) } else { Vec::new() };
+    let fits = (heads.len() + sources.len()) * outer.count();
     progress.begin("tune", fits as u64, "fits");
-    // The last part is everything: what is chosen there is kept, the others say how good choosing is.
-    let found: Vec<(Vec<usize>, Found)> = (0..=outer.count())
-        .into_par_iter()
-        .map(|part| {
-            let seen: Vec<usize> =
-                (0..pairs.len()).filter(|&i| outer.of_pairs()[i] != part).collect();
-            let parts: Vec<EmbeddedPairs> = views.iter().map(|v| v.pairs.select(&seen)).collect();
-            let names = views.iter().map(|v| v.name.as_str()).collect::<Vec<_>>();
-            Ok((seen, search(&names, &parts, base, choices, progress)?))
+    let heads = search.judge(heads)?;
+    let best = chosen(&heads, |_| true).ok_or_else(|| CoreError::Diverged {
+        stage: "head",
+        step: 0,
+        figures: "no head that was tried could be trained".to_owned(),
+        advice: "try a smaller head.learning_rate".to_owned(),
+    })?;
+    let winner = heads[best].candidate.clone();
+    let sources: Vec<Candidate> = sources
+        .into_iter()
+        .map(|(label, settings)| {
+            let head = winner.settings.head.clone();
+            let settings = MethodSettings { head, ..settings };
+            Candidate { what: What::Source, label, views: winner.views.clone(), settings }
         })
-        .collect::<Result<_, CoreError>>()?;
+        .collect();
+    let sources = search.judge(sources)?;
     progress.end();
 
-    let mut judged = Judged::default();
-    let (outside, all) = found.split_at(outer.count());
-    for (part, (_, found)) in outside.iter().enumerate() {
-        let held = |&i: &usize| outer.of_pairs()[i] == part && !pairs.labels[i].is_tie();
-        let held: Vec<usize> = (0..pairs.len()).filter(held).collect();
-        judged.add(views, &held, found)?;
-    }
-    let nested = judged.nested(outer.count(), base.seed).ok_or(CoreError::TooFewPairs {
-        what: "nested cross-validation: every pair is a tie",
-        needed: 1,
-        found: 0,
-    })?;
-    let (_, chosen) = &all[0];
+    let test = Test { search: &search, heads: &heads, sources: &sources };
+    let nested = test.nested(&asked_settings)?;
+    let best_source = lowest(&sources, |_| true);
+    let augment = best_source.is_some() && nested.gain.is_some_and(|g| g.is_clear());
+    let settings = match best_source {
+        Some(best) => sources[best].candidate.settings.clone(),
+        None => winner.settings.clone(),
+    };
+    let tried = |all: &[Judged], best: Option<usize>| {
+        let one = |(i, judged): (usize, &Judged)| judged.tried(best == Some(i));
+        all.iter().enumerate().map(one).collect::<Vec<_>>()
+    };
+    let mut listed = tried(&heads, Some(best));
+    listed.extend(tried(&sources, best_source));
     Ok(Tuned {
-        view: chosen.view,
-        view_name: views[chosen.view].name.clone(),
-        settings: chosen.augmented_settings.clone(),
-        augment: nested.gain.is_clear(),
-        tried: chosen.tried.clone(),
+        view_names: winner.views.iter().map(|&v| names[v].clone()).collect(),
+        views: winner.views,
+        settings,
+        augment,
+        tried: listed,
         nested,
     })
 }
 
-/// Credits and losses of held-out pairs, fold after fold.
-#[derive(Default)]
-struct Judged {
-    prompts: Vec<u32>,
-    /// Untuned, tuned, augmented.
-    credits: [Vec<f64>; 3],
-    gains: Vec<f64>,
+/// The one with the lowest log-loss on the pairs that `counts` names, the first of equals.
+fn lowest(all: &[Judged], counts: impl Fn(usize) -> bool) -> Option<usize> {
+    let loss = |judged: &Judged| judged.log_loss(&counts);
+    let finite = all.iter().enumerate().filter_map(|(i, j)| Some((i, loss(j)?)));
+    finite.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(i, _)| i)
 }
 
-impl Judged {
-    fn add(&mut self, views: &[View], held: &[usize], found: &Found) -> Result<(), CoreError> {
-        let margins = |view: usize, model: &RewardModel| -> Result<Vec<(f32, f32)>, CoreError> {
-            let pairs = views[view].pairs.select(held);
-            let chosen = model.rewards(&pairs.chosen, Threads::ONE)?;
-            Ok(chosen.into_iter().zip(model.rewards(&pairs.rejected, Threads::ONE)?).collect())
-        };
-        let untuned = margins(0, &found.untuned)?;
-        let none = margins(found.view, &found.none)?;
-        let augmented = margins(found.view, &found.augmented)?;
-        let loss = |&(a, b): &(f32, f32)| pair_loss(a, b);
-        self.gains.extend(none.iter().zip(&augmented).map(|(x, y)| loss(x) - loss(y)));
-        for (credits, rewards) in self.credits.iter_mut().zip([untuned, none, augmented]) {
-            credits.extend(rewards.into_iter().map(|(a, b)| credit(a, b)));
-        }
-        self.prompts.extend(held.iter().map(|&i| views[0].pairs.prompts[i]));
-        Ok(())
+/// The head that is taken, judged by the pairs that `counts` names: the last, on all views, unless
+/// another's log-loss is lower by more than the standard error of the difference; of those the lowest.
+fn chosen(heads: &[Judged], counts: impl Fn(usize) -> bool) -> Option<usize> {
+    let lowest = lowest(heads, &counts)?;
+    let last = heads.len() - 1;
+    match heads[lowest].gain_over(&heads[last], &counts) {
+        Some(gain) if !gain.is_clear() => Some(last),
+        _ => Some(lowest),
     }
+}
 
-    fn nested(&self, folds: usize, seed: u64) -> Option<Nested> {
-        let estimate =
-            |totals: &[f64]| bootstrap(totals, &vec![1.0; totals.len()], &self.prompts, seed);
-        let [untuned, none, augmented] = &self.credits;
-        let difference: Vec<f64> = augmented.iter().zip(none).map(|(a, b)| a - b).collect();
-        Some(Nested {
-            folds,
-            untuned: estimate(untuned)?,
-            none: estimate(none)?,
-            augmented: estimate(augmented)?,
-            difference: estimate(&difference)?,
-            gain: FoldGain::of(self.gains.iter().copied())?,
+/// Choosing, put to the test.
+struct Test<'a> {
+    search: &'a Search<'a>,
+    heads: &'a [Judged],
+    sources: &'a [Judged],
+}
+
+impl Test<'_> {
+    fn nested(&self, asked: &MethodSettings) -> Result<Nested, CoreError> {
+        let Search { pairs, outer, .. } = self.search;
+        let seed = asked.seed;
+        let but = |f: usize| move |pair: usize| outer.of_pairs()[pair] != f;
+        let heads: Vec<Option<usize>> =
+            (0..outer.count()).map(|f| chosen(self.heads, but(f))).collect();
+        let sources: Vec<Option<usize>> =
+            (0..outer.count()).map(|f| lowest(self.sources, but(f))).collect();
+        let winner = chosen(self.heads, |_| true);
+        let mut prompts = Vec::new();
+        let [mut asked, mut taken, mut plain, mut augmented] = [(); 4].map(|()| Vec::new());
+        let mut gains = Vec::new();
+        for pair in 0..pairs.len() {
+            let fold = outer.of_pairs()[pair];
+            let of = |all: &[Judged], number: Option<usize>| all[number?].pairs[pair];
+            let Some((_, credit)) = of(self.heads, heads[fold]) else { continue };
+            prompts.push(pairs.prompts[pair]);
+            taken.push(credit);
+            asked.push(of(self.heads, Some(0)).map_or(credit, |(_, credit)| credit));
+            // Sources have the winner's head, so it is that which they are compared with.
+            if let (Some((loss, credit)), Some((with, augmented_credit))) =
+                (of(self.heads, winner), of(self.sources, sources[fold]))
+            {
+                gains.push(loss - with);
+                plain.push(credit);
+                augmented.push(augmented_credit);
+            }
+        }
+        let estimate = |totals: &[f64]| bootstrap(totals, &vec![1.0; totals.len()], &prompts, seed);
+        let minus = |a: &[f64], b: &[f64]| -> Vec<f64> { a.iter().zip(b).map(|(a, b)| a - b).collect() };
+        let none = || CoreError::TooFewPairs {
+            what: "nested cross-validation: no head could be judged",
+            needed: 1,
+            found: 0,
+        };
+        let whole = augmented.len() == prompts.len() && !augmented.is_empty();
+        Ok(Nested {
+            folds: outer.count(),
+            asked: estimate(&asked).ok_or_else(none)?,
+            chosen: estimate(&taken).ok_or_else(none)?,
+            gained: estimate(&minus(&taken, &asked)).ok_or_else(none)?,
+            augmented: if whole { estimate(&augmented) } else { None },
+            difference: if whole { estimate(&minus(&augmented, &plain)) } else { None },
+            gain: FoldGain::of(gains.into_iter()),
         })
     }
 }

@@ -1,35 +1,64 @@
-//! One search: everything that is tried on one set of pairs.
+//! What is tried, and how it is judged.
 
-use super::Choices;
+use lens_core::head::folds::Folds;
 use lens_core::head::train::Augmentation;
-use lens_core::method::{Arena, Fitted};
+use lens_core::head::{Combine, HeadKind, HeadSettings, L2};
+use lens_core::method::{Arena, FoldGain, Fitted};
+use lens_core::metrics::{credit, pair_loss};
 use lens_core::progress::Within;
 use lens_core::source::{Source, SourceKind};
+use lens_core::synthesis::{Decoding, SynthesisSettings};
 use lens_core::{CoreError, EmbeddedPairs, MethodSettings, Progress, RewardModel, Threads};
 use rayon::prelude::*;
 use serde::Serialize;
+
+/// What the search chooses from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Choices {
+    /// Whether augmentation is tried.
+    pub augment: bool,
+    /// Weights of the VAE's divergence that are tried beside that of the settings.
+    pub gammas: Vec<f64>,
+    /// Variances of the latent noise, and of direct perturbation, that are tried beside that of the
+    /// settings.
+    pub noise_variances: Vec<f64>,
+    /// Whether the rivals of latent space synthesis are candidates.
+    pub rivals: bool,
+    /// Outer folds.
+    pub outer_folds: usize,
+}
+
+impl Default for Choices {
+    fn default() -> Self {
+        Choices {
+            augment: true,
+            gammas: vec![0.3],
+            noise_variances: vec![0.1],
+            rivals: true,
+            outer_folds: 5,
+        }
+    }
+}
 
 /// What a candidate is tried for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum What {
-    /// The view of the texts, without augmentation.
-    View,
-    /// The head's weight decay, without augmentation.
-    WeightDecay,
+    /// Views of the texts and the head on them, without augmentation.
+    Head,
     /// The source of synthetic responses and its noise.
     Source,
-    /// How many of them.
-    Factor,
 }
 
-/// A view and settings.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Candidate {
-    /// Number of the view.
-    pub view: usize,
-    /// Settings; a factor of 1 is none.
-    #[serde(skip)]
+/// Views and settings.
+#[derive(Debug, Clone)]
+pub(super) struct Candidate {
+    pub what: What,
+    /// In words.
+    pub label: String,
+    /// Numbers of the views.
+    pub views: Vec<usize>,
+    /// Settings; a factor of 1 is no augmentation.
     pub settings: MethodSettings,
 }
 
@@ -38,43 +67,54 @@ pub struct Candidate {
 pub struct Tried {
     /// What it was tried for.
     pub what: What,
-    /// What it is, in words: `layer=12,pooling=mean`, `mixup, 4x`.
+    /// What it is, in words: `logistic on layer=12,pooling=mean`, `mixup, 4x`.
     pub label: String,
-    /// The candidate.
-    #[serde(flatten)]
-    pub candidate: Candidate,
-    /// Log-loss on the folds; `None` where training ran away.
-    pub fold_log_loss: Option<f64>,
-    /// Accuracy on the folds.
-    pub fold_accuracy: Option<f64>,
+    /// Numbers of its views.
+    pub views: Vec<usize>,
+    /// Log-loss on the outer folds; `None` where training ran away.
+    pub log_loss: Option<f64>,
+    /// Accuracy on the outer folds.
+    pub accuracy: Option<f64>,
     /// Why there is no figure.
     pub diverged: Option<String>,
     /// Whether it was the best of its kind.
     pub best: bool,
 }
 
-/// What a search found.
-pub(super) struct Found {
-    pub view: usize,
-    /// The settings it started from, on the first view, without augmentation.
-    pub untuned: RewardModel,
-    pub none: RewardModel,
-    pub augmented: RewardModel,
-    /// Of `augmented`; with a factor of 1 they are those of `none`.
-    pub augmented_settings: MethodSettings,
-    pub tried: Vec<Tried>,
+/// The candidate heads. The first is what was asked for, the last what is taken unless another is
+/// clearly better: with several views one head on all of them. Single other views and stacked heads
+/// were tried in studies, and are not worth their time (`docs/results.md`).
+pub(super) fn heads(names: &[String], base: &MethodSettings) -> Vec<Candidate> {
+    let plain = MethodSettings { augment: 1, ..base.clone() };
+    let one = |label: String, views: Vec<usize>, head: HeadSettings| Candidate {
+        what: What::Head,
+        label,
+        views,
+        settings: MethodSettings { head, ..plain.clone() },
+    };
+    let mut all = vec![one(
+        format!("{} on {}, as asked", base.head.kind.name(), names[0]),
+        vec![0],
+        base.head.clone(),
+    )];
+    let logistic = HeadSettings {
+        kind: HeadKind::Logistic,
+        l2: L2::Auto,
+        combine: Combine::Joint,
+        ..base.head.clone()
+    };
+    if base.head != logistic {
+        all.push(one(format!("logistic on {}", names[0]), vec![0], logistic.clone()));
+    }
+    if names.len() > 1 {
+        let every = (0..names.len()).collect();
+        all.push(one(format!("logistic on all {} views", names.len()), every, logistic));
+    }
+    all
 }
 
-/// How many heads a search trains.
-pub(super) fn fits(views: usize, choices: &Choices) -> usize {
-    views
-        + choices.weight_decays.len()
-        + sources(&MethodSettings::default(), choices).len()
-        + choices.factors.len()
-}
-
-/// The sources that are tried at the factor to begin with.
-fn sources(base: &MethodSettings, choices: &Choices) -> Vec<(String, MethodSettings)> {
+/// The sources that are tried.
+pub(super) fn sources(base: &MethodSettings, choices: &Choices) -> Vec<(String, MethodSettings)> {
     let factor = if base.augment > 1 { base.augment } else { MethodSettings::default().augment };
     let base = MethodSettings { augment: factor, source: SourceKind::Lens, ..base.clone() };
     let mut all = Vec::new();
@@ -83,13 +123,18 @@ fn sources(base: &MethodSettings, choices: &Choices) -> Vec<(String, MethodSetti
         values.extend(others.iter().filter(|&&x| x != own));
         values
     };
-    // Variances of one VAE stand side by side, so that it is trained once.
+    // What one VAE serves stands side by side, so that it is trained once.
     for gamma in with(base.vae.gamma, &choices.gammas) {
         for noise in with(base.synthesis.noise_variance, &choices.noise_variances) {
             let mut settings = base.clone();
             settings.vae.gamma = gamma;
             settings.synthesis.noise_variance = noise;
-            all.push((format!("lens, gamma {gamma}, s^2 {noise}, {factor}x"), settings));
+            all.push((format!("lens, gamma {gamma}, s^2 {noise}, {factor}x"), settings.clone()));
+            if settings.synthesis.decoding == Decoding::Plain && noise > base.synthesis.noise_variance {
+                let decoding = Decoding::Residual;
+                settings.synthesis = SynthesisSettings { decoding, ..settings.synthesis };
+                all.push((format!("lens, gamma {gamma}, s^2 {noise}, residual, {factor}x"), settings));
+            }
         }
     }
     if !choices.rivals {
@@ -107,182 +152,167 @@ fn sources(base: &MethodSettings, choices: &Choices) -> Vec<(String, MethodSetti
     all
 }
 
-/// A head, if it could be trained.
-struct Outcome {
-    tried: Tried,
-    fitted: Option<Fitted>,
+/// A candidate, judged pair by pair.
+pub(super) struct Judged {
+    pub candidate: Candidate,
+    /// Log-loss and credit of every pair by the head that did not see its outer fold; `None` of ties,
+    /// and of folds without which training ran away.
+    pub pairs: Vec<Option<(f64, f64)>>,
+    pub diverged: Option<String>,
 }
 
-struct Search<'a> {
-    names: &'a [&'a str],
-    views: &'a [EmbeddedPairs],
-    progress: &'a dyn Progress,
+impl Judged {
+    /// By how much its log-loss is lower than another's on the pairs that `counts` names; `None` where
+    /// one of both ran away.
+    pub(super) fn gain_over(&self, other: &Judged, counts: &impl Fn(usize) -> bool) -> Option<FoldGain> {
+        if self.diverged.is_some() || other.diverged.is_some() {
+            return None;
+        }
+        let counted = (0..self.pairs.len()).filter(|&i| counts(i));
+        FoldGain::of(counted.filter_map(|i| Some(other.pairs[i]?.0 - self.pairs[i]?.0)))
+    }
+
+    /// Mean log-loss of the pairs that `counts` names; `None` where training ran away.
+    pub(super) fn log_loss(&self, counts: &impl Fn(usize) -> bool) -> Option<f64> {
+        self.mean(|(loss, _)| loss, counts)
+    }
+
+    fn mean(&self, figure: impl Fn((f64, f64)) -> f64, counts: &impl Fn(usize) -> bool) -> Option<f64> {
+        if self.diverged.is_some() {
+            return None;
+        }
+        let own: Vec<f64> = (0..self.pairs.len())
+            .filter(|&i| counts(i))
+            .filter_map(|i| self.pairs[i].map(&figure))
+            .collect();
+        (!own.is_empty()).then(|| own.iter().sum::<f64>() / own.len() as f64)
+    }
+
+    pub(super) fn tried(&self, best: bool) -> Tried {
+        let Candidate { what, label, views, .. } = &self.candidate;
+        Tried {
+            what: *what,
+            label: label.clone(),
+            views: views.clone(),
+            log_loss: self.log_loss(&|_| true),
+            accuracy: self.mean(|(_, credit)| credit, &|_| true),
+            diverged: self.diverged.clone(),
+            best,
+        }
+    }
 }
 
-/// Searches `views`, all of the same pairs.
-pub(super) fn search(
-    names: &[&str],
-    views: &[EmbeddedPairs],
-    base: &MethodSettings,
-    choices: &Choices,
-    progress: &dyn Progress,
-) -> Result<Found, CoreError> {
-    let search = Search { names, views, progress };
-    let plain = MethodSettings { augment: 1, ..base.clone() };
-    let mut tried = Vec::new();
-
-    let by_view = (0..views.len())
-        .into_par_iter()
-        .map(|view| search.plain(What::View, view, plain.clone()))
-        .collect::<Result<Vec<Outcome>, CoreError>>()?;
-    let untuned = model(&by_view[0])?;
-    let best = keep(by_view, &mut tried)?;
-    let view = best.tried.candidate.view;
-
-    let decays = choices.weight_decays.iter().filter(|&&w| w != base.head.weight_decay);
-    let decays: Vec<MethodSettings> = decays
-        .map(|&weight_decay| {
-            let mut settings = plain.clone();
-            settings.head.weight_decay = weight_decay;
-            settings
-        })
-        .collect();
-    let mut by_decay = decays
-        .into_par_iter()
-        .map(|settings| search.plain(What::WeightDecay, view, settings))
-        .collect::<Result<Vec<Outcome>, CoreError>>()?;
-    // That of the settings themselves has been tried.
-    let own = Tried {
-        what: What::WeightDecay,
-        label: format!("weight decay {}", base.head.weight_decay),
-        ..best.tried.clone()
-    };
-    by_decay.push(Outcome { tried: own, fitted: best.fitted });
-    let best = keep(by_decay, &mut tried)?;
-    let none = model(&best)?;
-    let settings = best.tried.candidate.settings;
-
-    // From here on every candidate has that view and weight decay.
-    let mut base = base.clone();
-    base.head = settings.head.clone();
-    let arena = Arena::new(&views[view], &base, Threads::ONE)?;
-    let mut by_source = search.sources(&arena, view, What::Source, sources(&base, choices))?;
-    mark(&mut by_source);
-    let Some(best) = by_source.iter().find(|o| o.tried.best) else {
-        // Every source ran away: there is nothing to augment with.
-        tried.extend(by_source.into_iter().map(|o| o.tried));
-        let augmented = none.clone();
-        return Ok(Found { view, untuned, none, augmented, augmented_settings: settings, tried });
-    };
-    let of_best = best.tried.candidate.settings.clone();
-    let label = best.tried.label.rsplit_once(", ").map_or("", |(l, _)| l).to_owned();
-    let factors = choices.factors.iter().filter(|&&f| f > 1 && f != of_best.augment);
-    let factors: Vec<(String, MethodSettings)> = factors
-        .map(|&f| (format!("{label}, {f}x"), MethodSettings { augment: f, ..of_best.clone() }))
-        .collect();
-    let mut by_factor = search.sources(&arena, view, What::Factor, factors)?;
-    let at = by_source.iter().position(|o| o.tried.best).unwrap_or(0);
-    let best = by_source.remove(at);
-    let of_source = best.tried.clone();
-    by_factor
-        .push(Outcome { tried: Tried { what: What::Factor, ..best.tried }, fitted: best.fitted });
-    let mut listed: Vec<Tried> = by_source.into_iter().map(|o| o.tried).collect();
-    listed.insert(at, of_source);
-    tried.extend(listed);
-    let best = keep(by_factor, &mut tried)?;
-    let augmented = model(&best)?;
-    let augmented_settings = best.tried.candidate.settings;
-    Ok(Found { view, untuned, none, augmented, augmented_settings, tried })
+pub(super) struct Search<'a> {
+    pub pairs: &'a EmbeddedPairs,
+    pub outer: &'a Folds,
+    pub progress: &'a dyn Progress,
 }
+
+/// What came of one candidate without one outer fold.
+type Part = Result<Vec<(usize, f64, f64)>, String>;
 
 impl Search<'_> {
-    fn plain(
-        &self,
-        what: What,
-        view: usize,
-        settings: MethodSettings,
-    ) -> Result<Outcome, CoreError> {
-        let arena = Arena::new(&self.views[view], &settings, Threads::ONE)?;
-        let fitted = arena.head(&settings.head, None, &Within(self.progress));
-        let label = match what {
-            What::View => self.names[view].to_owned(),
-            _ => format!("weight decay {}", settings.head.weight_decay),
-        };
-        self.outcome(what, label, Candidate { view, settings }, fitted)
-    }
-
-    /// A head for each of some settings that differ in their source and factor.
-    fn sources(
-        &self,
-        arena: &Arena<'_>,
-        view: usize,
-        what: What,
-        all: Vec<(String, MethodSettings)>,
-    ) -> Result<Vec<Outcome>, CoreError> {
-        let within = Within(self.progress);
-        // Those with one VAE are one after the other, and share it.
-        let mut groups: Vec<Vec<(String, MethodSettings)>> = Vec::new();
-        for one in all {
-            let same = |group: &&mut Vec<(String, MethodSettings)>| {
-                let other = &group[0].1;
-                let lens = SourceKind::Lens;
-                (one.1.source, other.source) == (lens, lens) && one.1.vae == other.vae
+    /// Judges candidates on every outer fold.
+    pub(super) fn judge(&self, candidates: Vec<Candidate>) -> Result<Vec<Judged>, CoreError> {
+        // What shares a VAE is judged by one worker.
+        let mut groups: Vec<Vec<usize>> = Vec::new();
+        for (i, one) in candidates.iter().enumerate() {
+            let shares = |group: &&mut Vec<usize>| {
+                let other = &candidates[group[0]];
+                let both_lens = one.settings.wants_vae() && other.settings.wants_vae();
+                both_lens && one.settings.vae == other.settings.vae && one.views == other.views
             };
-            match groups.iter_mut().find(same) {
-                Some(group) => group.push(one),
-                None => groups.push(vec![one]),
+            match groups.iter_mut().find(shares) {
+                Some(group) => group.push(i),
+                None => groups.push(vec![i]),
             }
         }
-        let group = |group: Vec<(String, MethodSettings)>| {
-            let source = match arena.source(&group[0].1, &within) {
-                Ok(source) => source,
-                Err(error) => {
-                    let each = group.into_iter().map(|(label, settings)| {
-                        let candidate = Candidate { view, settings };
-                        self.outcome(what, label, candidate, Err(error.clone()))
-                    });
-                    return each.collect();
+        let work: Vec<(&[usize], usize)> = groups
+            .iter()
+            .flat_map(|group| (0..self.outer.count()).map(move |fold| (&group[..], fold)))
+            .collect();
+        let parts: Vec<Vec<Part>> = work
+            .par_iter()
+            .with_max_len(1)
+            .map(|(group, fold)| {
+                let own: Vec<&Candidate> = group.iter().map(|&i| &candidates[i]).collect();
+                self.without(&own, *fold)
+            })
+            .collect::<Result<_, CoreError>>()?;
+        let mut judged: Vec<Judged> = candidates
+            .into_iter()
+            .map(|candidate| Judged {
+                candidate,
+                pairs: vec![None; self.pairs.len()],
+                diverged: None,
+            })
+            .collect();
+        for ((group, _), parts) in work.into_iter().zip(parts) {
+            for (&candidate, part) in group.iter().zip(parts) {
+                let to = &mut judged[candidate];
+                match part {
+                    Ok(of) => of.into_iter().for_each(|(i, loss, c)| to.pairs[i] = Some((loss, c))),
+                    Err(why) => to.diverged = Some(why),
                 }
-            };
-            let each = group.into_iter().map(|(label, settings)| {
-                let fitted = fit(arena, source.as_ref(), &settings, &within);
-                self.outcome(what, label, Candidate { view, settings }, fitted)
-            });
-            each.collect::<Result<Vec<Outcome>, CoreError>>()
-        };
-        let done = groups.into_par_iter().map(group).collect::<Result<Vec<_>, CoreError>>()?;
-        Ok(done.into_iter().flatten().collect())
+            }
+        }
+        Ok(judged)
     }
 
-    /// A training that ran away is an outcome; any other error is one.
-    fn outcome(
-        &self,
-        what: What,
-        label: String,
-        candidate: Candidate,
-        fitted: Result<Fitted, CoreError>,
-    ) -> Result<Outcome, CoreError> {
-        self.progress.advance(1);
-        let (fitted, diverged) = match fitted {
-            Ok(fitted) => (Some(fitted), None),
-            Err(error @ CoreError::Diverged { .. }) => (None, Some(error.to_string())),
-            Err(error) => return Err(error),
+    /// Candidates of one group, trained without one outer fold and judged on it.
+    fn without(&self, group: &[&Candidate], fold: usize) -> Result<Vec<Part>, CoreError> {
+        let progress = &Within(self.progress);
+        let of = self.outer.of_pairs();
+        let seen: Vec<usize> = (0..of.len()).filter(|&i| of[i] != fold).collect();
+        let held = |&i: &usize| of[i] == fold && !self.pairs.labels[i].is_tie();
+        let held: Vec<usize> = (0..of.len()).filter(held).collect();
+        let views = self.pairs.of_views(&group[0].views)?;
+        let (train, heldout) = (views.select(&seen), views.select(&held));
+        let mut parts = Vec::with_capacity(group.len());
+        let arena = match Arena::new(&train, &group[0].settings, Threads::ONE) {
+            Ok(arena) => arena,
+            Err(error) => {
+                let why = ran_away(error)?;
+                self.progress.advance(group.len() as u64);
+                return Ok(vec![Err(why); group.len()]);
+            }
         };
-        let report = fitted.as_ref().map(|f| &f.report);
-        let tried = Tried {
-            what,
-            label,
-            candidate,
-            fold_log_loss: report.and_then(|r| r.fold_log_loss),
-            fold_accuracy: report.and_then(|r| r.fold_accuracy),
-            diverged,
-            best: false,
-        };
-        Ok(Outcome { tried, fitted })
+        let mut source: Option<Result<Box<dyn Source>, CoreError>> = None;
+        for candidate in group {
+            if self.progress.cancelled() {
+                return Err(CoreError::Cancelled { stage: "tune" });
+            }
+            let settings = &candidate.settings;
+            let fitted = if settings.augment == 1 {
+                arena.head(&settings.head, None, progress)
+            } else {
+                let source = source.get_or_insert_with(|| arena.source(settings, progress));
+                match source {
+                    Ok(source) => with_source(&arena, source.as_ref(), settings, progress),
+                    Err(error) => Err(error.clone()),
+                }
+            };
+            self.progress.advance(1);
+            parts.push(match fitted {
+                Ok(fitted) => Ok(figures(&fitted.model, &heldout, &held)?),
+                Err(error) => Err(ran_away(error)?),
+            });
+        }
+        Ok(parts)
     }
 }
 
-fn fit(
+/// Why there is no model, where the data or the settings are the cause; any other error is one.
+fn ran_away(error: CoreError) -> Result<String, CoreError> {
+    match error {
+        CoreError::Diverged { .. }
+        | CoreError::NoDifference { .. }
+        | CoreError::AllConstant { .. } => Ok(error.to_string()),
+        error => Err(error),
+    }
+}
+
+fn with_source(
     arena: &Arena<'_>,
     source: &dyn Source,
     settings: &MethodSettings,
@@ -294,33 +324,13 @@ fn fit(
     arena.head(&settings.head, Some(&augmentation), progress)
 }
 
-/// Marks the one with the lowest log-loss, the first of equals.
-fn mark(outcomes: &mut [Outcome]) {
-    let loss = |o: &Outcome| o.tried.fold_log_loss.unwrap_or(f64::INFINITY);
-    outcomes.iter_mut().for_each(|o| o.tried.best = false);
-    let best = outcomes.iter_mut().min_by(|a, b| loss(a).total_cmp(&loss(b)));
-    if let Some(best) = best.filter(|o| o.fitted.is_some()) {
-        best.tried.best = true;
-    }
-}
-
-/// The best outcome; all of them are listed.
-fn keep(mut outcomes: Vec<Outcome>, tried: &mut Vec<Tried>) -> Result<Outcome, CoreError> {
-    mark(&mut outcomes);
-    tried.extend(outcomes.iter().map(|o| o.tried.clone()));
-    outcomes.into_iter().find(|o| o.tried.best).ok_or_else(|| CoreError::Diverged {
-        stage: "head",
-        step: 0,
-        figures: "no setting that was tried could be trained".to_owned(),
-        advice: "try a smaller head.learning_rate".to_owned(),
-    })
-}
-
-fn model(outcome: &Outcome) -> Result<RewardModel, CoreError> {
-    outcome.fitted.as_ref().map(|f| f.model.clone()).ok_or_else(|| CoreError::Diverged {
-        stage: "head",
-        step: 0,
-        figures: outcome.tried.diverged.clone().unwrap_or_default(),
-        advice: "try a smaller head.learning_rate".to_owned(),
-    })
+fn figures(
+    model: &RewardModel,
+    heldout: &EmbeddedPairs,
+    numbers: &[usize],
+) -> Result<Vec<(usize, f64, f64)>, CoreError> {
+    let chosen = model.rewards(&heldout.chosen, Threads::ONE)?;
+    let rejected = model.rewards(&heldout.rejected, Threads::ONE)?;
+    let both = numbers.iter().zip(chosen.into_iter().zip(rejected));
+    Ok(both.map(|(&i, (a, b))| (i, pair_loss(a, b), credit(a, b))).collect())
 }

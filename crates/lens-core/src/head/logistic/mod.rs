@@ -1,0 +1,474 @@
+//! The logistic head: Bradley-Terry on a linear reward, trained to its optimum.
+//!
+//! With a linear reward w x the Bradley-Terry model is logistic regression on the difference of the
+//! two responses. It has one setting that matters, the weight of its penalty, and an optimum that a
+//! convex solver finds in a blink (`solve`), so that the weight is chosen on the folds among many. Its
+//! members are what the members of an MLP are: each is trained without its own fold, and their mean is
+//! the reward.
+//!
+//! Several views of a text side by side (layers, poolings, questions) differ in how much of their
+//! spread lies between the two responses of a pair. Each is scaled so that the squared differences
+//! come to 1 in the mean over the pairs, or one view would drown the others. Then, as
+//! [`Combine`] says, one head sees them all, or each has a head of its own (`stack`).
+
+mod solve;
+mod stack;
+
+use super::folds::Folds;
+use super::loss::LossForm;
+use super::train::{Augmentation, HeadData, HeadEpoch, HeadReport, check_pairs};
+use super::{Combine, Head, HeadSettings, HeadShape, L2};
+use crate::embedded::{EmbeddedPairs, Label};
+use crate::error::{CoreError, require_same};
+use crate::linalg::Threads;
+use crate::metrics::credit;
+use crate::pairing::{Pairing, check_factor, combinations, synthetic_per_side};
+use crate::progress::Progress;
+use crate::standardise::Standardiser;
+use solve::{Comparisons, Optima, Solved, Task, solve};
+use std::ops::Range;
+
+/// Weights of the penalty that `l2 = "auto"` tries.
+pub const PENALTIES: [f64; 9] = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0];
+/// Further ones with an earlier head, from which so much is not to be departed.
+const STRONG: [f64; 2] = [1e3, 1e4];
+/// What is left of the gradient at the end.
+const TOLERANCE: f64 = 1e-3;
+
+/// Every comparison to train on, as the difference of its two responses.
+struct Differences {
+    /// [N, d].
+    rows: Vec<f32>,
+    labels: Vec<Label>,
+    /// What each counts: those of one pair count 1 in all.
+    weights: Vec<f64>,
+    /// The seed pair that each comes from.
+    pair: Vec<usize>,
+    /// The comparison of each seed pair's own two responses.
+    original: Vec<usize>,
+}
+
+impl Differences {
+    fn of(
+        pairs: &EmbeddedPairs,
+        standardiser: &Standardiser,
+        augmentation: Option<&Augmentation<'_>>,
+        settings: &HeadSettings,
+        seed: u64,
+        threads: Threads,
+    ) -> Result<Self, CoreError> {
+        let (n, d) = (pairs.len(), pairs.dim());
+        let mut all = Differences {
+            rows: Vec::new(),
+            labels: Vec::new(),
+            weights: Vec::new(),
+            pair: Vec::new(),
+            original: Vec::with_capacity(n),
+        };
+        let (factor, k) = match augmentation {
+            None => (1, 0),
+            Some(a) => {
+                check_factor(a.factor)?;
+                if a.pairing == Pairing::Across {
+                    return Err(CoreError::Setting {
+                        name: "pairing",
+                        value: "across".to_owned(),
+                        expected: "`within` with head.kind = \"logistic\"",
+                    });
+                }
+                (a.factor, synthetic_per_side(a.factor))
+            }
+        };
+        if let Some(a) = augmentation
+            && a.synthetic.per_side() != k
+        {
+            let (expected, found) = ((k, d), (a.synthetic.per_side(), d));
+            return Err(CoreError::Shape { what: "synthetic responses", expected, found });
+        }
+        all.rows.reserve(n * factor * d);
+        let mut real = vec![0.0f32; 2 * d];
+        for i in 0..n {
+            pairs.gather(standardiser, &[i], &mut real, Threads::ONE);
+            let (chosen, rejected) = real.split_at(d);
+            let label = match pairs.labels[i] {
+                Label::Preferred { margin } => {
+                    Label::Preferred { margin: margin * settings.margin_weight as f32 }
+                }
+                Label::Tie => Label::Tie,
+            };
+            all.original.push(all.labels.len());
+            let Some(a) = augmentation else {
+                all.push(i, chosen, rejected, label, 1.0);
+                continue;
+            };
+            let [more_chosen, more_rejected] = a.synthetic.embeddings(i, threads);
+            let side = |own: &[f32], more: &[f32], copy: u16| match usize::from(copy) {
+                0 => own.to_vec(),
+                copy => more[(copy - 1) * d..copy * d].to_vec(),
+            };
+            for c in combinations(factor, seed, i) {
+                if c.chosen == 0 && c.rejected == 0 {
+                    all.original[i] = all.labels.len();
+                }
+                let one = side(chosen, &more_chosen, c.chosen);
+                let other = side(rejected, &more_rejected, c.rejected);
+                all.push(i, &one, &other, label, 1.0 / factor as f64);
+            }
+        }
+        Ok(all)
+    }
+
+    fn push(&mut self, pair: usize, chosen: &[f32], rejected: &[f32], label: Label, weight: f64) {
+        self.rows.extend(chosen.iter().zip(rejected).map(|(a, b)| a - b));
+        self.labels.push(label);
+        self.weights.push(weight);
+        self.pair.push(pair);
+    }
+}
+
+/// One head on some columns: its optimum for every fold that is held out.
+struct Block {
+    columns: Range<usize>,
+    l2: f64,
+    /// Weights of the head without fold f, [folds, columns].
+    weights: Vec<f32>,
+    /// Reward differences of every comparison by the head without fold f.
+    solved: Vec<Solved>,
+}
+
+struct Trainer<'a> {
+    differences: Differences,
+    dim: usize,
+    folds: &'a Folds,
+    /// Heads to train: one for each fold that some member has, or one where nothing is held out.
+    heads: usize,
+    /// Comparisons that a head is trained on, for each head.
+    trains: Vec<Vec<bool>>,
+    /// Reward differences by an earlier head, for each head.
+    offsets: Vec<Vec<f64>>,
+    /// Comparisons that a head is judged by: those of its own fold, less ties.
+    judged: Vec<Vec<usize>>,
+    form: LossForm,
+    threads: Threads,
+    progress: &'a dyn Progress,
+}
+
+/// Trains the ensemble; with `start`, the penalty is on how far it departs from that.
+///
+/// # Errors
+/// As [`super::train::train`]; [`CoreError::Setting`] for pairing across pairs.
+pub(super) fn train(
+    data: HeadData<'_>,
+    settings: &HeadSettings,
+    start: Option<&Head>,
+    seed: u64,
+    threads: Threads,
+    stage: &str,
+    progress: &dyn Progress,
+) -> Result<(Head, HeadReport), CoreError> {
+    settings.check()?;
+    let HeadData { pairs, standardiser, folds, augmentation, watch } = data;
+    check_pairs(pairs, settings)?;
+    let (members, dim) = (settings.members, pairs.dim());
+    let shape = HeadShape { dim, hidden: Vec::new(), members };
+    let heads = if folds.count() > 1 { folds.count().min(members) } else { 1 };
+    if let Some(start) = start {
+        require_same("head.hidden", &start.shape.hidden, &shape.hidden)?;
+        require_same("head.members", start.shape.members, members)?;
+        require_same("width of the embeddings", start.shape.dim, dim)?;
+    }
+    let differences =
+        Differences::of(pairs, standardiser, augmentation, settings, seed, threads)?;
+    let n = differences.labels.len();
+    let trains: Vec<Vec<bool>> = (0..heads)
+        .map(|f| differences.pair.iter().map(|&pair| !folds.held(f, pair)).collect())
+        .collect();
+    let decided = |&pair: &usize| !pairs.labels[pair].is_tie();
+    let judged = (0..heads).map(|f| {
+        let own = (0..pairs.len()).filter(|&pair| folds.held(f, pair)).filter(decided);
+        own.map(|pair| differences.original[pair]).collect()
+    });
+    let offset = |f: usize| match start {
+        None => Vec::new(),
+        Some(head) => (0..n)
+            .map(|i| {
+                let row = &differences.rows[i * dim..(i + 1) * dim];
+                crate::linalg::dot(row, &head.parameters[f * dim..(f + 1) * dim])
+            })
+            .collect(),
+    };
+    let has_ties = pairs.labels.iter().any(|l| l.is_tie());
+    let judged = judged.collect();
+    let offsets = (0..heads).map(offset).collect();
+    let mut trainer = Trainer {
+        differences,
+        dim,
+        folds,
+        heads,
+        trains,
+        offsets,
+        judged,
+        form: LossForm {
+            smoothing: settings.label_smoothing,
+            tie_threshold: if has_ties { settings.tie_threshold } else { 0.0 },
+        },
+        threads,
+        progress,
+    };
+    let views = pairs.view_columns();
+    let stacked = settings.combine == Combine::Stacked && views.len() > 1;
+    let blocks = if stacked { views.len() } else { 1 };
+    progress.begin(&format!("train {stage}"), blocks as u64, "heads");
+    let penalties: Vec<f64> = match (settings.l2, start) {
+        (L2::Weight(l2), _) => vec![l2],
+        (L2::Auto, None) => PENALTIES.to_vec(),
+        (L2::Auto, Some(_)) => PENALTIES.iter().chain(&STRONG).copied().collect(),
+    };
+    let scales = trainer.equalise(&views, if stacked { 1 } else { views.len() });
+    let (parameters, margins, l2, view_weights, loss) = if stacked {
+        let mut blocks = Vec::with_capacity(views.len());
+        for columns in &views {
+            blocks.push(trainer.block(columns.clone(), &penalties)?);
+            progress.advance(1);
+        }
+        trainer.stack(&blocks)
+    } else {
+        let block = trainer.block(0..dim, &penalties)?;
+        progress.advance(1);
+        trainer.single(block)
+    };
+    progress.end();
+    let mut parameters = parameters;
+    for head in parameters.chunks_exact_mut(dim) {
+        for (columns, &scale) in views.iter().zip(&scales) {
+            head[columns.clone()].iter_mut().for_each(|w| *w *= scale);
+        }
+    }
+
+    let mut head = Head::with_parameters(shape.clone(), settings.activation, vec![0.0; members * dim])?;
+    for m in 0..members {
+        let own = &parameters[(m % heads) * dim..(m % heads + 1) * dim];
+        let to = &mut head.parameters[m * dim..(m + 1) * dim];
+        to.copy_from_slice(own);
+        if let Some(start) = start {
+            let before = &start.parameters[m * dim..(m + 1) * dim];
+            to.iter_mut().zip(before).for_each(|(w, &b)| *w += b);
+        }
+    }
+    if head.parameters.iter().any(|p| !p.is_finite()) {
+        return Err(CoreError::Diverged {
+            stage: "head",
+            step: 0,
+            figures: "a weight is not a number".to_owned(),
+            advice: "try a larger head.l2".to_owned(),
+        });
+    }
+    let report = trainer.report(&margins, l2, view_weights, loss, &head, pairs);
+    let heldout = watch.and_then(|w| super::folds::watched(&head, w, standardiser, threads));
+    let mut report = report;
+    if let Some(epoch) = report.epochs.first_mut() {
+        epoch.heldout_log_loss = heldout.map(|(loss, _)| loss);
+        epoch.heldout_accuracy = heldout.map(|(_, accuracy)| accuracy);
+        let mut curve = vec![("loss", epoch.loss)];
+        curve.extend(epoch.fold_log_loss.map(|x| ("fold_log_loss", x)));
+        curve.extend(epoch.fold_accuracy.map(|x| ("fold_accuracy", x)));
+        curve.extend(epoch.heldout_log_loss.map(|x| ("heldout_log_loss", x)));
+        curve.extend(epoch.heldout_accuracy.map(|x| ("heldout_accuracy", x)));
+        progress.curve("", stage, 1, &curve);
+    }
+    Ok((head, report))
+}
+
+/// Weights of every head, [heads, d]; reward differences of every
+/// comparison by every head; the penalties and weights chosen; the mean training loss.
+type Combined = (Vec<f32>, Vec<Vec<f64>>, Vec<f64>, Vec<f64>, f64);
+
+impl Trainer<'_> {
+    /// Scales the columns of every view so that the squared differences of the seed pairs come to
+    /// 1 / `share` in the mean, and says by what.
+    fn equalise(&mut self, views: &[Range<usize>], share: usize) -> Vec<f32> {
+        let dim = self.dim;
+        let Differences { rows, original, .. } = &mut self.differences;
+        let mut scales = Vec::with_capacity(views.len());
+        for columns in views {
+            let square = |&i: &usize| {
+                let part = &rows[i * dim + columns.start..i * dim + columns.end];
+                crate::linalg::dot(part, part)
+            };
+            let mean = original.iter().map(square).sum::<f64>() / original.len().max(1) as f64;
+            let scale = (1.0 / (mean * share as f64).sqrt()) as f32;
+            // A view that never differs says nothing.
+            scales.push(if scale.is_finite() { scale } else { 0.0 });
+        }
+        for row in rows.chunks_exact_mut(dim) {
+            for (columns, &scale) in views.iter().zip(&scales) {
+                row[columns.clone()].iter_mut().for_each(|x| *x *= scale);
+            }
+        }
+        scales
+    }
+
+    /// The optimum on some columns for every head, with the penalty that is best on the folds.
+    fn block(
+        &self,
+        columns: Range<usize>,
+        penalties: &[f64],
+    ) -> Result<Block, CoreError> {
+        let Differences { rows, labels, weights, .. } = &self.differences;
+        let width = columns.len();
+        let own: Vec<f32>;
+        let differences = if width == self.dim {
+            &rows[..]
+        } else {
+            own = rows.chunks_exact(self.dim).flat_map(|r| &r[columns.clone()]).copied().collect();
+            &own[..]
+        };
+        let of = Comparisons { differences, dim: width, labels, weights, form: self.form };
+        let tasks: Vec<Task<'_>> = penalties
+            .iter()
+            .flat_map(|&l2| {
+                (0..self.heads).map(move |f| Task {
+                    trains: &self.trains[f],
+                    offset: &self.offsets[f],
+                    l2,
+                })
+            })
+            .collect();
+        let optima: Optima<f32> = solve(&of, &tasks, TOLERANCE, self.threads, self.progress)
+            .ok_or(CoreError::Cancelled { stage: "head" })?;
+        let loss = |p: usize| {
+            let of = |f: usize| {
+                let solved = &optima.solved[p * self.heads + f];
+                self.judged[f].iter().map(|&i| stack::loss(solved.margins[i])).sum::<f64>()
+            };
+            (0..self.heads).map(of).sum::<f64>()
+        };
+        let losses: Vec<f64> = (0..penalties.len()).map(loss).collect();
+        // The strongest of those that are as good.
+        let best = (0..penalties.len())
+            .rev()
+            .min_by(|&a, &b| losses[a].total_cmp(&losses[b]))
+            .unwrap_or(0);
+        let chosen: Vec<usize> = (best * self.heads..(best + 1) * self.heads).collect();
+        Ok(Block {
+            columns,
+            l2: penalties[best],
+            weights: optima.weights(&of, &chosen, self.threads),
+            solved: chosen.iter().map(|&t| optima.solved[t].clone()).collect(),
+        })
+    }
+
+    /// One head on everything.
+    fn single(&self, block: Block) -> Combined {
+        let n = self.differences.weights.iter().sum::<f64>();
+        let loss = block.solved.iter().map(|s| s.objective).sum::<f64>() / self.heads as f64 / n;
+        let margins = block.solved.into_iter().map(|s| s.margins).collect();
+        (block.weights, margins, vec![block.l2], Vec::new(), loss)
+    }
+
+    /// A head for each view, added up.
+    fn stack(&self, blocks: &[Block]) -> Combined {
+        // What each view says of each comparison, by the head that did not see its pair.
+        let n = self.differences.labels.len();
+        let unseen: Vec<Vec<f64>> = blocks
+            .iter()
+            .map(|block| {
+                let mut margins = vec![0.0; n];
+                for (f, judged) in self.judged.iter().enumerate() {
+                    judged.iter().for_each(|&i| {
+                        margins[i] = block.solved[f].margins[i] - self.offset(f, i);
+                    });
+                }
+                margins
+            })
+            .collect();
+        let all: Vec<usize> = self.judged.iter().flatten().copied().collect();
+        let mut before = vec![0.0; n];
+        for (f, judged) in self.judged.iter().enumerate() {
+            judged.iter().for_each(|&i| before[i] = self.offset(f, i));
+        }
+        let weights = stack::fit(&unseen, &before, &all);
+        let mut parameters = vec![0.0f32; self.heads * self.dim];
+        for (block, &weight) in blocks.iter().zip(&weights) {
+            let width = block.columns.len();
+            for (f, own) in block.weights.chunks_exact(width).enumerate() {
+                let to = &mut parameters[f * self.dim..][block.columns.clone()];
+                to.iter_mut().zip(own).for_each(|(t, &w)| *t = weight as f32 * w);
+            }
+        }
+        let mut margins = Vec::with_capacity(self.heads);
+        for f in 0..self.heads {
+            // A fold is judged with weights that it had no part in.
+            let others: Vec<usize> = (0..self.heads)
+                .filter(|&other| other != f)
+                .flat_map(|other| self.judged[other].iter().copied())
+                .collect();
+            let honest = stack::fit(&unseen, &before, &others);
+            let own = |i: usize| {
+                let parts = blocks.iter().zip(&honest);
+                let sum: f64 =
+                    parts.map(|(b, w)| w * (b.solved[f].margins[i] - self.offset(f, i))).sum();
+                self.offset(f, i) + sum
+            };
+            margins.push((0..n).map(own).collect::<Vec<f64>>());
+        }
+        let losses = all.iter().map(|&i| {
+            let sum: f64 = unseen.iter().zip(&weights).map(|(m, w)| w * m[i]).sum();
+            stack::loss(before[i] + sum)
+        });
+        let loss = losses.sum::<f64>() / all.len().max(1) as f64;
+        (parameters, margins, blocks.iter().map(|b| b.l2).collect(), weights, loss)
+    }
+
+    fn offset(&self, f: usize, i: usize) -> f64 {
+        self.offsets[f].get(i).copied().unwrap_or(0.0)
+    }
+
+    fn report(
+        &self,
+        margins: &[Vec<f64>],
+        l2: Vec<f64>,
+        view_weights: Vec<f64>,
+        loss: f64,
+        head: &Head,
+        pairs: &EmbeddedPairs,
+    ) -> HeadReport {
+        let mut fold_losses = vec![None; pairs.len()];
+        let (mut total, mut right, mut count) = (0.0, 0.0, 0usize);
+        if self.folds.count() > 1 {
+            for (f, judged) in self.judged.iter().enumerate() {
+                for &i in judged {
+                    let margin = margins[f][i];
+                    let own = stack::loss(margin);
+                    fold_losses[self.differences.pair[i]] = Some(own);
+                    total += own;
+                    right += credit(margin as f32, 0.0);
+                    count += 1;
+                }
+            }
+        }
+        let mean = |sum: f64| (count > 0).then(|| sum / count as f64);
+        let (fold_log_loss, fold_accuracy) = (mean(total), mean(right));
+        let epoch = HeadEpoch {
+            epoch: 1,
+            loss,
+            fold_log_loss,
+            fold_accuracy,
+            heldout_log_loss: None,
+            heldout_accuracy: None,
+        };
+        HeadReport {
+            epochs: vec![epoch],
+            kept_epoch: vec![1; head.shape.members],
+            fold_log_loss,
+            fold_accuracy,
+            fold_losses,
+            parameters: head.shape.parameters(),
+            l2,
+            view_weights,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
