@@ -23,21 +23,31 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 LENS = ROOT / "target" / "release" / "lens"
 PAGE = ROOT / "docs" / "results.md"
 
-# Name: what tables call it, files, seed pairs of all studies but `seeds`, and those of `seeds`.
+# Name: what tables call it, files, seed pairs of most studies, those of `seeds`, and those of `views` and
+# `synthesis`.
 HH_SEEDS = "50,100,200,400,800,1600"
 DATASETS = {
     "harmless": ("HH harmless", ["hh-rlhf/harmless-seed", "hh-rlhf/harmless-heldout"], "1000",
-                 HH_SEEDS),
+                 HH_SEEDS, "100,300,1000"),
     "helpful": ("HH helpful", ["hh-rlhf/helpful-seed", "hh-rlhf/helpful-heldout"], "1000",
-                HH_SEEDS),
-    "tldr": ("TL;DR", ["tldr/pairs"], "all", "50,100,200,400,800"),
+                HH_SEEDS, "100,300,1000"),
+    "tldr": ("TL;DR", ["tldr/pairs"], "all", "50,100,200,400,800", "100,300,700"),
 }
-STUDIES = ["table-1", "noise", "gamma", "factor", "seeds", "encoders", "layer", "cost"]
+STUDIES = ["table-1", "noise", "gamma", "factor", "seeds", "encoders", "layer", "cost", "views",
+           "synthesis"]
 # All the views that some study asks for, in one pass.
 VIEWS = ["layer=all,pooling=last", "layer=all,pooling=mean",
          "suffix= Is this answer helpful, honest and harmless? Answer:"]
 # These name their views themselves.
 NAMES_VIEWS = {"layer", "encoders"}
+# The views of these: what `lens run --views auto` chooses from, and those that a VAE is trained on in
+# little time. All others have the last token of the last layer.
+LAST, MEAN = "layer=-1,pooling=last", "layer=-1,pooling=mean"
+SEVERAL = {
+    "views": [LAST, MEAN, "layer=6,pooling=last", "layer=6,pooling=mean", "layer=12,pooling=last",
+              "layer=12,pooling=mean", f"{LAST},{VIEWS[2]}"],
+    "synthesis": [LAST, MEAN],
+}
 
 
 def lens(*arguments):
@@ -49,7 +59,7 @@ def lens(*arguments):
 
 def run(data, out, only):
     out.mkdir(parents=True, exist_ok=True)
-    for name, (_, files, seeds, many_seeds) in DATASETS.items():
+    for name, (_, files, seeds, many_seeds, few_seeds) in DATASETS.items():
         studies = [s for s in STUDIES if not only or f"{name}/{s}" in only or name in only]
         if not studies:
             continue
@@ -59,8 +69,10 @@ def run(data, out, only):
             pairs.write_text("".join(part.read() for part in parts), encoding="utf-8")
             lens("embed", pairs, "-o", stored, *[x for view in VIEWS for x in ("--view", view)])
         for study in studies:
-            flags = [] if study in NAMES_VIEWS else ["--layer", "-1", "--pooling", "last"]
-            flags += ["--seed-pairs", many_seeds if study == "seeds" else seeds]
+            views = SEVERAL.get(study, [] if study in NAMES_VIEWS else [LAST])
+            flags = [x for view in views for x in ("--view", view)]
+            numbers = {"seeds": many_seeds, "views": few_seeds, "synthesis": few_seeds}
+            flags += ["--seed-pairs", numbers.get(study, seeds)]
             lens("study", study, stored, "-o", out / name / study, *flags)
 
 
@@ -243,7 +255,28 @@ def cost(out):
     return markdown(head, rows)
 
 
-TABLES = {"rivals": rivals, "noise": grid("noise", "synthesis.noise_variance"),
+def by_seeds(study_name, about):
+    """A row for each rival, a column for each number of seeds; the baseline's accuracy first."""
+    def table(out):
+        parts = []
+        for name, study in on(out, study_name):
+            s = study.summary
+            rows = []
+            for rival in s["rivals"]:
+                def row(n, of=rival["name"]):
+                    tuned = study.find(rival=of, variant="chosen", seeds=n)
+                    return tuned or study.find(rival=of, seeds=n)
+                figure = accuracy if rival["name"] == s["baseline"] else difference
+                rows.append([about.get(rival["name"], rival["name"]),
+                             *[figure(row(n)) for n in s["seeds"]]])
+            table = markdown([name, *[f"{n:,} seeds" for n in s["seeds"]]], rows)
+            parts.append(f"{table}\n\n{s['splits']} splits, {s['held_out']:.0f} pairs held out of each.")
+        return "\n\n".join(parts)
+    return table
+
+
+TABLES = {"views": by_seeds("views", {"control": "control: network, last token"}),
+          "synthesis": by_seeds("synthesis", {}), "rivals": rivals, "noise": grid("noise", "synthesis.noise_variance"),
           "gamma": grid("gamma", "vae.gamma"), "factor": factors,
           "seeds": seeds, "encoders": encoders, "layer": layers, "cost": cost}
 

@@ -194,8 +194,8 @@ pub struct ServerArgs {
 #[derive(Debug, Args, Serialize)]
 pub struct MethodArgs {
     /// Augmentation factor: training pairs for each real pair, itself included; 1 is none, auto
-    /// chooses the source of synthetic pairs and their noise, or none, and before these all that
-    /// `--views auto` chooses, by nested cross-validation on the training pairs [default: 4]
+    /// chooses the source of synthetic pairs and their noise, or none, by nested cross-validation on
+    /// the training pairs [default: 4]
     #[arg(long, value_name = "F")]
     pub augment: Option<String>,
     /// Seed of everything random [default: 0]
@@ -244,7 +244,8 @@ pub struct RunArgs {
     pub method: MethodArgs,
     /// Which views of the texts (layers, poolings, a question about the response) and which head:
     /// asked (as the settings name them), or auto (chosen by cross-validation on the training
-    /// pairs, from one pass of the model) [default: asked]
+    /// pairs, from one pass of the model) [default: auto, unless a view, a setting of the head, a
+    /// server or an earlier model is named]
     #[arg(long, value_name = "WHICH")]
     pub views: Option<String>,
     /// Train an earlier reward model further: only what it was not trained on is held out, and its
@@ -282,6 +283,10 @@ pub struct EmbedArgs {
     #[arg(long, short, value_name = "FILE")]
     #[serde(skip)]
     pub output: PathBuf,
+    /// Embed as this reward model does: its model, views and template
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["template", "max_length", "layer", "layers", "pooling", "view"])]
+    #[serde(skip)]
+    pub like: Option<PathBuf>,
     /// How embeddings are stored: f32, or f16 or bf16 in half the size [default: f32]
     #[arg(long, value_name = "FORM")]
     pub dtype: Option<String>,

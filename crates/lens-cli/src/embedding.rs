@@ -314,10 +314,11 @@ pub fn embed_vetted(
         prompts,
     )?;
     let pairs = pairs.with_labels(vetted.used.iter().map(|r| r.value.label()).collect())?;
-    if pairs.is_empty() {
+    let id = encoder.identity();
+    // A server says nothing of views.
+    if pairs.is_empty() || id.views.len() < 2 {
         return Ok(pairs);
     }
-    let id = encoder.identity();
     Ok(pairs.with_views(vec![id.dim; id.views.len()])?)
 }
 

@@ -56,6 +56,10 @@ pub enum Bos {
     Never,
 }
 
+/// Where one of these is named, `lens run` does not choose views and head of itself.
+const CHOICES: [&str; 8] =
+    ["views", "layer", "layers", "pooling", "view", "server", "warm_start", "head"];
+
 /// All settings. Every key can stand in the settings file; unknown keys are refused.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -168,6 +172,9 @@ pub struct Settings {
     /// With an earlier reward model and in a study, the settings that the user named.
     #[serde(skip)]
     pub given: BTreeSet<String>,
+    /// Whether `views = "auto"` is nobody's wish.
+    #[serde(skip)]
+    pub by_default: bool,
 }
 
 impl Default for Settings {
@@ -234,6 +241,7 @@ impl Default for Settings {
             head,
             generate: GenerateOptions::default(),
             given: BTreeSet::new(),
+            by_default: false,
         }
     }
 }
@@ -272,6 +280,12 @@ impl Settings {
             set(&mut table, entry)?;
         }
         let mut given = BTreeSet::new();
+        // `lens run` chooses views and head unless something is said of them.
+        let by_default = matches!(cli.command, Command::Run(_))
+            && !CHOICES.into_iter().any(|key| table.contains_key(key));
+        if by_default {
+            table.insert("views".to_owned(), "auto".into());
+        }
         if matches!(cli.command, Command::Run(_) | Command::Train(_))
             && let Some(path) = table.get("warm_start").and_then(toml::Value::as_str)
         {
@@ -285,6 +299,7 @@ impl Settings {
         }
         let mut settings: Settings = table.try_into().map_err(|e| bad("settings", e))?;
         settings.given = given;
+        settings.by_default = by_default;
         settings.check()?;
         Ok(settings)
     }
@@ -322,6 +337,11 @@ impl Settings {
     /// Whether cross-validation on the training pairs has something to choose.
     pub fn chooses(&self) -> bool {
         self.views == Views::Auto || self.augment == Augment::Auto
+    }
+
+    /// Whether the choice is one that nobody asked for.
+    pub fn is_default_choice(&self) -> bool {
+        self.by_default && self.augment != Augment::Auto
     }
 
     /// The settings of the method.

@@ -6,7 +6,7 @@ use crate::error::CliError;
 use crate::output::percent;
 use crate::progress::Reporter;
 use crate::settings::{Augment, Settings, Views};
-use lens_core::{EmbeddedPairs, Progress};
+use lens_core::{CoreError, EmbeddedPairs, Progress};
 use lens_data::bundle::Kept;
 use lens_encoder::{LayerChoice, Pooling, TextEncoder, ViewChoice};
 use lens_eval::report::{Block, Cell, Column, Format, Section, Table, TableRow};
@@ -29,6 +29,9 @@ pub fn open_with_views(
         let views = views.iter().map(choice).collect();
         return Ok((encoder, views));
     };
+    if settings.views == Views::Asked {
+        return Ok((encoder, own));
+    }
     if only.suffix.is_some() || settings.server.is_some() || layers < 2 {
         reporter.note("the view of the texts is taken as it is: there is no other to choose from");
         return Ok((encoder, own));
@@ -39,15 +42,17 @@ pub fn open_with_views(
             views.push(view);
         }
     };
-    // One and two thirds up, and the last: for each of them what the last token knows and the mean.
+    // Encoders such as BERT have no last token that has seen everything, but a first one.
+    let both_ways = ENCODERS.contains(&&*encoder.identity().architecture);
+    let token = if both_ways { Pooling::First } else { Pooling::Last };
+    // One and two thirds up, and the last: for each of them what that token knows and the mean.
     for layer in [layers.div_ceil(3), (2 * layers).div_ceil(3), layers] {
         let layer = LayerChoice::Index(i32::try_from(layer).unwrap_or(i32::MAX));
-        for pooling in [Pooling::Last, Pooling::Mean] {
+        for pooling in [token, Pooling::Mean] {
             add(ViewChoice { layer, pooling, suffix: None });
         }
     }
-    // Encoders such as BERT have no last token that has seen everything.
-    if only.pooling != Pooling::First && !ENCODERS.contains(&&*encoder.identity().architecture) {
+    if !both_ways {
         add(ViewChoice { suffix: Some(QUESTION.to_owned()), ..ViewChoice::default() });
     }
     let wide =
@@ -79,15 +84,41 @@ fn shown(view: &ViewChoice) -> String {
 }
 
 /// Searches, from the settings as they are, among the views of the pairs, and says what came of it.
+/// `None` where the choice was not asked for and there are too few pairs for it.
 pub fn search(
     pairs: &EmbeddedPairs,
     candidates: &[ViewChoice],
     settings: &Settings,
     reporter: &Reporter,
-) -> Result<Tuned, CliError> {
+) -> Result<Option<Tuned>, CliError> {
     let names: Vec<String> = candidates.iter().map(shown).collect();
-    let choices = Choices { augment: settings.augment == Augment::Auto, ..Choices::default() };
-    Ok(tune(pairs, &names, &settings.method(), &choices, reporter)?)
+    let choices = Choices {
+        // Views that are listed are asked for, all of them; of one, the others are ours.
+        asked: settings.views()?.len().max(if settings.layers.is_some() { names.len() } else { 1 }),
+        heads: settings.views == Views::Auto,
+        augment: settings.augment == Augment::Auto,
+        ..Choices::default()
+    };
+    match tune(pairs, &names, &settings.method(), &choices, reporter) {
+        Err(CoreError::TooFewPairs { needed, found, .. }) if settings.is_default_choice() => {
+            reporter.note(&format!(
+                "views and head are the first of their kind, not chosen: {found} pairs are too few to \
+                 choose by ({needed} are needed)"
+            ));
+            Ok(None)
+        }
+        found => Ok(Some(found?)),
+    }
+}
+
+/// The settings with the first view alone, where nothing was chosen.
+pub fn unchosen(settings: &Settings, candidates: &[ViewChoice]) -> Settings {
+    Settings {
+        view: candidates.first().map(shown).into_iter().collect(),
+        views: Views::Asked,
+        layers: None,
+        ..settings.clone()
+    }
 }
 
 /// The settings with what was chosen in the place of what was asked for.
@@ -199,7 +230,9 @@ pub fn section(tuned: &Tuned) -> Section {
         TableRow::plain(vec![Cell::text(name), cell])
     };
     let taken = match decision(tuned) {
-        Some((_, decision)) => format!(" Augmentation is taken only where it wins there: {decision}."),
+        Some((_, decision)) => {
+            format!(" Augmentation is taken only where it wins there: {decision}.")
+        }
         None => String::new(),
     };
     let said = format!(

@@ -382,7 +382,18 @@ fn what_is_wrong_with_a_study_is_said_at_once() {
 #[test]
 fn ready_made_studies_are_listed_shown_and_run() {
     let lens = desk();
-    let names = ["table-1", "noise", "gamma", "layer", "seeds", "factor", "encoders", "cost"];
+    let names = [
+        "table-1",
+        "noise",
+        "gamma",
+        "layer",
+        "seeds",
+        "factor",
+        "encoders",
+        "cost",
+        "views",
+        "synthesis",
+    ];
     let list = lens.ok("study --list").out;
     assert_eq!(list.lines().count(), names.len());
     let json = lens.ok("study --list --json").json_lines();

@@ -20,7 +20,8 @@ fn lens() -> Lens {
 #[test]
 fn what_was_tried_is_shown_and_what_was_chosen_is_in_the_bundle() {
     let lens = lens();
-    let run = format!("run pairs.jsonl --model tiny.gguf --augment auto {SMALL} -o rm");
+    let run =
+        format!("run pairs.jsonl --model tiny.gguf --views auto --augment auto {SMALL} -o rm");
     let said = lens.ok(&run);
     for part in ["chosen", "  views and head", "  source", "tried", "as asked"] {
         assert!(said.out.contains(part), "{part}: {}", said.out);
@@ -68,7 +69,11 @@ fn views_are_chosen_and_the_bundle_scores_with_them() {
     let lens = lens();
     let run = format!("run pairs.jsonl --model tiny.gguf --views auto {SMALL} -o rm");
     let shown = lens.ok(&run);
-    assert!(shown.out.contains("views and head") && !shown.out.contains("  source"), "{}", shown.out);
+    assert!(
+        shown.out.contains("views and head") && !shown.out.contains("  source"),
+        "{}",
+        shown.out
+    );
     let manifest = lens.json("rm/lens.json");
     let tuned = &manifest["figures"]["tuned"];
     let tried = tuned["tried"].as_array().unwrap();
@@ -92,11 +97,52 @@ fn views_are_chosen_and_the_bundle_scores_with_them() {
     assert!(said.contains("warm start"), "{said}");
 }
 
+/// Without a word about views or head they are chosen; with one they are not, nor with too few pairs.
+#[test]
+fn a_run_chooses_unless_it_is_told() {
+    let lens = lens();
+    lens.rows("few.jsonl", &pairs(0..16));
+    let run = |words: &str| lens.ok(&format!("run {words} --model tiny.gguf -o rm --overwrite"));
+    let chosen = |words: &str| {
+        let said = run(words);
+        (lens.json("rm/lens.json")["figures"]["tuned"].is_object(), said)
+    };
+    let (tuned, said) = chosen("pairs.jsonl");
+    assert!(tuned && said.out.contains("views and head"), "{}", said.out);
+    for named in ["--views asked", "--pooling mean", "--set head.members=2", "--layers 0,6"] {
+        assert!(!chosen(&format!("pairs.jsonl {named}")).0, "{named}");
+    }
+    let (tuned, said) = chosen("few.jsonl");
+    assert!(!tuned && said.err.contains("too few to choose by"), "{}", said.err);
+    let views = lens.json("rm/lens.json")["encoder"]["identity"]["views"].clone();
+    assert_eq!(views.as_array().unwrap().len(), 1, "{views}");
+    // Asked for, it is not left out silently.
+    let said = lens.fails(1, "run few.jsonl --model tiny.gguf --views auto -o rm --overwrite");
+    assert!(said.contains("nested cross-validation"), "{said}");
+}
+
+/// Embeddings for a reward model of several views are made as it makes them.
+#[test]
+fn texts_are_embedded_as_a_reward_model_embeds_them() {
+    let lens = lens();
+    lens.ok("run pairs.jsonl --model tiny.gguf -o rm");
+    lens.rows("new.jsonl", &pairs(200..220));
+    lens.ok("embed new.jsonl --like rm -o new.safetensors");
+    let text = lens.ok("eval rm new.jsonl --json").json();
+    let stored = lens.ok("eval rm new.safetensors --json").json();
+    assert_eq!(stored["accuracy"], text["accuracy"]);
+    let said = lens.fails(2, "embed new.jsonl --like rm --layer 2 -o x.safetensors");
+    assert!(said.contains("--like"), "{said}");
+    let said = lens.fails(1, "embed new.jsonl --like gone -o x.safetensors");
+    assert!(said.contains("gone"), "{said}");
+}
+
 #[test]
 fn a_logistic_head_can_be_asked_for_on_the_views_that_are_named() {
     let lens = lens();
     let views = "--view layer=0,pooling=mean --view layer=-1,pooling=last";
-    let base = format!("run pairs.jsonl --model tiny.gguf {SMALL} {views} --set head.kind=logistic");
+    let base =
+        format!("run pairs.jsonl --model tiny.gguf {SMALL} {views} --set head.kind=logistic");
     lens.ok(&format!("{base} -o joint"));
     let joint = lens.json("joint/lens.json");
     assert_eq!(joint["head"]["hidden"], json!([]));
@@ -116,12 +162,17 @@ fn a_logistic_head_can_be_asked_for_on_the_views_that_are_named() {
 fn the_views_that_are_named_are_the_candidates() {
     let lens = lens();
     let views = "--view layer=0,pooling=mean --view layer=-1,pooling=last";
-    let run = format!("run pairs.jsonl --model tiny.gguf --augment auto {SMALL} {views} --json");
-    let run = lens.ok(&run).json();
-    let tried = run["tuned"]["tried"].as_array().unwrap();
-    let heads: Vec<&Value> = tried.iter().filter(|t| t["what"] == "head").collect();
-    assert_eq!(heads[0]["label"], "mlp on layer=0,pooling=mean, as asked");
-    assert_eq!(heads.last().unwrap()["label"], "logistic on all 2 views");
+    let base = format!("run pairs.jsonl --model tiny.gguf {SMALL} {views} --json");
+    let heads = |more: &str| -> Vec<Value> {
+        let run = lens.ok(&format!("{base} {more} --overwrite")).json();
+        let tried = run["tuned"]["tried"].as_array().unwrap().clone();
+        let heads = tried.into_iter().filter(|t| t["what"] == "head");
+        heads.map(|t| t["label"].clone()).collect()
+    };
+    let asked = "mlp on all 2 views, as asked";
+    assert_eq!(heads("--views auto"), [asked, "logistic on all 2 views"]);
+    // Only augmentation is to be chosen.
+    assert_eq!(heads("--augment auto"), [asked]);
 }
 
 #[test]

@@ -176,7 +176,9 @@ impl VaeCase {
         let w2 = (gap(&mu) + gap(&sigma)).unwrap().sum(D::Minus1).unwrap().sqrt().unwrap();
         let apart: Vec<f64> = self.apart.iter().map(|&a| f64::from(u8::from(a))).collect();
         let w2 = match self.weights.bound {
-            bound if bound.is_finite() => ((w2.clone() * bound).unwrap() / (w2 + bound).unwrap()).unwrap(),
+            bound if bound.is_finite() => {
+                ((w2.clone() * bound).unwrap() / (w2 + bound).unwrap()).unwrap()
+            }
             _ => w2,
         };
         let w2 = (w2 * Tensor::new(apart, &Device::Cpu).unwrap()).unwrap();

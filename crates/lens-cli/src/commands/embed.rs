@@ -1,13 +1,16 @@
 //! `lens embed`: texts or pairs to hidden states, stored as safetensors.
 
 use crate::args::EmbedArgs;
-use crate::embedding::{encoder_record, note_truncated, open_encoder, prompt_numbers};
+use crate::embedding::{
+    encoder_of_bundle, encoder_record, note_truncated, open_encoder, prompt_numbers,
+};
 use crate::error::CliError;
 use crate::labels::{MARGIN_KEY, TIE_KEY};
 use crate::output;
 use crate::progress::Reporter;
 use crate::settings::Settings;
 use lens_core::{Content, Exchange, Label, Progress};
+use lens_data::bundle::Bundle;
 use lens_data::{
     Array2, AtomicFile, Row, ScoreRow, Tensor, prompt_key, read_exchanges_with, write_tensors,
 };
@@ -37,7 +40,17 @@ pub fn run(args: &EmbedArgs, settings: &Settings, reporter: &Reporter) -> Result
     for row in &set.malformed {
         reporter.note(&format!("left out: {row}"));
     }
-    let encoder = open_encoder(settings, reporter)?;
+    let (encoder, model) = match &args.like {
+        None => (open_encoder(settings, reporter)?, settings.model.clone()),
+        Some(path) => {
+            let bundle = Bundle::read(path)?;
+            let named = args.encoder.text.model.as_deref();
+            let encoder = encoder_of_bundle(&bundle, path, named, settings, reporter)?;
+            let recorded = bundle.manifest.encoder.map(|record| record.model);
+            let model = named.map(str::to_owned).or(recorded);
+            (encoder, model.unwrap_or_else(|| settings.model.clone()))
+        }
+    };
     let arrays = embed(&set.rows, encoder.as_ref(), reporter)?;
     note_truncated(&arrays.encoded, encoder.identity().max_length, reporter);
     let tensors: Vec<(&str, &Array2)> = arrays.tensors.iter().map(|(n, a)| (*n, a)).collect();
@@ -59,7 +72,7 @@ pub fn run(args: &EmbedArgs, settings: &Settings, reporter: &Reporter) -> Result
     if ties.contains(&1) {
         stored.push((TIE_KEY, Tensor::Integers(&ties)));
     }
-    let record = encoder_record(encoder.as_ref(), &settings.model)?;
+    let record = encoder_record(encoder.as_ref(), &model)?;
     let record = serde_json::to_string(&record).map_err(std::io::Error::from)?;
     let mut metadata = BTreeMap::from([
         (ENCODER_KEY.to_owned(), record),

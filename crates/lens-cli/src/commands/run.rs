@@ -69,17 +69,22 @@ pub fn run(args: &RunArgs, settings: &Settings, reporter: &Reporter) -> Result<(
     if let Some(views) = views {
         let start = Instant::now();
         let found = tuning::search(&train_pairs, &views, &settings, reporter)?;
-        settings = tuning::settled(&settings, &found, &views);
-        train_pairs = train_pairs.of_views(&found.views)?;
-        if !heldout_pairs.is_empty() {
-            heldout_pairs = heldout_pairs.of_views(&found.views)?;
-        }
+        let kept = found.as_ref().map_or(vec![0], |found| found.views.clone());
+        settings = match &found {
+            Some(found) => tuning::settled(&settings, found, &views),
+            None => tuning::unchosen(&settings, &views),
+        };
+        train_pairs = train_pairs.of_views(&kept)?;
+        heldout_pairs = match heldout_pairs.is_empty() {
+            true => train_pairs.select(&[]),
+            false => heldout_pairs.of_views(&kept)?,
+        };
         stages.push(stage("choose", start.elapsed().as_secs_f64()));
-        if views.len() > found.views.len() {
+        if views.len() > kept.len() {
             // What the bundle is to be used with: those views alone.
             encoder = open_encoder(&settings, reporter)?;
         }
-        tuned = Some(found);
+        tuned = found;
     }
     let (settings, tuned) = (&settings, tuned.as_ref());
     let watch = (!heldout_pairs.is_empty()).then_some(&heldout_pairs);

@@ -108,8 +108,18 @@ fn every_flag_is_a_key() {
     let nested = [&keys["generate"], &keys["generate"]["sampling"]];
     let is_key = |key: &str| keys.contains_key(key) || nested.iter().any(|t| t.get(key).is_some());
     // These say what to do or which file to read; they are not settings.
-    let not_settings =
-        ["config", "set", "show-settings", "help", "version", "key", "codes", "list", "show"];
+    let not_settings = [
+        "config",
+        "set",
+        "show-settings",
+        "help",
+        "version",
+        "key",
+        "codes",
+        "list",
+        "show",
+        "like",
+    ];
     let not_settings =
         [&not_settings[..], &["benchmark", "subset", "n", "worst", "outputs", "report"]].concat();
     let command = Cli::command();

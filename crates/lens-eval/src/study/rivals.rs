@@ -59,37 +59,55 @@ const TUNED: &[&str] = &[
 ];
 
 const KNOWN: &[Known] = &[
-    Known { name: "none", about: "no augmentation", settings: "augment = 1", tune: &[], auto: None },
+    Known {
+        name: "none",
+        about: "no augmentation",
+        settings: "augment = 1",
+        tune: &[],
+        auto: None,
+    },
     Known {
         name: "lens",
         about: "synthesis in the latent space of a VAE with divergence",
         settings: "",
-        tune: &[], auto: None },
+        tune: &[],
+        auto: None,
+    },
     Known {
         name: "lens-no-divergence",
         about: "as lens, without the divergence term, and with a beta at which it does not collapse",
         settings: "vae.gamma = 0.0\nvae.beta = 0.03",
-        tune: &[], auto: None },
+        tune: &[],
+        auto: None,
+    },
     Known {
         name: "lens-noise-only",
         about: "as lens, without the divergence and without choosing likely candidates",
         settings: "vae.gamma = 0.0\nvae.beta = 0.03\nsynthesis.candidates = 1",
-        tune: &[], auto: None },
+        tune: &[],
+        auto: None,
+    },
     Known {
         name: "perturbation",
         about: "Gaussian noise on the embeddings themselves",
         settings: "source = \"perturbation\"",
-        tune: &[], auto: None },
+        tune: &[],
+        auto: None,
+    },
     Known {
         name: "gaussian",
         about: "draws from Gaussians fitted to the embeddings of each side",
         settings: "source = \"gaussian\"",
-        tune: &[], auto: None },
+        tune: &[],
+        auto: None,
+    },
     Known {
         name: "mixup",
         about: "mixtures of the embeddings of two pairs",
         settings: "source = \"mixup\"",
-        tune: &[], auto: None },
+        tune: &[],
+        auto: None,
+    },
     Known {
         name: "tuned",
         about: "no augmentation, the head tuned with as many tries as there are factors",

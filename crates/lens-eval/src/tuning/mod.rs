@@ -60,7 +60,7 @@ pub struct Tuned {
 }
 
 /// Chooses views, head and, where `choices` say so, augmentation on the seed pairs. Their views are
-/// named `names`, and the first is the one that was asked for, along with the settings `base`.
+/// named `names`, and the first are those that were asked for, along with the settings `base`.
 ///
 /// # Errors
 /// [`CoreError::Setting`] when `head.folds` is 1: nothing would be held out to choose by;
@@ -93,13 +93,16 @@ pub fn tune(
     let what = "nested cross-validation (auto)";
     let needed = 4 * outer.count().max(2);
     let fold_prompts = |f: usize| {
-        let mut own: Vec<u32> =
-            (0..pairs.len()).filter(|&i| outer.of_pairs()[i] != f).map(|i| pairs.prompts[i]).collect();
+        let mut own: Vec<u32> = (0..pairs.len())
+            .filter(|&i| outer.of_pairs()[i] != f)
+            .map(|i| pairs.prompts[i])
+            .collect();
         own.sort_unstable();
         own.dedup();
         own.len()
     };
-    if pairs.len() < needed || outer.count() < 2 || (0..outer.count()).any(|f| fold_prompts(f) < 2) {
+    if pairs.len() < needed || outer.count() < 2 || (0..outer.count()).any(|f| fold_prompts(f) < 2)
+    {
         return Err(CoreError::TooFewPairs { what, needed, found: pairs.len() });
     }
     if pairs.labels.iter().all(|l| l.is_tie()) {
@@ -107,7 +110,7 @@ pub fn tune(
         return Err(CoreError::TooFewPairs { what, needed: 1, found: 0 });
     }
     let search = Search { pairs, outer: &outer, progress };
-    let heads = search::heads(names, base);
+    let heads = search::heads(names, base, choices);
     let asked_settings = heads[0].settings.clone();
     let sources = if choices.augment { search::sources(base, choices) } else { Vec::new() };
     let fits = (heads.len() + sources.len()) * outer.count();
@@ -210,7 +213,8 @@ impl Test<'_> {
             }
         }
         let estimate = |totals: &[f64]| bootstrap(totals, &vec![1.0; totals.len()], &prompts, seed);
-        let minus = |a: &[f64], b: &[f64]| -> Vec<f64> { a.iter().zip(b).map(|(a, b)| a - b).collect() };
+        let minus =
+            |a: &[f64], b: &[f64]| -> Vec<f64> { a.iter().zip(b).map(|(a, b)| a - b).collect() };
         let none = || CoreError::TooFewPairs {
             what: "nested cross-validation: no head could be judged",
             needed: 1,

@@ -3,7 +3,7 @@
 use lens_core::head::folds::Folds;
 use lens_core::head::train::Augmentation;
 use lens_core::head::{Combine, HeadKind, HeadSettings, L2};
-use lens_core::method::{Arena, FoldGain, Fitted};
+use lens_core::method::{Arena, Fitted, FoldGain};
 use lens_core::metrics::{credit, pair_loss};
 use lens_core::progress::Within;
 use lens_core::source::{Source, SourceKind};
@@ -15,6 +15,10 @@ use serde::Serialize;
 /// What the search chooses from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Choices {
+    /// How many of the views, from the first on, were asked for.
+    pub asked: usize,
+    /// Whether other views and heads than those asked for are tried.
+    pub heads: bool,
     /// Whether augmentation is tried.
     pub augment: bool,
     /// Weights of the VAE's divergence that are tried beside that of the settings.
@@ -31,6 +35,8 @@ pub struct Choices {
 impl Default for Choices {
     fn default() -> Self {
         Choices {
+            asked: 1,
+            heads: true,
             augment: true,
             gammas: vec![0.3],
             noise_variances: vec![0.1],
@@ -84,7 +90,7 @@ pub struct Tried {
 /// The candidate heads. The first is what was asked for, the last what is taken unless another is
 /// clearly better: with several views one head on all of them. Single other views and stacked heads
 /// were tried in studies, and are not worth their time (`docs/results.md`).
-pub(super) fn heads(names: &[String], base: &MethodSettings) -> Vec<Candidate> {
+pub(super) fn heads(names: &[String], base: &MethodSettings, choices: &Choices) -> Vec<Candidate> {
     let plain = MethodSettings { augment: 1, ..base.clone() };
     let one = |label: String, views: Vec<usize>, head: HeadSettings| Candidate {
         what: What::Head,
@@ -92,11 +98,17 @@ pub(super) fn heads(names: &[String], base: &MethodSettings) -> Vec<Candidate> {
         views,
         settings: MethodSettings { head, ..plain.clone() },
     };
-    let mut all = vec![one(
-        format!("{} on {}, as asked", base.head.kind.name(), names[0]),
-        vec![0],
-        base.head.clone(),
-    )];
+    let on = |views: &[usize]| match views {
+        [only] => names[*only].clone(),
+        several if several.len() == names.len() => format!("all {} views", names.len()),
+        several => format!("{} views", several.len()),
+    };
+    let asked: Vec<usize> = (0..choices.asked.clamp(1, names.len())).collect();
+    let label = format!("{} on {}, as asked", base.head.kind.name(), on(&asked));
+    let mut all = vec![one(label, asked.clone(), base.head.clone())];
+    if !choices.heads {
+        return all;
+    }
     let logistic = HeadSettings {
         kind: HeadKind::Logistic,
         l2: L2::Auto,
@@ -104,11 +116,11 @@ pub(super) fn heads(names: &[String], base: &MethodSettings) -> Vec<Candidate> {
         ..base.head.clone()
     };
     if base.head != logistic {
-        all.push(one(format!("logistic on {}", names[0]), vec![0], logistic.clone()));
+        all.push(one(format!("logistic on {}", on(&asked)), asked.clone(), logistic.clone()));
     }
-    if names.len() > 1 {
-        let every = (0..names.len()).collect();
-        all.push(one(format!("logistic on all {} views", names.len()), every, logistic));
+    if names.len() > asked.len() {
+        let every: Vec<usize> = (0..names.len()).collect();
+        all.push(one(format!("logistic on {}", on(&every)), every, logistic));
     }
     all
 }
@@ -130,10 +142,15 @@ pub(super) fn sources(base: &MethodSettings, choices: &Choices) -> Vec<(String, 
             settings.vae.gamma = gamma;
             settings.synthesis.noise_variance = noise;
             all.push((format!("lens, gamma {gamma}, s^2 {noise}, {factor}x"), settings.clone()));
-            if settings.synthesis.decoding == Decoding::Plain && noise > base.synthesis.noise_variance {
+            if settings.synthesis.decoding == Decoding::Plain
+                && noise > base.synthesis.noise_variance
+            {
                 let decoding = Decoding::Residual;
                 settings.synthesis = SynthesisSettings { decoding, ..settings.synthesis };
-                all.push((format!("lens, gamma {gamma}, s^2 {noise}, residual, {factor}x"), settings));
+                all.push((
+                    format!("lens, gamma {gamma}, s^2 {noise}, residual, {factor}x"),
+                    settings,
+                ));
             }
         }
     }
@@ -164,7 +181,11 @@ pub(super) struct Judged {
 impl Judged {
     /// By how much its log-loss is lower than another's on the pairs that `counts` names; `None` where
     /// one of both ran away.
-    pub(super) fn gain_over(&self, other: &Judged, counts: &impl Fn(usize) -> bool) -> Option<FoldGain> {
+    pub(super) fn gain_over(
+        &self,
+        other: &Judged,
+        counts: &impl Fn(usize) -> bool,
+    ) -> Option<FoldGain> {
         if self.diverged.is_some() || other.diverged.is_some() {
             return None;
         }
@@ -177,7 +198,11 @@ impl Judged {
         self.mean(|(loss, _)| loss, counts)
     }
 
-    fn mean(&self, figure: impl Fn((f64, f64)) -> f64, counts: &impl Fn(usize) -> bool) -> Option<f64> {
+    fn mean(
+        &self,
+        figure: impl Fn((f64, f64)) -> f64,
+        counts: &impl Fn(usize) -> bool,
+    ) -> Option<f64> {
         if self.diverged.is_some() {
             return None;
         }

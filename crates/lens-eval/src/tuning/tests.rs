@@ -4,7 +4,6 @@ use lens_core::head::HeadSettings;
 use lens_core::rng::{Purpose, Stream};
 use lens_core::{Label, Matrix, Quiet};
 
-
 const D: usize = 8;
 
 /// Pairs told apart along the first `telling` dimensions, by `shift` standard deviations.
@@ -37,7 +36,8 @@ fn views(all: &[(&str, EmbeddedPairs)]) -> (EmbeddedPairs, Vec<String>) {
     let n = all[0].1.len();
     let side = |of: fn(&EmbeddedPairs) -> &lens_core::Embeddings| {
         let parts: Vec<Matrix> = all.iter().map(|(_, p)| of(p).to_matrix()).collect();
-        let data = (0..n).flat_map(|i| parts.iter().flat_map(|p| p.row(i).to_vec()).collect::<Vec<_>>());
+        let data =
+            (0..n).flat_map(|i| parts.iter().flat_map(|p| p.row(i).to_vec()).collect::<Vec<_>>());
         Matrix::new(data.collect(), n, D * all.len()).unwrap()
     };
     let pairs = EmbeddedPairs::new(side(|p| &p.chosen), side(|p| &p.rejected)).unwrap();
@@ -65,7 +65,8 @@ fn the_view_that_tells_the_sides_apart_is_chosen_and_everything_tried_is_listed(
         let lowest = of.iter().filter_map(|t| t.log_loss).fold(f64::INFINITY, f64::min);
         assert_eq!(best[0].log_loss, Some(lowest), "{what:?}");
     }
-    let loss = |label: &str| tuned.tried.iter().find(|t| t.label == label).unwrap().log_loss.unwrap();
+    let loss =
+        |label: &str| tuned.tried.iter().find(|t| t.label == label).unwrap().log_loss.unwrap();
     // They share a VAE, but not the noise.
     assert_ne!(loss("lens, gamma 0.1, s^2 0.01, 4x"), loss("lens, gamma 0.1, s^2 0.1, 4x"));
     // Asked for was the first view, in which there is nothing to find.

@@ -177,8 +177,7 @@ pub(super) fn train(
         require_same("head.members", start.shape.members, members)?;
         require_same("width of the embeddings", start.shape.dim, dim)?;
     }
-    let differences =
-        Differences::of(pairs, standardiser, augmentation, settings, seed, threads)?;
+    let differences = Differences::of(pairs, standardiser, augmentation, settings, seed, threads)?;
     let n = differences.labels.len();
     let trains: Vec<Vec<bool>> = (0..heads)
         .map(|f| differences.pair.iter().map(|&pair| !folds.held(f, pair)).collect())
@@ -245,7 +244,8 @@ pub(super) fn train(
         }
     }
 
-    let mut head = Head::with_parameters(shape.clone(), settings.activation, vec![0.0; members * dim])?;
+    let mut head =
+        Head::with_parameters(shape.clone(), settings.activation, vec![0.0; members * dim])?;
     for m in 0..members {
         let own = &parameters[(m % heads) * dim..(m % heads + 1) * dim];
         let to = &mut head.parameters[m * dim..(m + 1) * dim];
@@ -309,11 +309,7 @@ impl Trainer<'_> {
     }
 
     /// The optimum on some columns for every head, with the penalty that is best on the folds.
-    fn block(
-        &self,
-        columns: Range<usize>,
-        penalties: &[f64],
-    ) -> Result<Block, CoreError> {
+    fn block(&self, columns: Range<usize>, penalties: &[f64]) -> Result<Block, CoreError> {
         let Differences { rows, labels, weights, .. } = &self.differences;
         let width = columns.len();
         let own: Vec<f32>;

@@ -82,8 +82,11 @@ impl<T: Real> Optima<T> {
         tasks: &[usize],
         threads: Threads,
     ) -> Vec<T> {
-        let wanted: Vec<T> =
-            tasks.iter().flat_map(|&t| &self.vectors[t * self.r..(t + 1) * self.r]).copied().collect();
+        let wanted: Vec<T> = tasks
+            .iter()
+            .flat_map(|&t| &self.vectors[t * self.r..(t + 1) * self.r])
+            .copied()
+            .collect();
         if !self.dual {
             return wanted;
         }
@@ -213,7 +216,8 @@ pub(crate) fn solve<T: Real>(
         }
     }
     let solved = states.iter().zip(tasks).map(|(state, task)| {
-        let margins = (0..n).map(|i| offset(task, i) + state.at.image[i].wide()).collect::<Vec<_>>();
+        let margins =
+            (0..n).map(|i| offset(task, i) + state.at.image[i].wide()).collect::<Vec<_>>();
         let loss = |i: usize| of.weights[i] * of.form.of(margins[i], of.labels[i]).0;
         let losses: f64 = (0..n).filter(|&i| task.trains[i]).map(loss).sum();
         let objective = losses + 0.5 * task.l2 * inner(&state.at, &state.at);
@@ -259,8 +263,7 @@ fn gradients<T: Real>(
     let mut own = match gram {
         Some(_) => going.iter().flat_map(|&t| &states[t].slopes).copied().collect::<Vec<T>>(),
         None => {
-            let slopes: Vec<T> =
-                going.iter().flat_map(|&t| &states[t].slopes).copied().collect();
+            let slopes: Vec<T> = going.iter().flat_map(|&t| &states[t].slopes).copied().collect();
             let mut out = vec![T::ZERO; c * d];
             let slopes = View::new(&slopes, c, n);
             matmul(Target::new(&mut out, d), slopes, rows, T::ONE, false, threads);

@@ -16,8 +16,10 @@ pub(super) fn fit(margins: &[Vec<f64>], before: &[f64], rows: &[usize]) -> Vec<f
     let scale = margins.iter().map(squares).sum::<f64>() / (rows.len() * views).max(1) as f64;
     let pull = 2.0 * scale.max(1e-12);
     let mut weights = vec![equal; views];
-    let mut sums: Vec<f64> =
-        rows.iter().map(|&i| before[i] + margins.iter().map(|m| equal * m[i]).sum::<f64>()).collect();
+    let mut sums: Vec<f64> = rows
+        .iter()
+        .map(|&i| before[i] + margins.iter().map(|m| equal * m[i]).sum::<f64>())
+        .collect();
     for _ in 0..ROUNDS {
         let mut moved = 0.0f64;
         for (weight, own) in weights.iter_mut().zip(margins) {

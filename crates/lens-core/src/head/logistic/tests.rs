@@ -78,8 +78,10 @@ fn every_member_is_the_optimum_without_its_fold() {
     };
     let rows: Vec<Vec<f64>> = (0..60).map(|i| difference(i, &mut x)).collect();
     let mean = rows.iter().flatten().map(|v| v * v).sum::<f64>() / 60.0;
-    let w: Vec<f64> =
-        fitted.model.head.parameters()[m * 10..(m + 1) * 10].iter().map(|&w| f64::from(w)).collect();
+    let w: Vec<f64> = fitted.model.head.parameters()[m * 10..(m + 1) * 10]
+        .iter()
+        .map(|&w| f64::from(w))
+        .collect();
     let gradient: Vec<f64> = (0..10)
         .map(|j| {
             let slope = |row: &Vec<f64>| {
@@ -149,7 +151,8 @@ fn stacking_weighs_a_view_by_what_it_says() {
 #[test]
 fn synthetic_pairs_share_the_weight_of_their_seed() {
     let seeds = pairs(60, 12, 3, 0.4, 10);
-    let mut settings = MethodSettings { augment: 4, source: SourceKind::Perturbation, ..settings() };
+    let mut settings =
+        MethodSettings { augment: 4, source: SourceKind::Perturbation, ..settings() };
     settings.rivals.perturbation_variance = 0.0;
     let outcome = fit(&seeds, &settings, Threads::ONE, &Quiet).unwrap();
     let augmented = outcome.augmented.unwrap().fitted;
@@ -171,8 +174,11 @@ fn an_earlier_head_is_what_the_penalty_holds_on_to() {
     let extras = Extras { start: Some(start), watch: None };
     let further = fit_with(&few, &settings, extras, Threads::ONE, &Quiet).unwrap().none;
     let heldout = pairs(2000, 30, 5, 0.2, 13);
-    let [before, after, afresh] =
-        [accuracy(&earlier, &heldout), accuracy(&further, &heldout), accuracy(&trained(&few, &settings), &heldout)];
+    let [before, after, afresh] = [
+        accuracy(&earlier, &heldout),
+        accuracy(&further, &heldout),
+        accuracy(&trained(&few, &settings), &heldout),
+    ];
     assert!(after > before - 0.03 && after > afresh + 0.02, "{before} {after} {afresh}");
 }
 
