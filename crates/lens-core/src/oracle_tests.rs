@@ -127,7 +127,7 @@ impl VaeCase {
             weights: LossWeights {
                 beta: 0.3,
                 gamma: 0.2,
-                bound: if seed % 2 == 0 { 1.5 } else { f64::INFINITY },
+                bound: if seed.is_multiple_of(2) { 1.5 } else { f64::INFINITY },
             },
         }
     }

@@ -1,6 +1,6 @@
 //! Views, head and augmentation chosen without peeking: by cross-validation on the seed pairs alone.
 //!
-//! The pairs are dealt to outer folds. Every candidate head (see [`search`]) is trained without each of
+//! The pairs are dealt to outer folds. Every candidate head (see `search`) is trained without each of
 //! them in turn, with folds of its own inside for whatever it tunes itself, such as when to stop or how
 //! strong its penalty is, and judged by the log-loss of the pairs that it did not see. One head on all
 //! views is taken unless another is clearly better, and trained again on all pairs. What is tried next, sources of synthetic pairs, all have the

@@ -335,7 +335,7 @@ fn line<T: Real>(
         losses + task.l2 * (across + t * along)
     };
     let first = slope(0.0);
-    if !(first < 0.0) {
+    if first.is_nan() || first >= 0.0 {
         return 0.0;
     }
     // The slope grows with t: bracket its root, then draw the bracket together.
@@ -484,7 +484,7 @@ mod tests {
         let case = case(60, 200, 0.0);
         let of = case.of();
         let task = Task { trains: &case.trains, offset: &[], l2: 0.3 };
-        let exact = solve(&of, &[task.clone()], 1e-10, Threads::ONE, &Quiet).unwrap();
+        let exact = solve(&of, std::slice::from_ref(&task), 1e-10, Threads::ONE, &Quiet).unwrap();
         let differences: Vec<f32> = case.differences.iter().map(|&x| x as f32).collect();
         let of = Comparisons {
             differences: &differences,
