@@ -208,8 +208,9 @@ fn the_starter_dataset_grows_and_only_new_pairs_are_embedded() {
         let embed = stages.iter().find(|s| s["name"] == "embed").unwrap().clone();
         (run, embed["computed"].as_u64().unwrap())
     };
-    let (_, first) =
-        embed(&format!("run first.jsonl --model {model} --augment 1 -o rm --json --quiet"));
+    let (_, first) = embed(&format!(
+        "run first.jsonl --model {model} --views asked --augment 1 -o rm --json --quiet"
+    ));
     assert!(first > 0);
     let (run, new) = embed("run all.jsonl --warm-start rm -o next --json --quiet");
     assert_eq!(run["warm_start"]["known"], 32, "{run}");

@@ -56,8 +56,12 @@ fn bundle(path: &Path) -> Result<Described, CliError> {
         (
             "head".to_owned(),
             format!(
-                "{:?}, {} members, widths {:?}, on embeddings of width {}",
-                manifest.kept, manifest.head.members, manifest.head.hidden, manifest.head.dim
+                "{:?}, {}, {} members, widths {:?}, on embeddings of width {}",
+                manifest.kept,
+                manifest.method.head.kind.name(),
+                manifest.head.members,
+                manifest.head.hidden,
+                manifest.head.dim
             ),
         ),
         (
