@@ -379,6 +379,49 @@ fn what_is_wrong_with_a_study_is_said_at_once() {
     assert!(!lens.path("o").exists());
 }
 
+/// Rivals that see different views of the same texts, and one that chooses, compared on the same pairs.
+#[test]
+fn rivals_may_see_their_own_views_and_choose() {
+    let lens = Lens::new();
+    lens.rows("pairs.jsonl", &pairs(0..60));
+    let views = "--view layer=6,pooling=last --view layer=2,pooling=mean";
+    lens.ok(&format!("embed pairs.jsonl --model tiny.gguf {views} -o two.safetensors"));
+    let text = r#"
+        rivals = ["control", "second", "joint", "auto"]
+        baseline = "control"
+        splits = 2
+        seeds = [40]
+        settings.head.epochs = 4
+        [rival.control]
+        views = [0]
+        augment = 1
+        tune.head.weight_decay = [0.1, 1.0]
+        [rival.second]
+        views = ["layer=2,pooling=mean"]
+        augment = 1
+        [rival.joint]
+        augment = 1
+        head.kind = "logistic"
+    "#;
+    lens.write("views.toml", text);
+    let run = lens.ok("study views.toml two.safetensors -o o --json").json();
+    // What has nothing to choose is compared with the baseline's choice.
+    let rows = run["rows"].as_array().unwrap();
+    for rival in ["second", "joint", "auto"] {
+        let row = rows.iter().find(|r| r["rival"] == rival).unwrap();
+        assert!(row["difference"]["value"].is_number(), "{row}");
+    }
+    let log = lens.read("o/runs.jsonl");
+    let chose = log.lines().filter(|l| l.contains("\"chose\":\"")).count();
+    assert_eq!(chose, 2, "{log}");
+    // From text it is the same, and what is not there is named before anything is trained.
+    let words = format!("study views.toml pairs.jsonl --model tiny.gguf {views} -o t --json");
+    assert_eq!(lens.ok(&words).json()["rows"], run["rows"]);
+    lens.write("wrong.toml", text.replace("layer=2,pooling=mean", "layer=3,pooling=mean"));
+    let said = lens.fails(2, "study wrong.toml two.safetensors -o w");
+    assert!(said.contains("rival.second.views") && said.contains("layer=6,pooling=last"), "{said}");
+}
+
 #[test]
 fn ready_made_studies_are_listed_shown_and_run() {
     let lens = desk();

@@ -90,6 +90,8 @@ fn views_are_chosen_and_the_bundle_scores_with_them() {
     // What is there is the same as what the settings in its report say.
     let report = lens.read("rm/report.md");
     assert!(report.contains("## What was tried") && report.contains("logistic on"), "{report}");
+    let page = lens.read("rm/report.html");
+    assert!(page.contains("Weight of the penalty") && !page.contains("Training loss of the head"));
     lens.rows("more.jsonl", &pairs(60..90));
     lens.ok("run more.jsonl --warm-start rm -o further --json");
     assert_eq!(lens.json("further/lens.json")["method"]["head"], manifest["method"]["head"]);

@@ -3,6 +3,7 @@
 use crate::output::{percent, thousands};
 use crate::settings::Settings;
 use lens_core::Outcome;
+use lens_core::head::HeadKind;
 use lens_core::head::train::{HeadEpoch, HeadReport};
 use lens_core::vae::train::VaeEpoch;
 use lens_eval::report::{Axis, Block, Chart, ChartKind, LinePoint, Lines, Section, Series};
@@ -28,7 +29,12 @@ pub fn section(outcome: &Outcome, settings: &Settings) -> Section {
         judged.push(curve(&format!("held out, {name}"), report, &|e| e.heldout_log_loss));
     }
     judged.retain(|s| !s.points.is_empty());
-    if !judged.is_empty() {
+    // A logistic head has no epochs to draw.
+    let logistic = settings.head.kind == HeadKind::Logistic;
+    if logistic {
+        blocks.push(Block::Paragraph(at_optimum(&heads)));
+    }
+    if !judged.is_empty() && !logistic {
         blocks.push(lines(
             "Log-loss of the head on pairs it was not trained on",
             &kept_at(&heads),
@@ -37,12 +43,14 @@ pub fn section(outcome: &Outcome, settings: &Settings) -> Section {
         ));
     }
     let losses = heads.iter().map(|(name, r)| curve(name, r, &|e| Some(e.loss)));
-    blocks.push(lines(
-        "Training loss of the head",
-        "With augmentation it is the loss on real and synthetic pairs together.",
-        "training loss",
-        losses.collect(),
-    ));
+    if !logistic {
+        blocks.push(lines(
+            "Training loss of the head",
+            "With augmentation it is the loss on real and synthetic pairs together.",
+            "training loss",
+            losses.collect(),
+        ));
+    }
     if let Some((_, report)) = outcome.augmented.as_ref().and_then(|a| a.vae.as_ref()) {
         let vae = |name: &str, value: &dyn Fn(&VaeEpoch) -> f64| Series {
             name: name.to_owned(),
@@ -76,6 +84,29 @@ fn lines(title: &str, note: &str, y: &str, series: Vec<Series>) -> Block {
     let (x, y) = (Axis::linear("epoch"), Axis::linear(y));
     let kind = ChartKind::Lines(Lines { x, y, series, ..Lines::default() });
     Block::Chart(Chart { title: title.into(), note: note.into(), kind })
+}
+
+/// How logistic heads were fitted.
+fn at_optimum(heads: &[(&str, &HeadReport)]) -> String {
+    let list = |values: &[f64]| {
+        let shown: Vec<String> = values.iter().map(|v| format!("{v:.3}")).collect();
+        shown.join(", ").replace(".000", "")
+    };
+    let said: Vec<String> = heads
+        .iter()
+        .map(|(name, report)| {
+            let weights = match report.view_weights.is_empty() {
+                true => String::new(),
+                false => format!(", weights of the views {}", list(&report.view_weights)),
+            };
+            format!("{name} augmentation {}{weights}", list(&report.l2))
+        })
+        .collect();
+    format!(
+        "Each member of the head is logistic regression on the differences of the pairs outside its \
+         fold, at its optimum. Weight of the penalty: {}.",
+        said.join("; ")
+    )
 }
 
 /// Which epochs are in the models.
