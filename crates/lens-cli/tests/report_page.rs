@@ -179,7 +179,9 @@ fn a_model_of_arrays_and_one_without_synthesis_have_pages_too() {
     assert_eq!(page.matches("<svg role=\"img\"").count(), 5);
 
     lens.rows("pairs.jsonl", &pairs(0..40));
-    lens.ok("run pairs.jsonl --model tiny.gguf --augment 1 --holdout 0 -o plain --quiet");
+    lens.ok(
+        "run pairs.jsonl --model tiny.gguf --views asked --augment 1 --holdout 0 -o plain --quiet",
+    );
     let page = lens.read("plain/report.html");
     assert!(page.contains("how good the reward model is was not measured"), "{page}");
     assert!(!page.contains("synthetic chosen"));
