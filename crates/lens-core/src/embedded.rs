@@ -26,6 +26,14 @@ impl Default for Label {
 }
 
 impl Label {
+    /// The same with its margin, where it has one, multiplied by `weight`.
+    pub(crate) fn weighted(self, weight: f32) -> Label {
+        match self {
+            Label::Preferred { margin } => Label::Preferred { margin: margin * weight },
+            Label::Tie => Label::Tie,
+        }
+    }
+
     /// Whether neither side won.
     pub fn is_tie(self) -> bool {
         self == Label::Tie

@@ -444,6 +444,22 @@ impl<'a> Arena<'a> {
         Ok(Fitted { model, report, seconds: clock.elapsed().as_secs_f64() })
     }
 
+    /// Draws what the factor of `settings` needs of `source`, and trains a head with it.
+    ///
+    /// # Errors
+    /// As [`Arena::synthesise`] and [`Arena::head`].
+    pub fn head_with(
+        &self,
+        source: &dyn Source,
+        settings: &MethodSettings,
+        progress: &dyn Progress,
+    ) -> Result<Fitted, CoreError> {
+        let synthetic = self.synthesise(source, settings)?;
+        let (factor, pairing) = (settings.augment, settings.pairing);
+        let augmentation = Augmentation { factor, pairing, synthetic: &synthetic };
+        self.head(&settings.head, Some(&augmentation), progress)
+    }
+
     /// Readies the source that `settings` name: trains the VAE, or fits whatever a rival needs.
     ///
     /// # Errors

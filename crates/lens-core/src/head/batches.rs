@@ -181,10 +181,7 @@ impl<'a> Batches<'a> {
             return;
         }
         self.compared = b;
-        let label = |pair: usize| match self.pairs.labels[pair] {
-            Label::Preferred { margin } => Label::Preferred { margin: margin * self.margin_weight },
-            Label::Tie => Label::Tie,
-        };
+        let label = |pair: usize| self.pairs.labels[pair].weighted(self.margin_weight);
         self.comparisons.clear();
         let Some(a) = self.augmentation else {
             self.comparisons.extend(rows.iter().zip(0..b as u32).map(|(&pair, i)| Comparison {

@@ -11,6 +11,7 @@
 //! - in data with ties, where t is half the width of the tie (Rao and Kupper 1967): preferred is
 //!   sigmoid(D - t), a tie sigmoid(D + t) - sigmoid(D - t).
 
+use super::HeadSettings;
 use crate::embedded::Label;
 use crate::real::Real;
 use rayon::prelude::*;
@@ -38,6 +39,15 @@ pub(crate) struct LossForm {
 }
 
 impl LossForm {
+    /// As the settings have it, for data with these labels.
+    pub(crate) fn new(settings: &HeadSettings, labels: &[Label]) -> Self {
+        let has_ties = labels.iter().any(|l| l.is_tie());
+        LossForm {
+            smoothing: settings.label_smoothing,
+            tie_threshold: if has_ties { settings.tie_threshold } else { 0.0 },
+        }
+    }
+
     /// The loss of one reward difference, and its derivative.
     pub(crate) fn of(&self, difference: f64, label: Label) -> (f64, f64) {
         let t = self.tie_threshold;

@@ -48,6 +48,18 @@ pub struct HeadEpoch {
     pub heldout_accuracy: Option<f64>,
 }
 
+impl HeadEpoch {
+    /// Adds its figures to the curves of `stage`.
+    pub(super) fn draw(&self, stage: &str, progress: &dyn Progress) {
+        let mut curve = vec![("loss", self.loss)];
+        curve.extend(self.fold_log_loss.map(|x| ("fold_log_loss", x)));
+        curve.extend(self.fold_accuracy.map(|x| ("fold_accuracy", x)));
+        curve.extend(self.heldout_log_loss.map(|x| ("heldout_log_loss", x)));
+        curve.extend(self.heldout_accuracy.map(|x| ("heldout_accuracy", x)));
+        progress.curve("", stage, self.epoch as u64, &curve);
+    }
+}
+
 /// How head training went.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HeadReport {
@@ -143,11 +155,7 @@ fn run(
     let mut trainer = HeadTrainer::new(&head, batches.vae(), batches.most_embeddings(), threads);
     let adam_settings =
         AdamSettings { learning_rate: settings.learning_rate, weight_decay: settings.weight_decay };
-    let has_ties = pairs.labels.iter().any(|l| l.is_tie());
-    let form = LossForm {
-        smoothing: settings.label_smoothing,
-        tie_threshold: if has_ties { settings.tie_threshold } else { 0.0 },
-    };
+    let form = LossForm::new(settings, &pairs.labels);
     let mut losses = vec![0.0; members];
     let mut best = Best::new(&head, members, start.is_some() && folds.count() > 1);
     if start.is_some() {
@@ -184,12 +192,7 @@ fn run(
             heldout_log_loss: heldout.map(|(loss, _)| loss),
             heldout_accuracy: heldout.map(|(_, accuracy)| accuracy),
         };
-        let mut curve = vec![("loss", loss_sum)];
-        curve.extend(figures.fold_log_loss.map(|x| ("fold_log_loss", x)));
-        curve.extend(figures.fold_accuracy.map(|x| ("fold_accuracy", x)));
-        curve.extend(figures.heldout_log_loss.map(|x| ("heldout_log_loss", x)));
-        curve.extend(figures.heldout_accuracy.map(|x| ("heldout_accuracy", x)));
-        progress.curve("", stage, epoch as u64, &curve);
+        figures.draw(stage, progress);
         epochs.push(figures);
         best.update(epoch, &head, &fold);
         progress.advance(1);

@@ -1,9 +1,8 @@
 //! What is tried, and how it is judged.
 
 use lens_core::head::folds::Folds;
-use lens_core::head::train::Augmentation;
 use lens_core::head::{Combine, HeadKind, HeadSettings, L2};
-use lens_core::method::{Arena, Fitted, FoldGain};
+use lens_core::method::{Arena, FoldGain};
 use lens_core::metrics::{credit, pair_loss};
 use lens_core::progress::Within;
 use lens_core::source::{Source, SourceKind};
@@ -313,7 +312,7 @@ impl Search<'_> {
             } else {
                 let source = source.get_or_insert_with(|| arena.source(settings, progress));
                 match source {
-                    Ok(source) => with_source(&arena, source.as_ref(), settings, progress),
+                    Ok(source) => arena.head_with(source.as_ref(), settings, progress),
                     Err(error) => Err(error.clone()),
                 }
             };
@@ -335,18 +334,6 @@ fn ran_away(error: CoreError) -> Result<String, CoreError> {
         | CoreError::AllConstant { .. } => Ok(error.to_string()),
         error => Err(error),
     }
-}
-
-fn with_source(
-    arena: &Arena<'_>,
-    source: &dyn Source,
-    settings: &MethodSettings,
-    progress: &dyn Progress,
-) -> Result<Fitted, CoreError> {
-    let synthetic = arena.synthesise(source, settings)?;
-    let (factor, pairing) = (settings.augment, settings.pairing);
-    let augmentation = Augmentation { factor, pairing, synthetic: &synthetic };
-    arena.head(&settings.head, Some(&augmentation), progress)
 }
 
 fn figures(

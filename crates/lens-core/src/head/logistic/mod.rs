@@ -90,12 +90,7 @@ impl Differences {
         for i in 0..n {
             pairs.gather(standardiser, &[i], &mut real, Threads::ONE);
             let (chosen, rejected) = real.split_at(d);
-            let label = match pairs.labels[i] {
-                Label::Preferred { margin } => {
-                    Label::Preferred { margin: margin * settings.margin_weight as f32 }
-                }
-                Label::Tie => Label::Tie,
-            };
+            let label = pairs.labels[i].weighted(settings.margin_weight as f32);
             all.original.push(all.labels.len());
             let Some(a) = augmentation else {
                 all.push(i, chosen, rejected, label, 1.0);
@@ -196,7 +191,6 @@ pub(super) fn train(
             })
             .collect(),
     };
-    let has_ties = pairs.labels.iter().any(|l| l.is_tie());
     let judged = judged.collect();
     let offsets = (0..heads).map(offset).collect();
     let mut trainer = Trainer {
@@ -207,10 +201,7 @@ pub(super) fn train(
         trains,
         offsets,
         judged,
-        form: LossForm {
-            smoothing: settings.label_smoothing,
-            tie_threshold: if has_ties { settings.tie_threshold } else { 0.0 },
-        },
+        form: LossForm::new(settings, &pairs.labels),
         threads,
         progress,
     };
@@ -224,7 +215,7 @@ pub(super) fn train(
         (L2::Auto, Some(_)) => PENALTIES.iter().chain(&STRONG).copied().collect(),
     };
     let scales = trainer.equalise(&views, if stacked { 1 } else { views.len() });
-    let (parameters, margins, l2, view_weights, loss) = if stacked {
+    let (mut parameters, margins, l2, view_weights, loss) = if stacked {
         let mut blocks = Vec::with_capacity(views.len());
         for columns in &views {
             blocks.push(trainer.block(columns.clone(), &penalties)?);
@@ -237,7 +228,6 @@ pub(super) fn train(
         trainer.single(block)
     };
     progress.end();
-    let mut parameters = parameters;
     for head in parameters.chunks_exact_mut(dim) {
         for (columns, &scale) in views.iter().zip(&scales) {
             head[columns.clone()].iter_mut().for_each(|w| *w *= scale);
@@ -263,18 +253,12 @@ pub(super) fn train(
             advice: "try a larger head.l2".to_owned(),
         });
     }
-    let report = trainer.report(&margins, l2, view_weights, loss, &head, pairs);
+    let mut report = trainer.report(&margins, l2, view_weights, loss, &head, pairs);
     let heldout = watch.and_then(|w| super::folds::watched(&head, w, standardiser, threads));
-    let mut report = report;
     if let Some(epoch) = report.epochs.first_mut() {
         epoch.heldout_log_loss = heldout.map(|(loss, _)| loss);
         epoch.heldout_accuracy = heldout.map(|(_, accuracy)| accuracy);
-        let mut curve = vec![("loss", epoch.loss)];
-        curve.extend(epoch.fold_log_loss.map(|x| ("fold_log_loss", x)));
-        curve.extend(epoch.fold_accuracy.map(|x| ("fold_accuracy", x)));
-        curve.extend(epoch.heldout_log_loss.map(|x| ("heldout_log_loss", x)));
-        curve.extend(epoch.heldout_accuracy.map(|x| ("heldout_accuracy", x)));
-        progress.curve("", stage, 1, &curve);
+        epoch.draw(stage, progress);
     }
     Ok((head, report))
 }
