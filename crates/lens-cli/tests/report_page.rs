@@ -98,8 +98,9 @@ fn corner(png: &[u8]) -> [u8; 3] {
 }
 
 /// A reward model with a report in `rm`. Held-out pairs of hostile texts are labelled the wrong way
-/// round, so that they are ranked against their label.
-fn with_report() -> Lens {
+/// round, so that they are ranked against their label. Its head is the network, which has learning
+/// curves, or with `chosen` the one that the run chooses by itself, which is logistic.
+fn with_report(chosen: bool) -> Lens {
     let lens = Lens::new();
     let mut rows = pairs(0..80);
     rows.push(json!({"prompt": HOSTILE, "chosen": HOSTILE, "rejected": " "}));
@@ -113,39 +114,47 @@ fn with_report() -> Lens {
         row["rejected"] = json!(format!("{} {chosen}", "long".repeat(700)));
     }
     lens.rows("heldout.jsonl", &heldout);
-    lens.ok("run pairs.jsonl --eval heldout.jsonl --model tiny.gguf -o rm --quiet");
+    let views = if chosen { "" } else { " --views asked" };
+    lens.ok(&format!(
+        "run pairs.jsonl --eval heldout.jsonl --model tiny.gguf -o rm --quiet{views}"
+    ));
     lens
 }
 
 #[test]
 fn the_page_holds_everything_and_runs_nothing() {
-    let Some(browser) = Browser::with(with_report()) else { return };
-    let seen = browser.open("rm/report.html", &["--dump-dom"]);
-    assert!(!seen.err.contains("CONSOLE"), "{}", seen.err);
-    assert!(seen.out.contains("<title>Reward model from pairs.jsonl</title>"), "{}", seen.out);
-    assert!(!seen.out.contains("<script") && !seen.out.contains("<img"));
-    // Eight charts and the map, all with something in them.
-    let charts: Vec<&str> = seen.out.split("<svg role=\"img\"").skip(1).collect();
-    assert_eq!(charts.len(), 9);
-    for chart in charts {
-        let chart = chart.split("</svg>").next().unwrap();
-        let paths: Vec<&str> =
-            chart.split(" d=\"").skip(1).map(|p| p.split('"').next().unwrap()).collect();
-        assert!(paths.len() >= 2 && paths.iter().all(|p| p.len() > 3), "{chart}");
-        assert!(chart.contains("<title") && chart.contains("<desc"), "{chart}");
+    // Eight charts and the map; a logistic head has no epochs to draw, which are two.
+    for (chosen, expected) in [(false, 9), (true, 7)] {
+        let Some(browser) = Browser::with(with_report(chosen)) else { return };
+        let seen = browser.open("rm/report.html", &["--dump-dom"]);
+        assert!(!seen.err.contains("CONSOLE"), "{}", seen.err);
+        assert!(seen.out.contains("<title>Reward model from pairs.jsonl</title>"), "{}", seen.out);
+        assert!(!seen.out.contains("<script") && !seen.out.contains("<img"));
+        // All with something in them.
+        let charts: Vec<&str> = seen.out.split("<svg role=\"img\"").skip(1).collect();
+        assert_eq!(charts.len(), expected);
+        for chart in charts {
+            let chart = chart.split("</svg>").next().unwrap();
+            let paths: Vec<&str> =
+                chart.split(" d=\"").skip(1).map(|p| p.split('"').next().unwrap()).collect();
+            assert!(paths.len() >= 2 && paths.iter().all(|p| p.len() > 3), "{chart}");
+            assert!(chart.contains("<title") && chart.contains("<desc"), "{chart}");
+        }
+        for part in
+            ["synthetic chosen", "ranked against their label", "--eval heldout.jsonl", "[vae]"]
+        {
+            assert!(seen.out.contains(part), "{part}");
+        }
+        assert!(
+            seen.out.contains("more characters]")
+                && seen.out.contains("\u{27e8}U+202E\u{27e9}evil")
+        );
     }
-    for part in ["synthetic chosen", "ranked against their label", "--eval heldout.jsonl", "[vae]"]
-    {
-        assert!(seen.out.contains(part), "{part}");
-    }
-    assert!(
-        seen.out.contains("more characters]") && seen.out.contains("\u{27e8}U+202E\u{27e9}evil")
-    );
 }
 
 #[test]
 fn it_fits_a_phone_and_a_desk() {
-    let Some(browser) = Browser::with(with_report()) else { return };
+    let Some(browser) = Browser::with(with_report(false)) else { return };
     for width in [320, 360, 768, 1400] {
         assert!(browser.content_width("rm/report.html", width) <= width, "at {width}");
     }
@@ -153,7 +162,7 @@ fn it_fits_a_phone_and_a_desk() {
 
 #[test]
 fn it_is_dark_at_night_and_has_paper_in_mind() {
-    let Some(browser) = Browser::with(with_report()) else { return };
+    let Some(browser) = Browser::with(with_report(false)) else { return };
     let size = "--window-size=1200,900";
     let [dark, light] = ["0", "1"].map(|scheme| {
         let scheme = format!("--blink-settings=preferredColorScheme={scheme}");
@@ -197,7 +206,7 @@ fn a_model_of_arrays_and_one_without_synthesis_have_pages_too() {
 
 #[test]
 fn a_study_and_an_evaluation_have_pages_that_fit_a_phone() {
-    let lens = with_report();
+    let lens = with_report(false);
     let scored = |i: usize| {
         json!({"prompt": format!("{HOSTILE} {i}"), "responses": ["yes", HOSTILE, "so"],
             "scores": [1.0, 0.0, f64::from(i as u8 % 3)]})
