@@ -237,3 +237,27 @@ fn a_full_disk_is_said_and_leaves_nothing() {
     let error = lens.fails(1, "synthesise rm a.safetensors -o /dev/full");
     assert!(error.contains("no space left on the disk"), "{error}");
 }
+
+/// With the noise gone, residual decoding gives the pairs back; plain decoding does not.
+#[test]
+fn responses_are_decoded_as_the_settings_say() {
+    let lens = desk();
+    let made = |decoding: &str| {
+        lens.ok(&format!(
+            "synthesise rm a.safetensors -o s.safetensors --overwrite --quiet \
+             --set synthesis.noise_variance=0 --set synthesis.decoding={decoding}"
+        ));
+        floats(&lens, "s.safetensors", "chosen").1
+    };
+    let (plain, residual) = (made("plain"), made("residual"));
+    let (_, all) = floats(&lens, "a.safetensors", "chosen");
+    let left = all.chunks(DIM).enumerate().filter(|(i, _)| *i != 7).map(|(_, row)| row);
+    let real: Vec<f32> = left.flat_map(|row| [row, row].concat()).collect();
+    let off = |made: &[f32]| made.iter().zip(&real).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(off(&residual) < 1e-4 && off(&plain) > 0.1, "{} {}", off(&residual), off(&plain));
+    let refused = lens.fails(
+        1,
+        "synthesise rm a.safetensors -o z.safetensors --codes --set synthesis.decoding=residual",
+    );
+    assert!(refused.contains("--codes"), "{refused}");
+}

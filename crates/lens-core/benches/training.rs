@@ -10,7 +10,7 @@ use lens_core::head::train::{Augmentation, HeadData, train as train_head};
 use lens_core::pairing::{Pairing, synthetic_per_side};
 use lens_core::rng::{Purpose, Stream};
 use lens_core::source::Synthetic;
-use lens_core::synthesis::{SynthesisSettings, synthesise};
+use lens_core::synthesis::{SynthesisSettings, Weighing, synthesise};
 use lens_core::vae::train::train as train_vae;
 use lens_core::vae::{Vae, VaeSettings};
 use lens_core::{
@@ -64,7 +64,7 @@ fn head_epoch(c: &mut Criterion) {
         let (drawing, k) = (SynthesisSettings::default(), synthetic_per_side(factor));
         let codes = synthesise(&vae, &pairs, &standardiser, &drawing, k, 1, threads()).unwrap();
         let synthetic = Synthetic::Codes { vae: &vae, codes };
-        let augmentation = Augmentation { factor, pairing: Pairing::Within, synthetic: &synthetic };
+        let augmentation = Augmentation { factor, pairing: Pairing::Within, synthetic: &synthetic, weighing: Weighing::default() };
         let data = HeadData {
             pairs: &pairs,
             standardiser: &standardiser,

@@ -12,10 +12,10 @@ use crate::metrics::mean_and_deviation;
 use crate::order::{OrderReport, measure_order};
 use crate::pairing::{Pairing, check_factor, synthetic_per_side};
 use crate::progress::Progress;
-use crate::source::lens::Lens;
+use crate::source::lens::{Lens, Training};
 use crate::source::{RivalSettings, Seeds, Source, SourceKind, Synthetic, Wanted, rival};
 use crate::standardise::Standardiser;
-use crate::synthesis::SynthesisSettings;
+use crate::synthesis::{SynthesisSettings, Weighing};
 use crate::vae::train::VaeReport;
 use crate::vae::{Vae, VaeSettings};
 use serde::{Deserialize, Serialize};
@@ -79,7 +79,20 @@ impl MethodSettings {
             "across",
             "`within` with head.kind = \"logistic\"",
         )?;
+        let even = self.synthesis.weighing() == Weighing::default();
+        require(
+            self.head.kind == HeadKind::Logistic || even || self.augment == 1,
+            "synthesis.weight, .gate, .emphasis",
+            "other than even",
+            "weight 1, no gate by order and even emphasis with head.kind = \"mlp\"",
+        )?;
         self.head.check()
+    }
+
+    /// Synthetic responses as these settings have a head trained on them.
+    pub fn augmentation<'a>(&self, synthetic: &'a Synthetic<'a>) -> Augmentation<'a> {
+        let (factor, pairing) = (self.augment, self.pairing);
+        Augmentation { factor, pairing, synthetic, weighing: self.synthesis.weighing() }
     }
 
     /// Whether a VAE is trained: there is augmentation, and it comes from latent space.
@@ -104,6 +117,8 @@ impl MethodSettings {
             return Ok(());
         }
         let (then, now) = (&earlier.vae, &self.vae);
+        let around = |settings: &MethodSettings| settings.synthesis.around;
+        require_same("synthesis.around", around(earlier), around(self))?;
         require_same("vae.hidden", then.hidden, now.hidden)?;
         require_same("vae.latent", then.latent, now.latent)?;
         require_same("vae.activation", then.activation, now.activation)
@@ -329,8 +344,7 @@ pub fn fit_with(
     let clock = std::time::Instant::now();
     let synthetic = arena.synthesise(source.as_ref(), settings)?;
     let synthesis_seconds = clock.elapsed().as_secs_f64();
-    let augmentation =
-        Augmentation { factor: settings.augment, pairing: settings.pairing, synthetic: &synthetic };
+    let augmentation = settings.augmentation(&synthetic);
     let fitted = arena.head(&settings.head, Some(&augmentation), progress)?;
     let Arena { seed, .. } = arena;
     let order = measure_order(
@@ -366,6 +380,9 @@ pub struct Arena<'a> {
     pub threads: Threads,
     /// Held-out pairs to measure on after every epoch, for the curves: they decide nothing.
     pub watch: Option<&'a EmbeddedPairs>,
+    /// The seed pairs together with others whose labels are not known, for the VAE, which needs none;
+    /// without them it is trained on the seeds alone.
+    pub unlabelled: Option<&'a EmbeddedPairs>,
     start: Option<WarmStart<'a>>,
 }
 
@@ -392,7 +409,8 @@ impl<'a> Arena<'a> {
         }
         let seed = settings.seed;
         let folds = Folds::assign(&pairs.prompts, settings.head.folds, seed);
-        Ok(Arena { pairs, standardiser, folds, seed, threads, watch: None, start: None })
+        let (watch, unlabelled, start) = (None, None, None);
+        Ok(Arena { pairs, standardiser, folds, seed, threads, watch, unlabelled, start })
     }
 
     /// For heads that go on from an earlier model.
@@ -411,7 +429,8 @@ impl<'a> Arena<'a> {
         }
         let folds = Folds::further(&pairs.prompts, earlier.fold_count, earlier.folds, seed)?;
         let start = Some(earlier);
-        Ok(Arena { pairs, standardiser, folds, seed, threads, watch: None, start })
+        let (watch, unlabelled) = (None, None);
+        Ok(Arena { pairs, standardiser, folds, seed, threads, watch, unlabelled, start })
     }
 
     fn seeds(&self) -> Seeds<'_> {
@@ -429,7 +448,7 @@ impl<'a> Arena<'a> {
         progress: &dyn Progress,
     ) -> Result<Fitted, CoreError> {
         let clock = std::time::Instant::now();
-        let Arena { pairs, standardiser, folds, seed, threads, watch, start } = self;
+        let Arena { pairs, standardiser, folds, seed, threads, watch, start, .. } = self;
         let data = HeadData { pairs, standardiser, folds, augmentation, watch: *watch };
         let (head, report) = train_head(
             data,
@@ -455,9 +474,7 @@ impl<'a> Arena<'a> {
         progress: &dyn Progress,
     ) -> Result<Fitted, CoreError> {
         let synthetic = self.synthesise(source, settings)?;
-        let (factor, pairing) = (settings.augment, settings.pairing);
-        let augmentation = Augmentation { factor, pairing, synthetic: &synthetic };
-        self.head(&settings.head, Some(&augmentation), progress)
+        self.head(&settings.head, Some(&settings.augmentation(&synthetic)), progress)
     }
 
     /// Readies the source that `settings` name: trains the VAE, or fits whatever a rival needs.
@@ -469,13 +486,18 @@ impl<'a> Arena<'a> {
         settings: &MethodSettings,
         progress: &dyn Progress,
     ) -> Result<Box<dyn Source>, CoreError> {
-        let MethodSettings { source, rivals, vae, .. } = settings;
+        let MethodSettings { source, rivals, vae, synthesis, .. } = settings;
         let (seeds, threads) = (self.seeds(), self.threads);
         if let Some(rival) = rival(*source, rivals, seeds, threads)? {
             return Ok(rival);
         }
-        let start = self.start.and_then(|s| s.vae);
-        Ok(Box::new(Lens::fit(seeds, vae, start, self.seed, threads, progress)?))
+        let on = Training {
+            pairs: self.unlabelled.unwrap_or(self.pairs),
+            standardiser: &self.standardiser,
+            around: synthesis.around,
+            start: self.start.and_then(|s| s.vae),
+        };
+        Ok(Box::new(Lens::fit(on, vae, self.seed, threads, progress)?))
     }
 
     /// Draws as many responses of `source` as the factor of `settings` needs.

@@ -5,9 +5,10 @@ use lens_core::metrics::pair_accuracy;
 use lens_core::pairing::Pairing;
 use lens_core::rng::{Purpose, Stream};
 use lens_core::vae::VaeSettings;
+use lens_core::vae::train::{VaeEpoch, train as train_vae};
 use lens_core::{
     CoreError, EmbeddedPairs, Embeddings, Label, Matrix, MethodSettings, Outcome, Quiet,
-    RewardModel, Threads, fit,
+    RewardModel, Standardiser, Threads, fit,
 };
 
 /// `n` pairs in `d` dimensions: noise of deviation `size` and a preference along all of them.
@@ -412,4 +413,26 @@ fn any_number_of_threads_agrees_and_repeats_to_the_bit() {
             assert!((a - b).abs() < 1e-3, "{threads} threads: {a} {b}");
         }
     }
+}
+
+/// While beta and gamma are still nought, reconstruction is all that is minimised.
+#[test]
+fn a_warm_up_begins_with_reconstruction_alone() {
+    let all = pairs(40, 6);
+    let standardiser = Standardiser::fit(&all);
+    let settings = VaeSettings { epochs: 6, warm_up: 2, ..VaeSettings::default() };
+    let train = |settings: &VaeSettings| {
+        let trained = train_vae(&all, &standardiser, settings, None, 1, Threads::ONE, &Quiet);
+        trained.unwrap().1.epochs
+    };
+    let warm = train(&settings);
+    let weighted = |e: &VaeEpoch, share: f64| {
+        e.reconstruction + share * (settings.beta * e.kl - settings.gamma * e.w2)
+    };
+    for (epoch, share) in warm.iter().zip([0.0, 0.5, 1.0, 1.0, 1.0, 1.0]) {
+        assert!((epoch.total - weighted(epoch, share)).abs() < 1e-9, "{epoch:?}");
+    }
+    let cold = train(&VaeSettings { warm_up: 0, ..settings.clone() });
+    assert!((cold[0].total - weighted(&cold[0], 1.0)).abs() < 1e-9);
+    assert!(VaeSettings { warm_up: 6, ..settings }.check().is_err());
 }

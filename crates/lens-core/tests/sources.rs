@@ -7,7 +7,7 @@ use lens_core::method::Arena;
 use lens_core::pairing::{Pairing, synthetic_per_side};
 use lens_core::rng::{Purpose, Stream};
 use lens_core::source::{SourceKind, Synthetic, SyntheticEmbeddings, Wanted};
-use lens_core::synthesis::SynthesisSettings;
+use lens_core::synthesis::{SynthesisSettings, Weighing};
 use lens_core::{EmbeddedPairs, Matrix, MethodSettings, Quiet, Threads, fit};
 
 const D: usize = 6;
@@ -55,7 +55,7 @@ fn codes_and_their_embeddings_train_the_same_head() {
             let decoded = SyntheticEmbeddings::new(pairs.len(), D, wanted, Box::new(draw));
             let decoded = Synthetic::Embeddings(decoded);
             let train = |synthetic| {
-                let augmentation = Augmentation { factor, pairing, synthetic };
+                let augmentation = Augmentation { factor, pairing, synthetic, weighing: Weighing::default() };
                 arena.head(&settings.head, Some(&augmentation), &Quiet).unwrap()
             };
             let (a, b) = (train(&codes), train(&decoded));

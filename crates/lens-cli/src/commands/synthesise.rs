@@ -9,8 +9,11 @@ use crate::error::CliError;
 use crate::output::{self, thousands};
 use crate::progress::Reporter;
 use crate::settings::Settings;
+use lens_core::head::folds::Folds;
 use lens_core::pairing::synthetic_per_side;
-use lens_core::synthesis::{SynthesisSettings, SyntheticCodes, synthesise};
+use lens_core::source::lens::Latent;
+use lens_core::source::{Seeds, Source as _, Synthetic, Wanted};
+use lens_core::synthesis::SynthesisSettings;
 use lens_core::vae::Vae;
 use lens_core::{MethodSettings, Progress, Standardiser, Threads};
 use lens_data::ArrayWriter;
@@ -72,14 +75,20 @@ pub fn run(
     // None is kept: each block draws its own, whatever their number.
     let drawing = SynthesisSettings { memory_mb: 0, ..settings.synthesis.clone() };
     let threads = Threads::available();
-    let codes =
-        synthesise(vae, &loaded.pairs, standardiser, &drawing, per_side, settings.seed, threads)?;
-    let source = Source {
-        codes,
-        pairs: loaded.pairs.len(),
-        decoder: (!args.codes).then_some((vae, standardiser)),
-        threads,
-    };
+    if args.codes && !drawing.is_plain() {
+        return Err(CliError::Refused(
+            "--codes writes what plain synthesis draws, and these settings ask for more (decoding, \
+             around, noise or gate of `synthesis`): write embeddings, without --codes"
+                .to_owned(),
+        ));
+    }
+    let (pairs, seed) = (&loaded.pairs, settings.seed);
+    let folds = Folds::assign(&pairs.prompts, settings.head.folds, seed);
+    let latent = Latent(vae);
+    let wanted = Wanted { per_side, synthesis: &drawing, seed, threads };
+    let drawn = latent.synthesise(Seeds { pairs, standardiser, folds: &folds }, wanted)?;
+    let decoder = (!args.codes).then_some((vae, standardiser));
+    let source = Source { drawn, pairs: pairs.len(), decoder, threads };
     let bytes = write(args, settings, &loaded, &source, reporter)?;
     let seconds = start.elapsed().as_secs_f64();
 
@@ -125,7 +134,7 @@ fn check_target(args: &SynthesiseArgs, settings: &Settings) -> Result<(), CliErr
 
 /// Where the rows of the file come from, block after block.
 struct Source<'a> {
-    codes: SyntheticCodes,
+    drawn: Synthetic<'a>,
     /// Seed pairs.
     pairs: usize,
     /// What makes embeddings of codes; none where the codes themselves are wanted.
@@ -136,11 +145,15 @@ struct Source<'a> {
 impl Source<'_> {
     /// Rows of each side.
     fn rows(&self) -> usize {
-        self.pairs * self.codes.per_side()
+        self.pairs * self.drawn.per_side()
     }
 
     fn width(&self) -> usize {
-        self.decoder.map_or(self.codes.latent(), |(vae, _)| vae.shape().dim)
+        match (self.decoder, &self.drawn) {
+            (None, Synthetic::Codes { codes, .. }) => codes.latent(),
+            (Some((vae, _)), _) => vae.shape().dim,
+            (None, Synthetic::Embeddings(embeddings)) => embeddings.dim(),
+        }
     }
 
     fn what(&self) -> &'static str {
@@ -149,34 +162,45 @@ impl Source<'_> {
 
     /// Blocks of seed pairs.
     fn blocks(&self) -> impl Iterator<Item = Range<usize>> {
-        let of_pair = self.codes.per_side() * self.width() * size_of::<f32>();
+        let of_pair = self.drawn.per_side() * self.width() * size_of::<f32>();
         let pairs = (BLOCK_BYTES / of_pair.max(1)).max(1);
         (0..self.pairs).step_by(pairs).map(move |first| first..(first + pairs).min(self.pairs))
     }
 
     /// The rows of the seed pairs `pairs` on one side.
     fn fill(&self, side: usize, pairs: Range<usize>, rows: &mut Vec<f32>) {
-        let size = self.codes.per_side() * self.codes.latent();
-        let mut sides = [vec![0.0f32; pairs.len() * size], vec![0.0f32; pairs.len() * size]];
-        let [chosen, rejected] = &mut sides;
-        pairs
-            .into_par_iter()
-            .zip(chosen.par_chunks_exact_mut(size).zip(rejected.par_chunks_exact_mut(size)))
-            .with_min_len(8)
-            .for_each(|(pair, (chosen, rejected))| self.codes.write(pair, chosen, rejected));
-        let codes = &sides[side];
-        match self.decoder {
-            None => {
-                rows.clear();
-                rows.extend_from_slice(codes);
+        // Of a pair both sides are drawn, from one stream.
+        let both = |size: usize, write: &(dyn Fn(usize, &mut [f32], &mut [f32]) + Sync)| {
+            let mut sides = [(); 2].map(|()| vec![0.0f32; pairs.len() * size]);
+            let [chosen, rejected] = &mut sides;
+            let sides_of_pair =
+                chosen.par_chunks_exact_mut(size).zip(rejected.par_chunks_exact_mut(size));
+            pairs
+                .clone()
+                .into_par_iter()
+                .zip(sides_of_pair)
+                .with_min_len(8)
+                .for_each(|(pair, (chosen, rejected))| write(pair, chosen, rejected));
+            let [chosen, rejected] = sides;
+            if side == 0 { chosen } else { rejected }
+        };
+        let per_side = self.drawn.per_side();
+        match (&self.drawn, self.decoder) {
+            (Synthetic::Codes { codes, .. }, None) => {
+                *rows = both(per_side * codes.latent(), &|i, a, b| codes.write(i, a, b));
             }
-            Some((vae, standardiser)) => {
-                let width = vae.shape().dim;
-                rows.resize(codes.len() / self.codes.latent() * width, 0.0);
-                vae.decode_into(codes, rows, self.threads);
-                let each = rows.par_chunks_exact_mut(width).with_min_len(16);
-                each.for_each(|row| standardiser.undo(row));
+            (Synthetic::Codes { codes, .. }, Some((vae, _))) => {
+                let drawn = both(per_side * codes.latent(), &|i, a, b| codes.write(i, a, b));
+                rows.resize(pairs.len() * per_side * vae.shape().dim, 0.0);
+                vae.decode_into(&drawn, rows, self.threads);
             }
+            (Synthetic::Embeddings(own), _) => {
+                *rows = both(per_side * own.dim(), &|i, a, b| own.write(i, a, b));
+            }
+        }
+        if let Some((vae, standardiser)) = self.decoder {
+            let each = rows.par_chunks_exact_mut(vae.shape().dim).with_min_len(16);
+            each.for_each(|row| standardiser.undo(row));
         }
     }
 }
@@ -190,7 +214,7 @@ fn write(
     reporter: &Reporter,
 ) -> Result<u64, CliError> {
     let (rows, width) = (source.rows(), source.width());
-    let per_side = source.codes.per_side();
+    let per_side = source.drawn.per_side();
     let integers = [(PAIR_KEY, rows), (COPY_KEY, rows), (PROMPT_KEY, rows)];
     let floats = SIDES.map(|side| (side, [rows, width]));
     let metadata = metadata(args, settings, loaded, source)?;
@@ -252,11 +276,13 @@ fn metadata(
     loaded: &Loaded,
     source: &Source<'_>,
 ) -> Result<BTreeMap<String, String>, CliError> {
-    let SynthesisSettings { noise_variance, candidates, origin, .. } = &settings.synthesis;
+    let SynthesisSettings { noise_variance, candidates, origin, noise, decoding, around, gate, .. } =
+        &settings.synthesis;
     let synthetic = json!({
-        "what": source.what(), "per_side": source.codes.per_side(), "augment": settings.augment.factor(),
+        "what": source.what(), "per_side": source.drawn.per_side(), "augment": settings.augment.factor(),
         "seed": settings.seed, "noise_variance": noise_variance, "candidates": candidates,
-        "origin": origin, "pairs": names(&args.arrays), "pairs_fingerprint": loaded.fingerprint,
+        "origin": origin, "noise": noise, "decoding": decoding, "around": around, "gate": gate,
+        "pairs": names(&args.arrays), "pairs_fingerprint": loaded.fingerprint,
     });
     let mut metadata = BTreeMap::from([
         (SYNTHETIC_KEY.to_owned(), synthetic.to_string()),

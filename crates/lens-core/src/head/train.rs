@@ -13,6 +13,7 @@ use crate::pairing::Pairing;
 use crate::progress::Progress;
 use crate::source::Synthetic;
 use crate::standardise::Standardiser;
+use crate::synthesis::Weighing;
 use serde::{Deserialize, Serialize};
 
 /// Loss beyond which a head counts as diverged.
@@ -26,6 +27,8 @@ pub struct Augmentation<'a> {
     pub pairing: Pairing,
     /// The synthetic responses of every seed pair; their number a side follows from the factor.
     pub synthetic: &'a Synthetic<'a>,
+    /// What synthetic pairs count against real ones; only a logistic head weighs them.
+    pub weighing: Weighing,
 }
 
 /// One epoch of head training.

@@ -3,7 +3,7 @@
 //! of both.
 //! e~ = (1 - w) e + w e', with w the smaller part of a Beta(alpha, alpha) draw.
 
-use super::{Seeds, Source, Synthetic, SyntheticEmbeddings, Wanted, read_side};
+use super::{Partners, Seeds, Source, Synthetic, SyntheticEmbeddings, Wanted, read_side};
 use crate::error::CoreError;
 use crate::rng::{Purpose, Stream};
 
@@ -26,24 +26,15 @@ impl Source for Mixup {
     ) -> Result<Synthetic<'a>, CoreError> {
         let (n, dim, alpha) = (seeds.pairs.len(), seeds.pairs.dim(), self.alpha);
         let Wanted { seed, .. } = wanted;
-        // Of a tie no side is the better one: mixed with it a pair would lose its label.
-        let labels = &seeds.pairs.labels;
-        let folds = seeds.folds.of_pairs();
-        let mut partners = vec![Vec::new(); seeds.folds.count()];
-        (0..n).filter(|&i| !labels[i].is_tie()).for_each(|i| partners[folds[i]].push(i));
+        let partners = Partners::of(seeds);
         let draw = move |pair: usize, chosen: &mut [f32], rejected: &mut [f32]| {
             let mut stream = Stream::new(seed, Purpose::Rivals, pair as u64);
             let (mut real, mut other) = (vec![0.0f32; dim], vec![0.0f32; dim]);
-            let partners = &partners[folds[pair]];
             let copies = chosen.chunks_exact_mut(dim).zip(rejected.chunks_exact_mut(dim));
             for (a, b) in copies {
                 let share = stream.beta(alpha);
                 let share = share.min(1.0 - share) as f32;
-                // A tie is mixed with itself alone, and so is a pair among ties.
-                let partner = match labels[pair].is_tie() || partners.is_empty() {
-                    true => pair,
-                    false => partners[stream.below(partners.len())],
-                };
+                let partner = partners.draw(pair, &mut stream);
                 for (side, out) in [a, b].into_iter().enumerate() {
                     read_side(seeds, side, pair, &mut real);
                     read_side(seeds, side, partner, &mut other);

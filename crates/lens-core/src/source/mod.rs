@@ -20,6 +20,7 @@ use crate::error::{CoreError, require};
 use crate::head::folds::Folds;
 use crate::linalg::Threads;
 use crate::matrix::Rows;
+use crate::rng::Stream;
 use crate::standardise::Standardiser;
 use crate::synthesis::{SynthesisSettings, SyntheticCodes};
 use crate::vae::Vae;
@@ -264,7 +265,8 @@ impl<'a> SyntheticEmbeddings<'a> {
         }
     }
 
-    pub(crate) fn dim(&self) -> usize {
+    /// Width of a response.
+    pub fn dim(&self) -> usize {
         self.dim
     }
 }
@@ -288,6 +290,33 @@ pub fn rival(
         SourceKind::Gaussian => Some(Box::new(GaussianSampling::fit(seeds, threads)?)),
         SourceKind::Mixup => Some(Box::new(Mixup { alpha: settings.mixup_alpha })),
     })
+}
+
+/// From which other pairs a pair may take something on: those of its fold that say which side is better.
+struct Partners {
+    of_fold: Vec<Vec<usize>>,
+    fold: Vec<usize>,
+    tie: Vec<bool>,
+}
+
+impl Partners {
+    fn of(seeds: Seeds<'_>) -> Partners {
+        // Of a tie no side is the better one: mixed with it a pair would lose its label.
+        let tie: Vec<bool> = seeds.pairs.labels.iter().map(|label| label.is_tie()).collect();
+        let fold = seeds.folds.of_pairs().to_vec();
+        let mut of_fold = vec![Vec::new(); seeds.folds.count()];
+        (0..tie.len()).filter(|&i| !tie[i]).for_each(|i| of_fold[fold[i]].push(i));
+        Partners { of_fold, fold, tie }
+    }
+
+    /// A partner of `pair`. A tie has itself alone, and so has a pair among ties.
+    fn draw(&self, pair: usize, stream: &mut Stream) -> usize {
+        let partners = &self.of_fold[self.fold[pair]];
+        match self.tie[pair] || partners.is_empty() {
+            true => pair,
+            false => partners[stream.below(partners.len())],
+        }
+    }
 }
 
 /// Writes the standardised embedding of one side of pair `pair`, `[d]`.

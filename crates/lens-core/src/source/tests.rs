@@ -41,7 +41,30 @@ fn sources(seeds: Seeds<'_>) -> Vec<(&'static str, Box<dyn Source>)> {
         ("perturbation", Box::new(Perturbation { variance: 0.04 })),
         ("mixup", Box::new(Mixup { alpha: 0.4 })),
         ("gaussian", Box::new(gaussian)),
+        ("neighbour", Box::new(Neighbour(vae()))),
     ]
+}
+
+/// Steps in the latent space of a VAE towards other responses, whatever the settings say.
+struct Neighbour(crate::vae::Vae);
+
+impl Source for Neighbour {
+    fn parameters(&self) -> usize {
+        0
+    }
+
+    fn synthesise<'a>(
+        &'a self,
+        seeds: Seeds<'a>,
+        wanted: Wanted<'_>,
+    ) -> Result<Synthetic<'a>, CoreError> {
+        let synthesis = SynthesisSettings {
+            noise: crate::synthesis::Noise::Neighbour,
+            noise_variance: 0.5,
+            ..wanted.synthesis.clone()
+        };
+        lens::from_latent(&self.0, seeds, Wanted { synthesis: &synthesis, ..wanted })
+    }
 }
 
 #[test]
@@ -97,6 +120,114 @@ fn residual_decoding_adds_what_the_vae_does_not_keep() {
             assert_ne!(residual[side][..D], own);
         }
     }
+}
+
+/// A VAE that was trained on nothing, and responses drawn from it.
+fn from_vae(
+    vae: &crate::vae::Vae,
+    seeds: Seeds<'_>,
+    synthesis: &SynthesisSettings,
+    pair: usize,
+) -> [Vec<f32>; 2] {
+    let wanted = Wanted { per_side: 3, synthesis, seed: 3, threads: Threads::ONE };
+    lens::Latent(vae).synthesise(seeds, wanted).unwrap().embeddings(pair, Threads::ONE)
+}
+
+fn vae() -> crate::vae::Vae {
+    let shape = crate::vae::VaeShape { dim: D, hidden: 4, latent: 2 };
+    crate::vae::Vae::new(shape, crate::activation::Activation::Tanh, 7)
+}
+
+fn side(seeds: Seeds<'_>, side: usize, pair: usize) -> [f32; D] {
+    let mut own = [0.0f32; D];
+    read_side(seeds, side, pair, &mut own);
+    own
+}
+
+/// With the noise gone, what comes out is the middle of the pair and what the VAE makes of the rest.
+#[test]
+fn around_the_pair_the_vae_sees_half_the_difference() {
+    use crate::synthesis::{Around, Decoding};
+    let (all, standardiser) = (pairs(10), Standardiser::identity(D));
+    let folds = Folds::assign(&all.prompts, 1, 0);
+    let seeds = Seeds { pairs: &all, standardiser: &standardiser, folds: &folds };
+    let vae = vae();
+    let synthesis =
+        SynthesisSettings { around: Around::Pair, noise_variance: 0.0, ..Default::default() };
+    let residual = SynthesisSettings { decoding: Decoding::Residual, ..synthesis.clone() };
+    for pair in 0..10 {
+        let [a, b] = [0, 1].map(|s| side(seeds, s, pair));
+        let half: Vec<f32> = a.iter().zip(&b).map(|(a, b)| 0.5 * (a - b)).collect();
+        let mean = vae.encode(&half, Threads::ONE).mean;
+        let decoded = vae.decode(&mean, Threads::ONE);
+        let [chosen, _] = from_vae(&vae, seeds, &synthesis, pair);
+        let [kept, _] = from_vae(&vae, seeds, &residual, pair);
+        for j in 0..D {
+            assert!((chosen[j] - 0.5 * (a[j] + b[j]) - decoded[j]).abs() < 1e-5, "{pair} {j}");
+            assert!((kept[j] - a[j]).abs() < 1e-5, "{pair} {j}");
+        }
+    }
+}
+
+/// Each code lies on the way to that of one other response of its side, at most half of it.
+#[test]
+fn a_neighbour_is_approached_by_no_more_than_was_asked_for() {
+    use crate::synthesis::Noise;
+    let (all, standardiser) = (pairs(12), Standardiser::identity(D));
+    let folds = Folds::assign(&all.prompts, 1, 0);
+    let seeds = Seeds { pairs: &all, standardiser: &standardiser, folds: &folds };
+    let vae = vae();
+    let code = |vae: &crate::vae::Vae, s, pair| vae.encode(&side(seeds, s, pair), Threads::ONE).mean;
+    let synthesis =
+        SynthesisSettings { noise: Noise::Neighbour, noise_variance: 0.25, ..Default::default() };
+    for pair in 0..12 {
+        for (s, rows) in from_vae(&vae, seeds, &synthesis, pair).iter().enumerate() {
+            for row in rows.chunks_exact(D) {
+                let from = code(&vae, s, pair);
+                let near = (0..12).any(|other| {
+                    let to = code(&vae, s, other);
+                    (0..=200).any(|step| {
+                        let share = 0.5 * step as f32 / 200.0;
+                        let z: Vec<f32> =
+                            from.iter().zip(&to).map(|(a, b)| a + share * (b - a)).collect();
+                        let there = vae.decode(&z, Threads::ONE);
+                        there.iter().zip(row).all(|(a, b)| (a - b).abs() < 5e-3)
+                    })
+                });
+                assert!(near, "pair {pair}, side {s}");
+            }
+        }
+    }
+    let far = SynthesisSettings { noise_variance: 1.5, ..synthesis };
+    assert!(far.check().is_err());
+}
+
+/// With noise far beyond the seeds nearly every code is too far, and becomes its response's mean; with
+/// next to none, only those of the seeds that lie outermost are.
+#[test]
+fn what_is_not_plausible_becomes_the_mean_of_its_response() {
+    use crate::synthesis::Gate;
+    let (all, standardiser) = (pairs(40), Standardiser::identity(D));
+    let folds = Folds::assign(&all.prompts, 1, 0);
+    let seeds = Seeds { pairs: &all, standardiser: &standardiser, folds: &folds };
+    let vae = vae();
+    let share_at_mean = |noise_variance| {
+        let synthesis =
+            SynthesisSettings { gate: Gate::Plausible, noise_variance, ..Default::default() };
+        let (mut at_mean, mut count) = (0, 0);
+        for pair in 0..40 {
+            for (s, rows) in from_vae(&vae, seeds, &synthesis, pair).iter().enumerate() {
+                let mean = vae.encode(&side(seeds, s, pair), Threads::ONE).mean;
+                let plain = vae.decode(&mean, Threads::ONE);
+                let off = |row: &[f32]| row.iter().zip(&plain).any(|(a, b)| (a - b).abs() > 1e-6);
+                at_mean += rows.chunks_exact(D).filter(|row| !off(row)).count();
+                count += 3;
+            }
+        }
+        f64::from(at_mean as u32) / f64::from(count)
+    };
+    let (far, near) = (share_at_mean(1e4), share_at_mean(1e-4));
+    assert!(far > 0.95 && near < 0.1, "{far} {near}");
 }
 
 /// Mean and variance of one dimension over all copies of one side.

@@ -40,6 +40,9 @@ pub struct VaeSettings {
     pub gamma: f64,
     /// Passes over the seed pairs (O). Defaults to 100.
     pub epochs: usize,
+    /// Epochs over which beta and gamma grow from 0 to what they are, so that latents are found before
+    /// they cost anything (O). Defaults to 0, none.
+    pub warm_up: usize,
     /// Pairs in a step (O). Defaults to 128.
     pub batch: usize,
     /// Adam's learning rate (O). Defaults to 0.001.
@@ -61,6 +64,7 @@ impl Default for VaeSettings {
             beta: 0.1,
             gamma: 0.1,
             epochs: 100,
+            warm_up: 0,
             batch: 128,
             learning_rate: 1e-3,
             w2_bound: 0.0,
@@ -90,6 +94,12 @@ impl VaeSettings {
             "a finite number of at least 0",
         )?;
         require(self.epochs >= 1, "vae.epochs", self.epochs, "at least 1")?;
+        require(
+            self.warm_up < self.epochs,
+            "vae.warm_up",
+            self.warm_up,
+            "fewer epochs than vae.epochs",
+        )?;
         require(self.batch >= 1, "vae.batch", self.batch, "at least 1")?;
         require(
             self.learning_rate.is_finite() && self.learning_rate > 0.0,

@@ -97,7 +97,6 @@ fn run(
     let mut trainer = VaeTrainer::new(&vae, batch, threads);
     let adam_settings = AdamSettings { learning_rate: settings.learning_rate, weight_decay: 0.0 };
     let bound = if settings.w2_bound > 0.0 { settings.w2_bound } else { f64::INFINITY };
-    let weights = LossWeights { beta: settings.beta, gamma: settings.gamma, bound };
     let mut eps = vec![0.0f32; 2 * batch * shape.latent];
     let mut apart = Vec::with_capacity(batch);
     let mut order: Vec<usize> = (0..pairs.len()).collect();
@@ -110,6 +109,10 @@ fn run(
         stream.shuffle(&mut order);
         let mut sum = VaeLoss::default();
         let mut usage = Usage::new(shape.latent);
+        let share = ((epoch - 1) as f64 / settings.warm_up.max(1) as f64).min(1.0);
+        let share = if settings.warm_up == 0 { 1.0 } else { share };
+        let weights =
+            LossWeights { beta: share * settings.beta, gamma: share * settings.gamma, bound };
         for rows in order.chunks(batch) {
             if progress.cancelled() {
                 return Err(CoreError::Cancelled { stage: "VAE" });

@@ -35,6 +35,8 @@ pub struct Arm {
     pub grid: Vec<Option<String>>,
     /// Which views of the embeddings it sees, by name or number; all of them where none is named.
     pub views: Vec<String>,
+    /// Whether its VAE is trained on the pool's other responses too, without their labels.
+    pub unlabelled: bool,
     /// What it chooses for itself.
     pub auto: Option<Auto>,
     /// The settings, whose seed each split moves on.
@@ -67,6 +69,8 @@ pub struct Cell {
     pub arm: usize,
     /// Which views of the embeddings it sees, by name or number; all of them where none is named.
     pub views: Vec<String>,
+    /// Whether its VAE is trained on the pool's other responses too, without their labels.
+    pub unlabelled: bool,
     /// What it chooses for itself.
     pub auto: Option<Auto>,
     /// The complete settings of the method, the seed of the split included.
@@ -158,8 +162,8 @@ impl Plan {
             let settings = MethodSettings { seed, ..a.settings.clone() };
             let key = self.key(encoder, seeds, split, a, &settings);
             let index = self.index(encoder, seeds, split, arm);
-            let Arm { views, auto, .. } = a.clone();
-            Cell { index, encoder, seeds, split, arm, views, auto, settings, key }
+            let Arm { views, unlabelled, auto, .. } = a.clone();
+            Cell { index, encoder, seeds, split, arm, views, unlabelled, auto, settings, key }
         };
         self.arms.iter().enumerate().map(one).collect()
     }
@@ -174,7 +178,7 @@ impl Plan {
         settings: &MethodSettings,
     ) -> String {
         let largest = self.seeds.iter().max();
-        let what = serde_json::json!({
+        let mut what = serde_json::json!({
             "form": "lens-study-cell-v2",
             "views": arm.views,
             "auto": arm.auto,
@@ -185,6 +189,9 @@ impl Plan {
             "split": split,
             "method": settings,
         });
+        if arm.unlabelled {
+            what["unlabelled"] = true.into();
+        }
         let hash = Sha256::digest(what.to_string());
         hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
     }
@@ -413,10 +420,17 @@ fn arms(
                     let augment = i64::try_from(factor).map_err(|e| file.bad("factors", e))?;
                     table.insert("augment".to_owned(), augment.into());
                     let settings = method(file, &key, table)?;
-                    let Rival { views, auto, .. } = rival.clone();
-                    let tried = tried.clone();
-                    let rival = number;
-                    arms.push(Arm { rival, factor, tried, grid: labels, views, auto, settings });
+                    let Rival { views, unlabelled, auto, .. } = rival.clone();
+                    arms.push(Arm {
+                        rival: number,
+                        factor,
+                        tried: tried.clone(),
+                        grid: labels,
+                        views,
+                        unlabelled,
+                        auto,
+                        settings,
+                    });
                 }
             }
         }

@@ -15,6 +15,9 @@ pub struct Rival {
     pub settings: Table,
     /// Which views of the embeddings it sees, by name or number; all of them where none is named.
     pub views: Vec<String>,
+    /// Whether its VAE is trained on the pool's other responses too, those held out among them, whose
+    /// labels it does not see.
+    pub unlabelled: bool,
     /// Whether it chooses views, head and augmentation by cross-validation on its seeds alone.
     pub auto: Option<Auto>,
     /// Settings that are tried one after the other, one of them chosen on the folds; a single empty
@@ -168,6 +171,7 @@ pub fn resolve(file: &StudyFile) -> Result<Vec<Rival>, EvalError> {
                 about: known.about.to_owned(),
                 settings: table(known.settings)?,
                 views: Vec::new(),
+                unlabelled: false,
                 auto: known.auto,
                 tries,
             });
@@ -218,6 +222,11 @@ fn of_table(file: &StudyFile, name: &str, own: &Table) -> Result<Rival, EvalErro
             views
         }
     };
+    let unlabelled = match settings.remove("unlabelled") {
+        None => false,
+        Some(Value::Boolean(unlabelled)) => unlabelled,
+        Some(_) => return Err(file.bad(format!("{key}.unlabelled"), "must be true or false")),
+    };
     let auto = match settings.remove("auto").as_ref().map(Value::as_str) {
         None => None,
         Some(Some("views")) => Some(Auto::Views),
@@ -257,7 +266,11 @@ fn of_table(file: &StudyFile, name: &str, own: &Table) -> Result<Rival, EvalErro
         Some(_) => return Err(file.bad(format!("{key}.tune"), "must be a table of lists")),
     }
     let settings = nested(file, &key, &settings)?;
-    Ok(Rival { name: name.to_owned(), about, settings, views, auto, tries })
+    if unlabelled && auto.is_some() {
+        let detail = "does not go with `auto`, which trains on its seeds alone";
+        return Err(file.bad(format!("{key}.unlabelled"), detail));
+    }
+    Ok(Rival { name: name.to_owned(), about, settings, views, unlabelled, auto, tries })
 }
 
 /// A table whose dotted keys have become tables.

@@ -5,14 +5,14 @@ use super::plan::{Cell, Plan};
 use super::rivals::Auto;
 use crate::error::EvalError;
 use crate::tuning::{Choices, tune};
-use lens_core::head::train::Augmentation;
 use lens_core::method::{Arena, Fitted};
 use lens_core::metrics::{credits, log_loss};
 use lens_core::progress::Within;
 use lens_core::source::Source;
+use lens_core::splits::Split;
 use lens_core::{CoreError, EmbeddedPairs, MethodSettings, Progress, Threads, fit};
 use serde::Serialize;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 /// Trains cells one after the other, and shares what they have in common: standardisation and folds,
@@ -83,22 +83,38 @@ impl Runner for MethodRunner<'_> {
                     (pool.of_views(&numbers)?, names)
                 }
             };
-            let parts = [&group.parts.seeds, &group.parts.heldout].map(|rows| own.select(rows));
+            let Split { seeds, heldout } = &*group.parts;
+            let others = || {
+                let seen: HashSet<usize> = seeds.iter().copied().collect();
+                let others = (0..own.len()).filter(|i| !seen.contains(i));
+                own.select(&seeds.iter().copied().chain(others).collect::<Vec<_>>())
+            };
+            let unlabelled = cells.iter().any(|cell| cell.unlabelled).then(others);
+            let parts = Parts { seeds: own.select(seeds), heldout: own.select(heldout), unlabelled };
             of_views(&parts, &names, &cells, done, progress)?;
         }
         Ok(())
     }
 }
 
-/// Cells that see the same views of the seed pairs and of the held-out ones.
+/// Pairs of a group, as some cells see them.
+struct Parts {
+    seeds: EmbeddedPairs,
+    heldout: EmbeddedPairs,
+    /// The seeds, then all others, where a cell asks for them.
+    unlabelled: Option<EmbeddedPairs>,
+}
+
+/// Cells that see the same views of the pairs.
 fn of_views(
-    [seeds, heldout]: &[EmbeddedPairs; 2],
+    parts: &Parts,
     names: &[String],
     cells: &[&Cell],
     done: Done<'_>,
     progress: &dyn Progress,
 ) -> Result<(), EvalError> {
     let progress = &Within(progress);
+    let Parts { seeds, heldout, unlabelled } = parts;
     let mut of_arena: HashMap<String, Vec<&Cell>> = HashMap::new();
     let mut order = Vec::new();
     for &cell in cells {
@@ -107,7 +123,7 @@ fn of_views(
             continue;
         }
         let MethodSettings { standardise, seed, head, .. } = &cell.settings;
-        let of = of_arena.entry(key(&(standardise, seed, head.folds))?).or_insert_with_key(|k| {
+        let of = of_arena.entry(key(&(standardise, seed, head.folds, cell.unlabelled))?).or_insert_with_key(|k| {
             order.push(k.clone());
             Vec::new()
         });
@@ -116,7 +132,10 @@ fn of_views(
     for cells in order.iter().filter_map(|key| of_arena.get(key)) {
         let Some(first) = cells.first() else { continue };
         match Arena::new(seeds, &first.settings, Threads::ONE) {
-            Ok(arena) => in_arena(&arena, heldout, cells, done, progress)?,
+            Ok(mut arena) => {
+                arena.unlabelled = unlabelled.as_ref().filter(|_| first.unlabelled);
+                in_arena(&arena, heldout, cells, done, progress)?;
+            }
             Err(error) => {
                 let run = ran_away(error)?;
                 cells.iter().try_for_each(|cell| done(cell, run.clone()))?;
@@ -180,7 +199,8 @@ fn in_arena(
     for &cell in cells {
         let settings = &cell.settings;
         if settings.augment > 1 {
-            let of_vae = settings.wants_vae().then_some(&settings.vae);
+            let around = settings.synthesis.around;
+            let of_vae = settings.wants_vae().then_some((&settings.vae, around));
             let of_rival = (!settings.wants_vae()).then_some(&settings.rivals);
             augmented.push((key(&(settings.source, of_vae, of_rival))?, cell));
             continue;
@@ -232,8 +252,7 @@ fn with_source(
     let clock = Instant::now();
     let synthetic = arena.synthesise(source, settings)?;
     let seconds = clock.elapsed().as_secs_f64();
-    let (factor, pairing) = (settings.augment, settings.pairing);
-    let augmentation = Augmentation { factor, pairing, synthetic: &synthetic };
+    let augmentation = settings.augmentation(&synthetic);
     let mut run = judged(arena.head(&settings.head, Some(&augmentation), progress), heldout)?;
     run.generator_parameters = Some(source.parameters() as u64);
     run.seconds.source = seconds;

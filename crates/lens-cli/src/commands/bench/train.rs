@@ -12,7 +12,7 @@ use lens_core::head::folds::Folds;
 use lens_core::head::train::{Augmentation, HeadData, train as train_head};
 use lens_core::pairing::{check_factor, synthetic_per_side};
 use lens_core::source::Synthetic;
-use lens_core::synthesis::{SyntheticCodes, synthesise};
+use lens_core::synthesis::{SyntheticCodes, Weighing, synthesise};
 use lens_core::vae::train::train as train_vae;
 use lens_core::vae::{Vae, VaeSettings};
 use lens_core::{EmbeddedPairs, Standardiser, Threads};
@@ -209,7 +209,7 @@ impl Bench<'_> {
         let codes = self.codes(vae, factor)?;
         let pairing = self.settings.pairing;
         let synthetic = Synthetic::Codes { vae, codes };
-        let augmentation = Augmentation { factor, pairing, synthetic: &synthetic };
+        let augmentation = Augmentation { factor, pairing, synthetic: &synthetic, weighing: Weighing::default() };
         let folds = Folds::assign(&self.pairs.prompts, 1, self.settings.seed);
         let data = HeadData {
             pairs: self.pairs,

@@ -13,6 +13,7 @@
 
 mod solve;
 mod stack;
+mod weigh;
 
 use super::folds::Folds;
 use super::loss::LossForm;
@@ -40,8 +41,6 @@ struct Differences {
     /// [N, d].
     rows: Vec<f32>,
     labels: Vec<Label>,
-    /// What each counts: those of one pair count 1 in all.
-    weights: Vec<f64>,
     /// The seed pair that each comes from.
     pair: Vec<usize>,
     /// The comparison of each seed pair's own two responses.
@@ -61,7 +60,6 @@ impl Differences {
         let mut all = Differences {
             rows: Vec::new(),
             labels: Vec::new(),
-            weights: Vec::new(),
             pair: Vec::new(),
             original: Vec::with_capacity(n),
         };
@@ -93,7 +91,7 @@ impl Differences {
             let label = pairs.labels[i].weighted(settings.margin_weight as f32);
             all.original.push(all.labels.len());
             let Some(a) = augmentation else {
-                all.push(i, chosen, rejected, label, 1.0);
+                all.push(i, chosen, rejected, label);
                 continue;
             };
             let [more_chosen, more_rejected] = a.synthetic.embeddings(i, threads);
@@ -107,16 +105,15 @@ impl Differences {
                 }
                 let one = side(chosen, &more_chosen, c.chosen);
                 let other = side(rejected, &more_rejected, c.rejected);
-                all.push(i, &one, &other, label, 1.0 / factor as f64);
+                all.push(i, &one, &other, label);
             }
         }
         Ok(all)
     }
 
-    fn push(&mut self, pair: usize, chosen: &[f32], rejected: &[f32], label: Label, weight: f64) {
+    fn push(&mut self, pair: usize, chosen: &[f32], rejected: &[f32], label: Label) {
         self.rows.extend(chosen.iter().zip(rejected).map(|(a, b)| a - b));
         self.labels.push(label);
-        self.weights.push(weight);
         self.pair.push(pair);
     }
 }
@@ -137,8 +134,8 @@ struct Trainer<'a> {
     folds: &'a Folds,
     /// Heads to train: one for each fold that some member has, or one where nothing is held out.
     heads: usize,
-    /// Comparisons that a head is trained on, for each head.
-    trains: Vec<Vec<bool>>,
+    /// What each comparison counts for each head: 0 where it is not trained on it.
+    weights: Vec<Vec<f64>>,
     /// Reward differences by an earlier head, for each head.
     offsets: Vec<Vec<f64>>,
     /// Comparisons that a head is judged by: those of its own fold, less ties.
@@ -174,9 +171,6 @@ pub(super) fn train(
     }
     let differences = Differences::of(pairs, standardiser, augmentation, settings, seed, threads)?;
     let n = differences.labels.len();
-    let trains: Vec<Vec<bool>> = (0..heads)
-        .map(|f| differences.pair.iter().map(|&pair| !folds.held(f, pair)).collect())
-        .collect();
     let decided = |&pair: &usize| !pairs.labels[pair].is_tie();
     let judged = (0..heads).map(|f| {
         let own = (0..pairs.len()).filter(|&pair| folds.held(f, pair)).filter(decided);
@@ -198,7 +192,7 @@ pub(super) fn train(
         dim,
         folds,
         heads,
-        trains,
+        weights: Vec::new(),
         offsets,
         judged,
         form: LossForm::new(settings, &pairs.labels),
@@ -215,6 +209,7 @@ pub(super) fn train(
         (L2::Auto, Some(_)) => PENALTIES.iter().chain(&STRONG).copied().collect(),
     };
     let scales = trainer.equalise(&views, if stacked { 1 } else { views.len() });
+    trainer.weights = trainer.weigh(augmentation.map(|a| a.weighing), &penalties)?;
     let (mut parameters, margins, l2, view_weights, loss) = if stacked {
         let mut blocks = Vec::with_capacity(views.len());
         for columns in &views {
@@ -294,7 +289,7 @@ impl Trainer<'_> {
 
     /// The optimum on some columns for every head, with the penalty that is best on the folds.
     fn block(&self, columns: Range<usize>, penalties: &[f64]) -> Result<Block, CoreError> {
-        let Differences { rows, labels, weights, .. } = &self.differences;
+        let Differences { rows, labels, .. } = &self.differences;
         let width = columns.len();
         let own: Vec<f32>;
         let differences = if width == self.dim {
@@ -303,12 +298,12 @@ impl Trainer<'_> {
             own = rows.chunks_exact(self.dim).flat_map(|r| &r[columns.clone()]).copied().collect();
             &own[..]
         };
-        let of = Comparisons { differences, dim: width, labels, weights, form: self.form };
+        let of = Comparisons { differences, dim: width, labels, form: self.form };
         let tasks: Vec<Task<'_>> = penalties
             .iter()
             .flat_map(|&l2| {
                 (0..self.heads).map(move |f| Task {
-                    trains: &self.trains[f],
+                    weights: &self.weights[f],
                     offset: &self.offsets[f],
                     l2,
                 })
@@ -316,19 +311,7 @@ impl Trainer<'_> {
             .collect();
         let optima: Optima<f32> = solve(&of, &tasks, TOLERANCE, self.threads, self.progress)
             .ok_or(CoreError::Cancelled { stage: "head" })?;
-        let loss = |p: usize| {
-            let of = |f: usize| {
-                let solved = &optima.solved[p * self.heads + f];
-                self.judged[f].iter().map(|&i| stack::loss(solved.margins[i])).sum::<f64>()
-            };
-            (0..self.heads).map(of).sum::<f64>()
-        };
-        let losses: Vec<f64> = (0..penalties.len()).map(loss).collect();
-        // The strongest of those that are as good.
-        let best = (0..penalties.len())
-            .rev()
-            .min_by(|&a, &b| losses[a].total_cmp(&losses[b]))
-            .unwrap_or(0);
+        let best = self.best(&optima, penalties.len());
         let chosen: Vec<usize> = (best * self.heads..(best + 1) * self.heads).collect();
         Ok(Block {
             columns,
@@ -338,10 +321,26 @@ impl Trainer<'_> {
         })
     }
 
+    /// Which of so many penalties, a task for each fold each, has the least loss on the folds: the
+    /// strongest of those that are as good.
+    fn best(&self, optima: &Optima<f32>, penalties: usize) -> usize {
+        let loss = |p: usize| {
+            let of = |f: usize| {
+                let solved = &optima.solved[p * self.heads + f];
+                self.judged[f].iter().map(|&i| stack::loss(solved.margins[i])).sum::<f64>()
+            };
+            (0..self.heads).map(of).sum::<f64>()
+        };
+        let losses: Vec<f64> = (0..penalties).map(loss).collect();
+        (0..penalties).rev().min_by(|&a, &b| losses[a].total_cmp(&losses[b])).unwrap_or(0)
+    }
+
     /// One head on everything.
     fn single(&self, block: Block) -> Combined {
-        let n = self.differences.weights.iter().sum::<f64>();
-        let loss = block.solved.iter().map(|s| s.objective).sum::<f64>() / self.heads as f64 / n;
+        // The comparisons of a pair count 1 in all, or nearly.
+        let mean = |(s, w): (&Solved, &Vec<f64>)| s.objective / w.iter().sum::<f64>();
+        let losses = block.solved.iter().zip(&self.weights).map(mean);
+        let loss = losses.sum::<f64>() / self.heads as f64;
         let margins = block.solved.into_iter().map(|s| s.margins).collect();
         (block.weights, margins, vec![block.l2], Vec::new(), loss)
     }

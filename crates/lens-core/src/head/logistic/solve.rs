@@ -35,8 +35,6 @@ pub(crate) struct Comparisons<'a, T> {
     pub dim: usize,
     /// What is asked of each, `[N]`.
     pub labels: &'a [Label],
-    /// What each counts, `[N]`.
-    pub weights: &'a [f64],
     /// The loss.
     pub form: LossForm,
 }
@@ -44,8 +42,8 @@ pub(crate) struct Comparisons<'a, T> {
 /// One problem.
 #[derive(Clone)]
 pub(crate) struct Task<'a> {
-    /// Which comparisons it is trained on, `[N]`.
-    pub trains: &'a [bool],
+    /// What each comparison counts, `[N]`; it is not trained on those that count 0.
+    pub weights: &'a [f64],
     /// Reward differences that are there already, `[N]`; empty for none.
     pub offset: &'a [f64],
     /// Weight of the penalty.
@@ -218,8 +216,8 @@ pub(crate) fn solve<T: Real>(
     let solved = states.iter().zip(tasks).map(|(state, task)| {
         let margins =
             (0..n).map(|i| offset(task, i) + state.at.image[i].wide()).collect::<Vec<_>>();
-        let loss = |i: usize| of.weights[i] * of.form.of(margins[i], of.labels[i]).0;
-        let losses: f64 = (0..n).filter(|&i| task.trains[i]).map(loss).sum();
+        let loss = |i: usize| task.weights[i] * of.form.of(margins[i], of.labels[i]).0;
+        let losses: f64 = (0..n).filter(|&i| task.weights[i] > 0.0).map(loss).sum();
         let objective = losses + 0.5 * task.l2 * inner(&state.at, &state.at);
         Solved {
             margins,
@@ -241,9 +239,9 @@ fn offset(task: &Task<'_>, i: usize) -> f64 {
 fn slopes<T: Real>(of: &Comparisons<'_, T>, task: &Task<'_>, state: &mut State<T>) {
     for (i, slope) in state.slopes.iter_mut().enumerate() {
         *slope = T::ZERO;
-        if task.trains[i] {
+        if task.weights[i] > 0.0 {
             let margin = offset(task, i) + state.at.image[i].wide();
-            *slope = T::of(of.weights[i] * of.form.of(margin, of.labels[i]).1);
+            *slope = T::of(task.weights[i] * of.form.of(margin, of.labels[i]).1);
         }
     }
 }
@@ -324,13 +322,13 @@ fn line<T: Real>(
 ) -> f64 {
     let (across, along) = (inner(at, p), inner(p, p));
     let trained: Vec<(usize, f64, f64)> = (0..of.labels.len())
-        .filter(|&i| task.trains[i])
+        .filter(|&i| task.weights[i] > 0.0)
         .map(|i| (i, offset(task, i) + at.image[i].wide(), p.image[i].wide()))
         .collect();
     let slope = |t: f64| {
         let losses: f64 = trained
             .iter()
-            .map(|&(i, m, dm)| of.weights[i] * of.form.of(m + t * dm, of.labels[i]).1 * dm)
+            .map(|&(i, m, dm)| task.weights[i] * of.form.of(m + t * dm, of.labels[i]).1 * dm)
             .sum();
         losses + task.l2 * (across + t * along)
     };
@@ -380,7 +378,6 @@ mod tests {
         differences: Vec<f64>,
         labels: Vec<Label>,
         weights: Vec<f64>,
-        trains: Vec<bool>,
         offset: Vec<f64>,
         form: LossForm,
         d: usize,
@@ -396,8 +393,9 @@ mod tests {
         Case {
             differences: (0..n * d).map(value).collect(),
             labels: (0..n).map(label).collect(),
-            weights: (0..n).map(|i| 0.5 + (i % 3) as f64).collect(),
-            trains: (0..n).map(|i| i % 4 != 0).collect(),
+            weights: (0..n)
+                .map(|i| if i % 4 == 0 { 0.0 } else { 0.5 + (i % 3) as f64 })
+                .collect(),
             offset: (0..n).map(|i| 0.1 * (i % 7) as f64 - 0.3).collect(),
             form: LossForm { smoothing: 0.05, tie_threshold: tie },
             d,
@@ -410,7 +408,6 @@ mod tests {
                 differences: &self.differences,
                 dim: self.d,
                 labels: &self.labels,
-                weights: &self.weights,
                 form: self.form,
             }
         }
@@ -419,12 +416,10 @@ mod tests {
         fn gradient(&self, w: &[f64], l2: f64) -> Vec<f64> {
             let mut g: Vec<f64> = w.iter().map(|w| l2 * w).collect();
             for (i, row) in self.differences.chunks_exact(self.d).enumerate() {
-                if self.trains[i] {
-                    let margin: f64 =
-                        self.offset[i] + row.iter().zip(w).map(|(x, w)| x * w).sum::<f64>();
-                    let slope = self.weights[i] * self.form.of(margin, self.labels[i]).1;
-                    g.iter_mut().zip(row).for_each(|(g, x)| *g += slope * x);
-                }
+                let margin: f64 =
+                    self.offset[i] + row.iter().zip(w).map(|(x, w)| x * w).sum::<f64>();
+                let slope = self.weights[i] * self.form.of(margin, self.labels[i]).1;
+                g.iter_mut().zip(row).for_each(|(g, x)| *g += slope * x);
             }
             g
         }
@@ -438,9 +433,9 @@ mod tests {
             for tie in [0.0, 0.5] {
                 let mut case = case(n, d, tie);
                 if n == 1 {
-                    case.trains = vec![true];
+                    case.weights = vec![0.5];
                 }
-                let task = |l2| Task { trains: &case.trains, offset: &case.offset, l2 };
+                let task = |l2| Task { weights: &case.weights, offset: &case.offset, l2 };
                 let tasks = [0.01, 1.0, 50.0].map(task);
                 let of = case.of();
                 let optima = solve(&of, &tasks, 1e-9, Threads::ONE, &Quiet).unwrap();
@@ -467,10 +462,9 @@ mod tests {
             differences: &[1.0f64],
             dim: 1,
             labels: &[Label::default()],
-            weights: &[1.0],
             form: LossForm { smoothing: 0.0, tie_threshold: 0.0 },
         };
-        let task = Task { trains: &[true], offset: &[], l2: 1.0 };
+        let task = Task { weights: &[1.0], offset: &[], l2: 1.0 };
         let optima = solve(&of, &[task], 1e-10, Threads::ONE, &Quiet).unwrap();
         let w = optima.solved[0].margins[0];
         assert!((w - 1.0 / (1.0 + w.exp())).abs() < 1e-9);
@@ -483,14 +477,13 @@ mod tests {
     fn single_precision_finds_the_same_margins() {
         let case = case(60, 200, 0.0);
         let of = case.of();
-        let task = Task { trains: &case.trains, offset: &[], l2: 0.3 };
+        let task = Task { weights: &case.weights, offset: &[], l2: 0.3 };
         let exact = solve(&of, std::slice::from_ref(&task), 1e-10, Threads::ONE, &Quiet).unwrap();
         let differences: Vec<f32> = case.differences.iter().map(|&x| x as f32).collect();
         let of = Comparisons {
             differences: &differences,
             dim: 200,
             labels: &case.labels,
-            weights: &case.weights,
             form: case.form,
         };
         let single = solve(&of, &[task], 1e-4, Threads::ONE, &Quiet).unwrap();

@@ -5,6 +5,7 @@ use crate::method::{Arena, Fitted, WarmStart};
 use crate::progress::Quiet;
 use crate::rng::{Purpose, Stream};
 use crate::source::SourceKind;
+use crate::synthesis::{Emphasis, Gate, Weighing};
 use crate::{Extras, Matrix, MethodSettings, fit, fit_with};
 
 /// Pairs whose first `telling` of `d` dimensions tell the sides apart, by `shift` deviations.
@@ -199,4 +200,81 @@ fn settings_that_cannot_be_are_refused() {
 fn the_same_seed_gives_the_same_bytes_on_any_number_of_threads_of_the_study() {
     let seeds = pairs(80, 20, 3, 0.3, 15);
     assert_eq!(trained(&seeds, &settings()).model, trained(&seeds, &settings()).model);
+}
+
+/// Heads with synthetic pairs that are noise around the real ones.
+fn weighed(pairs: &EmbeddedPairs, weighing: Weighing) -> (Fitted, Folds) {
+    let mut settings = MethodSettings { augment: 4, source: SourceKind::Perturbation, ..settings() };
+    settings.rivals.perturbation_variance = 1.0;
+    settings.head.l2 = L2::Weight(1.0);
+    let arena = Arena::new(pairs, &settings, Threads::ONE).unwrap();
+    let source = arena.source(&settings, &Quiet).unwrap();
+    let synthetic = arena.synthesise(source.as_ref(), &settings).unwrap();
+    let augmentation = Augmentation { weighing, ..settings.augmentation(&synthetic) };
+    (arena.head(&settings.head, Some(&augmentation), &Quiet).unwrap(), arena.folds.clone())
+}
+
+/// With next to no weight synthetic pairs leave the head as it is without them, and with much they are
+/// all there is.
+#[test]
+fn synthetic_pairs_count_what_they_are_asked_to() {
+    let seeds = pairs(60, 8, 3, 0.4, 4);
+    let plain = MethodSettings {
+        head: HeadSettings { l2: L2::Weight(1.0), ..settings().head },
+        ..settings()
+    };
+    let none = trained(&seeds, &plain);
+    let off = |weight| {
+        let (with, _) = weighed(&seeds, Weighing { weight, ..Weighing::default() });
+        let (a, b) = (none.model.head.parameters(), with.model.head.parameters());
+        a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt()
+    };
+    let [little, even, much] = [1e-6, 1.0, 1e3].map(off);
+    assert!(little < 1e-3 && 10.0 * little < even && even < much, "{little} {even} {much}");
+}
+
+/// What a fold's labels are must not reach, by the weights of synthetic pairs, the head that is judged on
+/// that fold.
+#[test]
+fn judges_do_not_tell_the_labels_of_a_fold_to_its_own_head() {
+    let seeds = pairs(60, 8, 3, 0.4, 4);
+    let folds = Folds::assign(&seeds.prompts, 5, 0);
+    let mut sides =
+        [seeds.chosen.to_matrix().data().to_vec(), seeds.rejected.to_matrix().data().to_vec()];
+    let [a, b] = &mut sides;
+    let own = |i: usize| i * 8..(i + 1) * 8;
+    for i in (0..60).filter(|&i| folds.of_pairs()[i] == 1) {
+        a[own(i)].swap_with_slice(&mut b[own(i)]);
+    }
+    let [a, b] = sides.map(|data| Matrix::new(data, 60, 8).unwrap());
+    let exchanged = EmbeddedPairs::new(a, b).unwrap();
+    let ordered = Weighing { gate: Gate::Ordered, ..Weighing::default() };
+    let uncertain = Weighing { emphasis: Emphasis::Uncertain, ..Weighing::default() };
+    let (even, _) = weighed(&seeds, Weighing::default());
+    for weighing in [ordered, uncertain] {
+        let ((before, _), (after, _)) = (weighed(&seeds, weighing), weighed(&exchanged, weighing));
+        let head = |fitted: &Fitted, m: usize| fitted.model.head.parameters()[own(m)].to_vec();
+        let off = |m: usize| {
+            let both = head(&before, m).into_iter().zip(head(&after, m));
+            both.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+        };
+        assert!(off(1) < 1e-4 && off(0) > 0.01, "{weighing:?}: {} {}", off(1), off(0));
+        // It does something.
+        assert_ne!(head(&before, 1), head(&even, 1));
+    }
+}
+
+#[test]
+fn judges_take_three_folds() {
+    let seeds = pairs(40, 8, 3, 0.4, 4);
+    let mut settings = MethodSettings { augment: 4, source: SourceKind::Mixup, ..settings() };
+    settings.synthesis.gate = Gate::Ordered;
+    settings.head.folds = 2;
+    settings.head.members = 2;
+    let refused = fit(&seeds, &settings, Threads::ONE, &Quiet);
+    assert!(matches!(refused, Err(CoreError::TooFewPairs { needed: 3, found: 2, .. })));
+    settings.head.folds = 5;
+    fit(&seeds, &settings, Threads::ONE, &Quiet).unwrap();
+    settings.head.kind = HeadKind::Mlp;
+    assert!(matches!(settings.check(), Err(CoreError::Setting { .. })));
 }

@@ -6,102 +6,19 @@
 //! their own, so that they need not be kept either: where they would fill too much memory they are
 //! drawn again, the same to the bit, whenever a step needs them.
 
+mod settings;
+
+pub use settings::{
+    Around, Decoding, Emphasis, Gate, Noise, Origin, SynthesisSettings, Weighing,
+};
+
 use crate::embedded::EmbeddedPairs;
-use crate::error::{CoreError, require};
+use crate::error::CoreError;
 use crate::linalg::Threads;
 use crate::rng::{Purpose, Stream};
 use crate::standardise::Standardiser;
 use crate::vae::{Posterior, Vae};
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
-
-/// What the noise is added to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
-#[serde(rename_all = "lowercase")]
-pub enum Origin {
-    /// The posterior mean (O). The default.
-    #[default]
-    Mean,
-    /// A draw from the posterior, a fresh one for every candidate (O).
-    Draw,
-}
-
-/// In which units the noise is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
-#[serde(rename_all = "lowercase")]
-pub enum Noise {
-    /// Those of the latent space: the same variance everywhere (P). The default.
-    #[default]
-    Isotropic,
-    /// Those of the posterior: its variance times `noise_variance`, response by response and latent
-    /// by latent (O).
-    Posterior,
-}
-
-/// How a code becomes a response.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
-#[serde(rename_all = "lowercase")]
-pub enum Decoding {
-    /// It is decoded, e' = g(z + eta) (P). The default.
-    #[default]
-    Plain,
-    /// Only what the noise changes is, e' = e + g(z + eta) - g(z), so that whatever the VAE does not
-    /// keep of a response stays (O).
-    Residual,
-}
-
-/// Settings of synthesis. P marks what the paper fixes, O what is ours.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SynthesisSettings {
-    /// Variance s^2 of the latent noise (P). Defaults to 0.01, the paper's best.
-    pub noise_variance: f64,
-    /// Candidates drawn for every one that is kept (O). Defaults to 4.
-    pub candidates: usize,
-    /// What the noise is added to (O). Defaults to the posterior mean.
-    pub origin: Origin,
-    /// In which units the noise is (O). Defaults to those of the latent space.
-    pub noise: Noise,
-    /// How a code becomes a response (O). Defaults to plain decoding.
-    pub decoding: Decoding,
-    /// Most memory for codes that are kept, in MB (O); where all of them need more, each step draws
-    /// its own again. Either way they are the same. Defaults to 512.
-    pub memory_mb: usize,
-}
-
-impl Default for SynthesisSettings {
-    fn default() -> Self {
-        SynthesisSettings {
-            noise_variance: 0.01,
-            candidates: 4,
-            origin: Origin::Mean,
-            noise: Noise::Isotropic,
-            decoding: Decoding::Plain,
-            memory_mb: 512,
-        }
-    }
-}
-
-impl SynthesisSettings {
-    /// Whether every setting is in its permitted range.
-    ///
-    /// # Errors
-    /// [`CoreError::Setting`] names the first that is not.
-    pub fn check(&self) -> Result<(), CoreError> {
-        require(
-            self.noise_variance.is_finite() && self.noise_variance >= 0.0,
-            "synthesis.noise_variance",
-            self.noise_variance,
-            "a finite number of at least 0",
-        )?;
-        require(
-            (1..=1024).contains(&self.candidates),
-            "synthesis.candidates",
-            self.candidates,
-            "from 1 to 1024 (candidates drawn for each one kept)",
-        )
-    }
-}
 
 /// Synthetic latent codes: k for each side of each seed pair.
 #[derive(Debug, Clone, PartialEq)]
@@ -312,7 +229,8 @@ impl Candidates {
             Origin::Draw => (0.5 * lv).exp(),
         }));
         let unit = |j: usize| match settings.noise {
-            Noise::Isotropic => noise,
+            // A step towards a neighbour takes the place of what is drawn here.
+            Noise::Isotropic | Noise::Neighbour => noise,
             Noise::Posterior => noise * (0.5 * log_variance[j]).exp(),
         };
         for (c, (code, score)) in self.codes.chunks_exact_mut(l).zip(&mut self.scores).enumerate() {
