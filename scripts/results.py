@@ -4,7 +4,8 @@
     python3 scripts/results.py run DATA OUT [--only DATASET/STUDY ..]
     python3 scripts/results.py tables OUT
 
-DATA is a folder with hh-rlhf/{harmless,helpful}-{seed,heldout}.jsonl.gz and tldr/pairs.jsonl.gz; OUT
+DATA is a folder with hh-rlhf/{harmless,helpful}-{seed,heldout}.jsonl.gz, tldr/pairs.jsonl.gz and
+finegrained-qa/{pairs,best-of-4}.jsonl.gz; OUT
 is where embeddings and studies go. What is there already is not done again, so that an interrupted run
 goes on where it was. About two hours on two cores, half of it embedding. `tables` replaces what stands
 between `<!-- table NAME -->` and `<!-- end -->` in docs/results.md, and leaves the words around it
@@ -18,6 +19,8 @@ import pathlib
 import re
 import subprocess
 import sys
+
+import best_of_n
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LENS = ROOT / "target" / "release" / "lens"
@@ -74,6 +77,8 @@ def run(data, out, only):
             numbers = {"seeds": many_seeds, "views": few_seeds, "synthesis": few_seeds}
             flags += ["--seed-pairs", numbers.get(study, seeds)]
             lens("study", study, stored, "-o", out / name / study, *flags)
+    if not only or "best-of-4" in only:
+        best_of_n.run(LENS, data, out)
 
 
 class Study:
@@ -276,14 +281,15 @@ def by_seeds(study_name, about):
 
 
 TABLES = {"views": by_seeds("views", {"control": "control: network, last token"}),
-          "synthesis": by_seeds("synthesis", {}), "rivals": rivals, "noise": grid("noise", "synthesis.noise_variance"),
+          "synthesis": by_seeds("synthesis", {}),
+          "best-of-n": lambda out: best_of_n.table(out, markdown), "rivals": rivals, "noise": grid("noise", "synthesis.noise_variance"),
           "gamma": grid("gamma", "vae.gamma"), "factor": factors,
           "seeds": seeds, "encoders": encoders, "layer": layers, "cost": cost}
 
 
 def tables(out):
     text = PAGE.read_text(encoding="utf-8")
-    pattern = re.compile(r"(<!-- table ([a-z]+) -->\n).*?(<!-- end -->)", re.S)
+    pattern = re.compile(r"(<!-- table ([a-z-]+) -->\n).*?(<!-- end -->)", re.S)
     text = pattern.sub(lambda m: f"{m[1]}\n{TABLES[m[2]](out)}\n\n{m[3]}", text)
     PAGE.write_text(text, encoding="utf-8")
 
@@ -294,7 +300,7 @@ def main():
     command = commands.add_parser("run")
     command.add_argument("data", type=pathlib.Path)
     command.add_argument("out", type=pathlib.Path)
-    known = [*DATASETS, *[f"{d}/{s}" for d in DATASETS for s in STUDIES]]
+    known = ["best-of-4", *DATASETS, *[f"{d}/{s}" for d in DATASETS for s in STUDIES]]
     command.add_argument("--only", action="append", metavar="DATASET[/STUDY]", choices=known)
     command = commands.add_parser("tables")
     command.add_argument("out", type=pathlib.Path)
