@@ -63,6 +63,7 @@ pub use family::{
 };
 pub use generate::{Finish, GenerateOptions, Generated, Generator, LogLikelihood, Sampling};
 pub use http::{HttpError, Secret};
+pub use input::Input;
 pub use identity::{Difference, EncoderIdentity};
 pub use model::memory::Precision;
 pub use options::EncoderOptions;
