@@ -4,7 +4,7 @@
     reward.custom_reward_function.name=compute_score
     +reward.custom_reward_function.reward_kwargs.url=http://127.0.0.1:8080
 
-(without `reward.` before it in versions below 0.7). verl gives a reward function the response
+(older versions have no `reward.` before it). verl gives a reward function the response
 without its prompt. The prompt is read from the row's `extra_info`, under the key `prompt`, or the one
 that `reward_kwargs.prompt_key` names: a text, or chat messages. Put it there when the data is made:
 

@@ -18,6 +18,14 @@ def source(package, path):
     return pathlib.Path(next(iter(found.submodule_search_locations))) / path
 
 
+def imported(package, path):
+    """A file that needs nothing heavy, as a module, without the package around it."""
+    spec = importlib.util.spec_from_file_location(f"peer_{package}", source(package, path))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def taken(package, path, name, **names):
     """The function or class `name`, or `Class.method`, of a file, defined among `names`."""
     file = source(package, path)

@@ -32,7 +32,7 @@ sys.path[:0] = [str(HERE.parents[1]), str(HERE.parent)]
 
 from lens_reward import LensError, RewardClient
 from lens_trl import reward_function
-from peers import Torch, source, taken
+from peers import Torch, imported, source, taken
 
 PROMPTS = ["How long should I boil an egg?", "How long should I boil an egg?", "Is the earth flat?"]
 ANSWERS = ["Seven minutes for a soft yolk.", "No idea, go away.", "No: it is close to a sphere."]
@@ -174,9 +174,8 @@ class Trainers(unittest.TestCase):
 
     def verl(self, name, reward_kwargs, extra_info):
         """verl's own loading and calling of a custom reward function."""
-        pieces = {"importlib": importlib, "os": os, "sys": sys, "inspect": inspect, "partial": functools.partial}
-        load = taken("verl", "utils/import_utils.py", "load_module", **pieces)
-        load_extern = taken("verl", "utils/import_utils.py", "load_extern_object", load_module=load, **pieces)
+        pieces = {"inspect": inspect, "partial": functools.partial}
+        utils = imported("verl", "utils/import_utils.py")
         sync = taken("verl", "trainer/ppo/reward.py", "_call_with_kwargs")
         later = taken("verl", "trainer/ppo/reward.py", "_call_with_kwargs_async")
         get = taken(
@@ -187,10 +186,8 @@ class Trainers(unittest.TestCase):
             _call_with_kwargs_async=later,
             **pieces,
         )
-        module = types.ModuleType("verl.utils.import_utils")
-        module.load_extern_object = load_extern
         fake = {"verl": types.ModuleType("verl"), "verl.utils": types.ModuleType("verl.utils")}
-        fake["verl.utils.import_utils"] = module
+        fake["verl.utils.import_utils"] = utils
         path = str(HERE.parents[1] / "lens_verl.py")
         custom = {"path": path, "name": name, "reward_kwargs": reward_kwargs}
         with unittest.mock.patch.dict(sys.modules, fake):
