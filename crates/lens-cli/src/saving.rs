@@ -7,11 +7,11 @@ use crate::report::{self, Evidence};
 use crate::settings::{Keep, Settings};
 use crate::tuning;
 use crate::warm::{Earlier, Keys, Known};
-use lens_core::Outcome;
 use lens_core::head::train::HeadEpoch;
+use lens_core::{Novelty, Outcome, Threads};
 use lens_data::Trained;
 use lens_data::bundle::{
-    Bundle, DataRecord, EncoderRecord, Kept, Manifest, TrainedRecord, VERSION,
+    Bundle, DataRecord, EncoderRecord, Kept, Manifest, NoveltyRecord, TrainedRecord, VERSION,
 };
 use lens_eval::tuning::Tuned;
 use serde_json::{Value, json};
@@ -147,6 +147,14 @@ pub fn save(
         (_, augmented) => (outcome.none.model, augmented.and_then(|a| a.vae)),
     };
     let vae = vae.map(|(vae, _)| vae);
+    // Of a single pair nothing can be said.
+    let novelty = match &vae {
+        Some(vae) if sources.evidence.pairs.len() > 1 => {
+            let (standardiser, pairs) = (&model.standardiser, sources.evidence.pairs);
+            Some(Novelty::of(vae, standardiser, pairs, Threads::available())?)
+        }
+        _ => None,
+    };
     let manifest = Manifest {
         format: Manifest::format(),
         version: VERSION,
@@ -162,9 +170,10 @@ pub fn save(
         figures,
         trained: Some(TrainedRecord { by: trained.by, folds: trained.fold_count }),
         warm_start: earlier.map(|e| e.record(known)),
+        novelty: novelty.as_ref().map(NoveltyRecord::from),
     };
     let (trained, page) = (Some(trained), Some(page));
-    let bundle = Bundle { manifest, model, vae, trained, curves, report, page };
+    let bundle = Bundle { manifest, model, vae, novelty, trained, curves, report, page };
     bundle.write(output, settings.overwrite)?;
     Ok(Saved { kept, advice, report_seconds })
 }

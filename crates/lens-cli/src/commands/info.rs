@@ -72,6 +72,14 @@ fn bundle(path: &Path) -> Result<Described, CliError> {
             ),
         ),
     ]);
+    rows.extend(manifest.novelty.map(|n| {
+        let shown = format!(
+            "a response further than {:.2} from the {} seed responses in latent space",
+            n.threshold,
+            thousands(n.responses as u64)
+        );
+        ("out of distribution".to_owned(), shown)
+    }));
     for (key, label) in [("none", "held out, without"), ("augmented", "held out, augmented")] {
         if let Some(accuracy) = heldout[key]["accuracy"].as_f64() {
             rows.push((label.to_owned(), percent(accuracy)));
