@@ -145,7 +145,7 @@ fn it_is_used_without_a_mouse_and_without_eyes() {
     tab.call("Input.insertText", json!({"text": "Question 3: what of it?"}));
     tab.value("document.querySelector('#add').focus()");
     tab.press("Enter", 13, 0);
-    // Enter alone is a new line; the new response has the focus.
+    // The new response has the focus.
     tab.until("document.querySelectorAll('.response').length==3");
     assert_eq!(focused(&mut tab), "response-2");
     for (i, text) in ["It is number 21, so yes!", "Number 21 is no", "Number"].iter().enumerate() {

@@ -12,20 +12,28 @@
 //! rounding in them is not mistaken for distance. The distance does not change when latent space is
 //! shifted, turned or scaled as a whole; with s = 0 it would not under any invertible affine map.
 //!
-//! The threshold says which distances the seeds do not explain. Each seed's own distance is taken from
-//! the mean and covariance *without its pair*: at 100 pairs and 16 latents a response that helps to
-//! define what is near pulls its distance down by about a tenth, and so does its sibling, which
-//! shares the prompt. Of these n distances it is the one of rank ceil(0.99 (n + 1)), as in conformal
-//! prediction: were the seeds and a new response drawn alike, at most 1 in 100 would lie beyond. Below
-//! 99 responses that is the largest of all, and all that can be promised is 1 in n + 1: hence
-//! [`Novelty::responses`]. The VAE itself has seen the seeds, which no such correction undoes.
+//! The threshold says which distances responses like the seeds do not reach. The seeds' own distances
+//! cannot tell: the VAE was trained on them, and puts them closer together than anything new (on 300
+//! pairs of HH-RLHF harmless, 12 to 25 of 100 held-out responses are beyond the distance that 1 of 100
+//! seeds is beyond). [`Novelty::held_out`] therefore trains the VAE again without a fold of the pairs,
+//! and takes the distances of that fold, in that latent space, until it has some hundreds. Of n
+//! distances the threshold is the one of rank ceil(0.99 (n + 1)), as in conformal prediction: were the
+//! n and a new response drawn alike, at most 1 in 100 would lie beyond. Below 99 that is the largest of
+//! all, and all that can be promised is 1 in n + 1: hence [`Novelty::judged`].
+//!
+//! [`Novelty::of`] trains nothing: there each seed's own distance is taken from the mean and covariance
+//! without its pair (at 100 pairs and 16 latents a response that helps to define what is near pulls
+//! its distance down by about a tenth), but with the VAE that has seen it.
 
 use crate::embedded::EmbeddedPairs;
 use crate::error::CoreError;
+use crate::head::folds::Folds;
 use crate::linalg::Threads;
 use crate::matrix::Rows;
+use crate::progress::{Progress, Within};
 use crate::standardise::Standardiser;
-use crate::vae::Vae;
+use crate::vae::train::train;
+use crate::vae::{Vae, VaeSettings};
 
 /// Share of responses like the seeds that the threshold admits.
 const ADMITTED: f64 = 0.99;
@@ -36,6 +44,8 @@ const LEAST_SHRINKAGE: f64 = 1e-4;
 const LEAST_VARIANCE: f64 = 1e-12;
 /// Fewest pairs: without one of them there must be a pair left.
 const LEAST_PAIRS: usize = 2;
+/// Held-out responses that are enough for a threshold.
+const ENOUGH: usize = 300;
 /// Embeddings encoded at a time, so that a large store is never copied as a whole.
 const BLOCK: usize = 512;
 
@@ -43,14 +53,64 @@ const BLOCK: usize = 512;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Novelty {
     responses: usize,
+    judged: usize,
     shrinkage: f32,
     threshold: f32,
     mean: Vec<f32>,
     factor: Vec<f32>,
 }
 
+/// How the VAE was trained, to train it again without a fold of the pairs.
+#[derive(Clone, Copy)]
+pub struct Again<'a> {
+    /// The folds of the pairs.
+    pub folds: &'a Folds,
+    /// The settings of the VAE.
+    pub settings: &'a VaeSettings,
+    /// The seed of everything random.
+    pub seed: u64,
+}
+
 impl Novelty {
-    /// Measures the seed responses `pairs`, in the latent space of `vae`.
+    /// Measures the seed responses `pairs`, in the latent space of `vae`, and takes the threshold from
+    /// pairs that a VAE trained as `again` says has not seen. Without folds it is as [`Novelty::of`].
+    ///
+    /// # Errors
+    /// As [`Novelty::of`] and [`train`].
+    pub fn held_out(
+        vae: &Vae,
+        standardiser: &Standardiser,
+        pairs: &EmbeddedPairs,
+        again: Again<'_>,
+        threads: Threads,
+        progress: &dyn Progress,
+    ) -> Result<Novelty, CoreError> {
+        let novelty = Self::of(vae, standardiser, pairs, threads)?;
+        let Again { folds, settings, seed } = again;
+        let mut distances = Vec::new();
+        for fold in 0..folds.count() {
+            let (held, others): (Vec<usize>, Vec<usize>) =
+                (0..pairs.len()).partition(|&pair| folds.of_pairs()[pair] == fold);
+            if held.is_empty() || others.len() < LEAST_PAIRS || distances.len() >= ENOUGH {
+                continue;
+            }
+            let (held, others) = (pairs.select(&held), pairs.select(&others));
+            let within = Within(progress);
+            let (vae, _) = train(&others, standardiser, settings, None, seed, threads, &within)?;
+            let seen = Self::of(&vae, standardiser, &others, threads)?;
+            for side in [&held.chosen, &held.rejected] {
+                distances.extend(seen.distances(&vae, standardiser, side, threads)?);
+            }
+        }
+        if distances.is_empty() {
+            return Ok(novelty);
+        }
+        let judged = distances.len();
+        Ok(Novelty { judged, threshold: admitting(&mut distances) as f32, ..novelty })
+    }
+
+    /// Measures the seed responses `pairs`, in the latent space of `vae`; the threshold is that of
+    /// responses that the VAE has seen.
     ///
     /// # Errors
     /// [`CoreError::TooFewPairs`] below 2 pairs; [`CoreError::Shape`] when the embeddings are not as
@@ -119,13 +179,12 @@ impl Novelty {
         if distances.iter().any(|d| !d.is_finite()) {
             return Err(undefined());
         }
-        distances.sort_unstable_by(f64::total_cmp);
-        let rank = (ADMITTED * (n + 1.0)).ceil().min(n) as usize;
-        let threshold = distances[rank - 1];
+        let threshold = admitting(&mut distances);
         let narrow = |values: &[f64]| values.iter().map(|&x| x as f32).collect();
         let lower: Vec<f64> = (0..l).flat_map(|i| factor[i * l..i * l + i + 1].to_vec()).collect();
         Ok(Novelty {
             responses: 2 * pairs,
+            judged: 0,
             shrinkage: shrinkage as f32,
             threshold: threshold as f32,
             mean: narrow(&mean),
@@ -140,7 +199,7 @@ impl Novelty {
     /// [`CoreError::Shape`] when mean and factor do not belong together; [`CoreError::Setting`] for
     /// numbers that no measurement gives.
     pub fn with_parameters(
-        responses: usize,
+        (responses, judged): (usize, usize),
         shrinkage: f32,
         threshold: f32,
         mean: Vec<f32>,
@@ -166,7 +225,7 @@ impl Novelty {
             row.iter().try_for_each(|&x| ok(x.is_finite(), "novelty.factor", x, "finite"))?;
             ok(row[i] > 0.0, "novelty.factor", row[i], "positive on its diagonal")?;
         }
-        Ok(Novelty { responses, shrinkage, threshold, mean, factor })
+        Ok(Novelty { responses, judged, shrinkage, threshold, mean, factor })
     }
 
     /// The distance of every embedding from the seed responses, `[n]`: in standard deviations, so
@@ -202,14 +261,19 @@ impl Novelty {
         dot(&y, &y).sqrt()
     }
 
-    /// The distance beyond which a response is unlike the seeds: at most 1 in 100 of their like is.
+    /// The distance beyond which a response is unlike the seeds: 1 in 100 of their like is.
     pub fn threshold(&self) -> f64 {
         f64::from(self.threshold)
     }
 
-    /// How many seed responses were measured: below 99 the threshold is their largest distance.
+    /// How many seed responses mean and covariance are of.
     pub fn responses(&self) -> usize {
         self.responses
+    }
+
+    /// How many held-out responses the threshold is from; 0 where it is from the seeds themselves.
+    pub fn judged(&self) -> usize {
+        self.judged
     }
 
     /// The weight s of the identity in the covariance, from 0 to 1.
@@ -226,6 +290,13 @@ impl Novelty {
     pub fn factor(&self) -> &[f32] {
         &self.factor
     }
+}
+
+/// The distance that all but 1 in 100 new ones stay within, of a sample of them.
+fn admitting(distances: &mut [f64]) -> f64 {
+    distances.sort_unstable_by(f64::total_cmp);
+    let n = distances.len() as f64;
+    distances[(ADMITTED * (n + 1.0)).ceil().min(n) as usize - 1]
 }
 
 /// Ledoit and Wolf's weight: the expected squared error of the covariance as a share of its squared

@@ -107,6 +107,8 @@ pub struct WarmStartRecord {
 pub struct NoveltyRecord {
     /// How many seed responses were measured.
     pub responses: usize,
+    /// How many held-out responses the threshold is from; 0 where it is from the seeds themselves.
+    pub judged: usize,
     /// The weight of the identity in their covariance.
     pub shrinkage: f32,
     /// The distance beyond which a response is unlike them.
@@ -117,6 +119,7 @@ impl From<&Novelty> for NoveltyRecord {
     fn from(novelty: &Novelty) -> Self {
         NoveltyRecord {
             responses: novelty.responses(),
+            judged: novelty.judged(),
             shrinkage: novelty.shrinkage(),
             threshold: novelty.threshold() as f32,
         }
@@ -323,12 +326,17 @@ impl Bundle {
         let novelty = match (manifest.novelty, manifest.vae) {
             (None, _) => None,
             (Some(_), None) => return Err(bad("`novelty` without a `vae`".to_owned())),
-            (Some(NoveltyRecord { responses, shrinkage, threshold }), Some(vae)) => {
+            (Some(NoveltyRecord { responses, judged, shrinkage, threshold }), Some(vae)) => {
                 let l = vae.latent;
                 let mean = part(NOVELTY_MEAN, 1, l)?;
                 let factor = part(NOVELTY_FACTOR, 1, l * (l + 1) / 2)?;
-                let novelty =
-                    Novelty::with_parameters(responses, shrinkage, threshold, mean, factor);
+                let novelty = Novelty::with_parameters(
+                    (responses, judged),
+                    shrinkage,
+                    threshold,
+                    mean,
+                    factor,
+                );
                 Some(novelty.map_err(|e| bad(e.to_string()))?)
             }
         };

@@ -131,9 +131,14 @@ impl Tab {
 
     /// Presses a key, with 2 for Ctrl or 8 for Shift.
     pub fn press(&mut self, key: &str, code: u32, modifiers: u32) {
-        for kind in ["rawKeyDown", "keyUp"] {
-            let event = json!({"type": kind, "key": key, "code": key,
+        // Enter alone also types something, which is what presses a button.
+        let text = if key == "Enter" && modifiers == 0 { "\r" } else { "" };
+        for kind in ["keyDown", "keyUp"] {
+            let mut event = json!({"type": kind, "key": key, "code": key,
                 "windowsVirtualKeyCode": code, "modifiers": modifiers});
+            if kind == "keyDown" {
+                event["text"] = json!(text);
+            }
             self.call("Input.dispatchKeyEvent", event);
         }
     }

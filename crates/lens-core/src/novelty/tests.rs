@@ -172,12 +172,46 @@ fn embeddings_are_measured_as_the_vae_encodes_them() {
 }
 
 #[test]
+fn a_threshold_of_held_out_pairs_is_not_passed_by_more_of_their_like_though_the_vae_has_seen_the_seeds()
+ {
+    // 100 pairs of pure noise in 60 dimensions, which the VAE learns by heart.
+    let d = 60;
+    let matrix =
+        |side: &Vec<f64>| Matrix::new(side.iter().map(|&x| x as f32).collect(), 100, d).unwrap();
+    let [chosen, rejected] = normals(100, d, 1).map(|side| matrix(&side));
+    let pairs = EmbeddedPairs::new(chosen, rejected).unwrap();
+    let standardiser = Standardiser::fit(&pairs);
+    let settings = VaeSettings { beta: 0.01, epochs: 150, ..VaeSettings::default() };
+    let quiet = &crate::progress::Quiet;
+    let (vae, _) = train(&pairs, &standardiser, &settings, None, 1, Threads::ONE, quiet).unwrap();
+    let folds = Folds::assign(&pairs.prompts, 5, 1);
+    let again = Again { folds: &folds, settings: &settings, seed: 1 };
+    let seen = Novelty::of(&vae, &standardiser, &pairs, Threads::ONE).unwrap();
+    let held = Novelty::held_out(&vae, &standardiser, &pairs, again, Threads::ONE, quiet).unwrap();
+    assert_eq!((seen.judged(), held.judged(), held.responses()), (0, 200, 200));
+    assert_eq!((seen.mean(), seen.factor()), (held.mean(), held.factor()));
+    let new: Vec<f64> = (2..12)
+        .flat_map(|seed| normals(100, d, seed))
+        .flat_map(|side| held.distances(&vae, &standardiser, &matrix(&side), Threads::ONE).unwrap())
+        .collect();
+    let beyond =
+        |threshold: f64| new.iter().filter(|&&x| x > threshold).count() as f64 / new.len() as f64;
+    let (by_seen, by_held) = (beyond(seen.threshold()), beyond(held.threshold()));
+    assert!(by_held < 0.03 && by_seen > 0.04 && by_seen > 2.0 * by_held, "{by_seen} {by_held}");
+    // Nothing to hold out: one fold.
+    let folds = Folds::assign(&pairs.prompts, 1, 1);
+    let again = Again { folds: &folds, ..again };
+    let none = Novelty::held_out(&vae, &standardiser, &pairs, again, Threads::ONE, quiet).unwrap();
+    assert_eq!(none, seen);
+}
+
+#[test]
 fn what_was_measured_is_taken_up_again_and_nonsense_is_not() {
     let sides = normals(20, 3, 2);
     let novelty = Novelty::of_means(&sides[0], &sides[1], 3, None).unwrap();
     let again = |threshold: f32, mean: &[f32], factor: &[f32]| {
-        let (responses, shrinkage) = (novelty.responses(), novelty.shrinkage());
-        Novelty::with_parameters(responses, shrinkage, threshold, mean.into(), factor.into())
+        let (counts, shrinkage) = ((novelty.responses(), novelty.judged()), novelty.shrinkage());
+        Novelty::with_parameters(counts, shrinkage, threshold, mean.into(), factor.into())
     };
     let (t, mean, factor) = (novelty.threshold() as f32, novelty.mean(), novelty.factor());
     assert_eq!(again(t, mean, factor).unwrap(), novelty);

@@ -117,7 +117,7 @@ function numbered() {
     label.textContent = named(i);
     const remove = response.querySelector("button");
     remove.hidden = all.length <= 2;
-    remove.setAttribute("aria-label", `Remove ${named(i).toLowerCase()}`);
+    remove.setAttribute("aria-label", `Remove response ${letter(i)}`);
   });
   $("add").disabled = all.length >= MOST;
 }
