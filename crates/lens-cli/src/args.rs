@@ -7,8 +7,8 @@ mod serve;
 pub use bench::{BenchCommand, BenchEncodeArgs, BenchTrainArgs};
 use clap::{Args, Parser, Subcommand};
 pub use eval::EvalArgs;
-pub use serve::ServeArgs;
 use serde::Serialize;
+pub use serve::ServeArgs;
 use std::path::PathBuf;
 
 /// From a small file of human preference pairs to a reward model you can trust, score with and

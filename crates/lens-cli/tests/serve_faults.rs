@@ -51,7 +51,9 @@ fn while_the_encoder_is_down_clients_are_told_and_afterwards_all_is_well() {
     lens.ok(&format!("run pairs.jsonl --server {} -o rm --quiet", encoder.url));
     let server = Serving::start(&lens, "rm --set server_retries=0");
     let before = undisturbed(&server);
-    for (fault, words) in [(DOWN, "no GPU today"), (HANGS_UP, "embedding server"), (GARBAGE, "not understood")] {
+    for (fault, words) in
+        [(DOWN, "no GPU today"), (HANGS_UP, "embedding server"), (GARBAGE, "not understood")]
+    {
         state.store(fault, Ordering::SeqCst);
         let refused = server.post("/get_reward", &json!({"query": [format!("new text {fault}")]}));
         assert!(refused.refusal(502).contains(words), "{}", refused.text());
@@ -119,7 +121,8 @@ fn whatever_is_sent_instead_of_json_is_refused() {
         json_value().prop_map(|v| Mutation::Instead(v.to_string().into_bytes())),
         (any::<prop::sample::Index>(), json_value()).prop_map(|(i, v)| Mutation::Field(i, v)),
     ];
-    let mut runner = TestRunner::new(Config { cases: 600, failure_persistence: None, ..Config::default() });
+    let mut runner =
+        TestRunner::new(Config { cases: 600, failure_persistence: None, ..Config::default() });
     let client = std::cell::RefCell::new(server.client());
     runner
         .run(&(0..valid.len(), hostile), |(route, mutation)| {
@@ -238,13 +241,18 @@ fn a_reward_that_is_no_number_is_never_answered() {
     let good = json!({"embeddings": [[1, 1, 1, 1]]});
     server.post("/v1/reward", &good).ok();
     // Finite, but not after the head has added them up.
-    let refused = server.post("/v1/reward", &json!({"embeddings": [[1, 1, 1, 1], [3e38, 3e38, -3e38, 3e38]]}));
+    let refused = server
+        .post("/v1/reward", &json!({"embeddings": [[1, 1, 1, 1], [3e38, 3e38, -3e38, 3e38]]}));
     assert!(refused.refusal(500).contains("row 1 is not a finite number"), "{}", refused.text());
     for bad in ["[[1, 1, 1, NaN]]", "[[1, 1, 1, Infinity]]", "[[1, 1, 1, 1e999]]"] {
         let body = format!("{{\"embeddings\": {bad}}}");
         server.call("POST", "/v1/reward", &[], body.as_bytes()).refusal(400);
     }
-    for (bad, place) in [("[[1, 1, 1, 1], [1, null, 1, 1]]", "row 1, column 1"), ("[[1, 1, 1e39, 1]]", "row 0, column 2"), ("[[1, 1]]", "row 0 has 2 columns")] {
+    for (bad, place) in [
+        ("[[1, 1, 1, 1], [1, null, 1, 1]]", "row 1, column 1"),
+        ("[[1, 1, 1e39, 1]]", "row 0, column 2"),
+        ("[[1, 1]]", "row 0 has 2 columns"),
+    ] {
         let body = format!("{{\"embeddings\": {bad}}}");
         let refused = server.call("POST", "/v1/reward", &[], body.as_bytes()).refusal(422);
         assert!(refused.contains(place), "{refused}");

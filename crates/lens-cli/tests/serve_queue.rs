@@ -161,17 +161,14 @@ fn after_sigterm_everything_under_way_is_answered_and_nothing_new_is_taken() {
         // On a connection that was there before the signal: heard, and told to go.
         let mut kept = server.client();
         assert_eq!(kept.call("GET", "/ready", &[], b"").unwrap().status, 200);
-        server.until("all three are asked", || {
-            server.metric("lens_connections") >= 4.0
-        });
+        server.until("all three are asked", || server.metric("lens_connections") >= 4.0);
         server.signal(signal);
         server.until_said("stopping");
         let last = kept.call("GET", "/ready", &[], b"").unwrap();
         assert!(last.refusal(503).contains("stopping"));
         assert_eq!(last.header("connection"), Some("close"));
-        server.until("the door is closed", || {
-            std::net::TcpStream::connect(server.address).is_err()
-        });
+        server
+            .until("the door is closed", || std::net::TcpStream::connect(server.address).is_err());
         gated.gate.set(false);
         for mut client in under_way {
             reward(&client.receive().unwrap());
@@ -233,7 +230,9 @@ fn a_model_is_swapped_under_load_and_no_request_is_lost() {
                 })
             })
             .collect();
-        lens.ok("run pairs.jsonl --model tiny.gguf --views asked --seed 9 -o rm --overwrite --quiet");
+        lens.ok(
+            "run pairs.jsonl --model tiny.gguf --views asked --seed 9 -o rm --overwrite --quiet",
+        );
         let answer = server.post("/v1/models/reload", &json!({"model": "rm"})).ok();
         assert_eq!(answer["reloaded"], json!(["rm"]));
         let new = ask(&mut server.client());

@@ -84,10 +84,24 @@ fn no_way_of_writing_a_path_goes_around_the_token() {
     let lens = Lens::with_reward_model();
     let server = Serving::start(&lens, &format!("rm --token {TOKEN}"));
     for path in [
-        "/metrics/", "//metrics", "/./metrics", "/health/../metrics", "/%6detrics", "/metrics?",
-        "/metrics#/health", "/health/..;/metrics", "/metrics%00", "/METRICS", "/page.js/../metrics",
-        "/health%2f..%2fmetrics", "/metrics?path=/health", "/..%2f..%2f..%2fetc%2fpasswd",
-        "/../../../../etc/passwd", "/docs/../lens.json", "http://localhost/metrics", "*",
+        "/metrics/",
+        "//metrics",
+        "/./metrics",
+        "/health/../metrics",
+        "/%6detrics",
+        "/metrics?",
+        "/metrics#/health",
+        "/health/..;/metrics",
+        "/metrics%00",
+        "/METRICS",
+        "/page.js/../metrics",
+        "/health%2f..%2fmetrics",
+        "/metrics?path=/health",
+        "/..%2f..%2f..%2fetc%2fpasswd",
+        "/../../../../etc/passwd",
+        "/docs/../lens.json",
+        "http://localhost/metrics",
+        "*",
     ] {
         let reply = get(&server, path, &[]);
         assert!([400, 401, 404].contains(&reply.status), "{path}: {}", reply.status);
@@ -103,7 +117,10 @@ fn beyond_this_machine_a_token_is_asked_for() {
     let lens = Lens::with_reward_model();
     for bind in ["0.0.0.0:0", "[::]:0"] {
         let error = lens.fails(2, &format!("serve rm --bind {bind}"));
-        assert!(error.contains("no token is set") && error.contains("hint: set a token"), "{error}");
+        assert!(
+            error.contains("no token is set") && error.contains("hint: set a token"),
+            "{error}"
+        );
         assert!(error.contains("--insecure-no-token"), "{error}");
     }
     for (words, why) in [
@@ -183,8 +200,13 @@ fn every_answer_tells_browsers_to_be_careful() {
     for reply in &replies {
         let policy = reply.header("content-security-policy").unwrap();
         for part in [
-            "default-src 'none'", "script-src 'self'", "style-src 'self'", "connect-src 'self'",
-            "frame-ancestors 'none'", "base-uri 'none'", "form-action 'none'",
+            "default-src 'none'",
+            "script-src 'self'",
+            "style-src 'self'",
+            "connect-src 'self'",
+            "frame-ancestors 'none'",
+            "base-uri 'none'",
+            "form-action 'none'",
         ] {
             assert!(policy.contains(part), "{policy}");
         }
@@ -205,7 +227,8 @@ fn what_a_client_writes_stays_text() {
     let lens = Lens::with_reward_model();
     let server = Serving::start(&lens, "rm");
     let evil = "<script>alert(1)</script>\r\nSet-Cookie: a=b\u{1b}[31m";
-    let reply = server.post("/v1/reward", &json!({"model": evil, "prompt": "a", "responses": ["b"]}));
+    let reply =
+        server.post("/v1/reward", &json!({"model": evil, "prompt": "a", "responses": ["b"]}));
     assert!(reply.refusal(404).contains(evil), "as JSON text");
     assert_eq!(reply.header("content-type"), Some("application/json"));
     assert!(reply.header("set-cookie").is_none());
@@ -233,7 +256,9 @@ fn texts_are_in_the_log_only_where_asked_for() {
         server.post("/v1/reward", &body).ok();
         server.post("/get_reward", &json!({"query": secret})).ok();
         server.post("/get_reward", &json!({"query": [secret, 1]})).refusal(422);
-        server.call("POST", "/get_reward", &[], format!("{{\"query\": {secret}").as_bytes()).refusal(400);
+        server
+            .call("POST", "/get_reward", &[], format!("{{\"query\": {secret}").as_bytes())
+            .refusal(400);
         get(&server, &format!("/{secret}?q={secret}"), &[]).refusal(404);
         let said = server.stop();
         assert_eq!(said.err.contains(secret), there, "{words}: {}", said.err);
@@ -242,7 +267,10 @@ fn texts_are_in_the_log_only_where_asked_for() {
             let lines = said.err.lines().filter(|l| l.starts_with('{'));
             let lines: Vec<Value> = lines.map(|l| serde_json::from_str(l).unwrap()).collect();
             let line = lines.iter().find(|l| l["route"] == "/v1/reward").unwrap();
-            assert_eq!((&line["status"], &line["texts"], &line["method"]), (&json!(200), &json!(2), &json!("POST")));
+            assert_eq!(
+                (&line["status"], &line["texts"], &line["method"]),
+                (&json!(200), &json!(2), &json!("POST"))
+            );
             assert!(line["ms"].is_number() && line["tokens"].as_u64().unwrap() > 4);
         }
     }
@@ -251,10 +279,12 @@ fn texts_are_in_the_log_only_where_asked_for() {
 #[test]
 fn limits_of_size_are_kept() {
     let lens = Lens::with_reward_model();
-    let server =
-        Serving::start(&lens, "rm --max-body 20000 --max-texts 4 --max-tokens 1000");
+    let server = Serving::start(&lens, "rm --max-body 20000 --max-texts 4 --max-tokens 1000");
     let long = server.post("/get_reward", &json!({"query": ["x".repeat(30_000)]}));
-    assert_eq!((long.refusal(413).contains("20000"), long.code()), (true, "body_too_large".to_owned()));
+    assert_eq!(
+        (long.refusal(413).contains("20000"), long.code()),
+        (true, "body_too_large".to_owned())
+    );
     // Without a length, and with a false one.
     let mut client = server.client();
     client.send("POST", "/get_reward", &[("transfer-encoding", "chunked")], b"").unwrap();
@@ -268,7 +298,10 @@ fn limits_of_size_are_kept() {
     client.send("POST", "/get_reward", &[("content-length", "99999999999")], b"{").unwrap();
     assert_eq!(client.receive().unwrap().code(), "body_too_large");
     let many = server.post("/get_reward", &json!({"query": vec!["a"; 5]}));
-    assert_eq!((many.refusal(413).contains("at most 4"), many.code()), (true, "too_many_texts".to_owned()));
+    assert_eq!(
+        (many.refusal(413).contains("at most 4"), many.code()),
+        (true, "too_many_texts".to_owned())
+    );
     let tokens = server.post("/get_reward", &json!({"query": ["x".repeat(9000)]}));
     assert_eq!((tokens.status, tokens.code()), (413, "too_many_tokens".to_owned()));
     let zipped = [("content-encoding", "gzip")];
@@ -298,7 +331,10 @@ fn limits_of_time_are_kept() {
     // A connection on which nothing is said.
     let mut silent = server.client();
     let late = body.receive().unwrap();
-    assert_eq!((late.refusal(408).contains("1 s"), late.header("connection")), (true, Some("close")));
+    assert_eq!(
+        (late.refusal(408).contains("1 s"), late.header("connection")),
+        (true, Some("close"))
+    );
     for client in [&mut slow, &mut silent] {
         let mut rest = Vec::new();
         let _ = client.stream.read_to_end(&mut rest);

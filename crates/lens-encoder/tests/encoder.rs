@@ -550,7 +550,8 @@ fn special_tokens_are_parsed_where_that_is_asked() {
 fn a_text_that_was_rendered_before_is_the_exchange_it_came_from() {
     let home = home(&TinyModel { chat_template: Some(CHAT.into()), ..TinyModel::default() });
     let encoder = home.open(home.cached());
-    let turns = "<start_of_turn>user\nthe<end_of_turn>\n<start_of_turn>assistant\nan<end_of_turn>\n";
+    let turns =
+        "<start_of_turn>user\nthe<end_of_turn>\n<start_of_turn>assistant\nan<end_of_turn>\n";
     let inputs = [
         Input::Exchange(exchange("the", "an")),
         Input::Rendered(turns.to_owned()),

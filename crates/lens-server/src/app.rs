@@ -5,12 +5,13 @@ use crate::failure::Failure;
 use crate::metrics::Metrics;
 use crate::models::{Model, Registry};
 use crate::options::Options;
-use crate::score::{Scores, score_encoded};
+use crate::score::{Scores, matrix, score};
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
+use lens_core::Matrix;
 use lens_encoder::{Encoded, Input};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -51,6 +52,8 @@ pub(crate) struct Spent {
 /// Texts that were embedded and scored.
 pub(crate) struct Scored {
     pub encoded: Vec<Encoded>,
+    /// Their vectors.
+    pub rows: Matrix,
     pub scores: Scores,
     pub spent: Spent,
 }
@@ -103,14 +106,15 @@ impl App {
             tracing::info!(model = model.name, texts = ?inputs, "prompts");
         }
         let encoded = engine.encode(inputs).await?;
-        let scores = score_encoded(model, &encoded)?;
+        let rows = matrix(model, &encoded)?;
+        let scores = score(model, &rows)?;
         self.metrics.rewarded(encoded.len());
         let spent = Spent {
             texts: encoded.len(),
             tokens: encoded.iter().map(|e| e.tokens).sum(),
             truncated: encoded.iter().filter(|e| e.truncated).count(),
         };
-        Ok(Scored { encoded, scores, spent })
+        Ok(Scored { encoded, rows, scores, spent })
     }
 
     fn check(&self, inputs: &[Input]) -> Result<(), Failure> {
@@ -142,7 +146,8 @@ fn not_json(error: &serde_json::Error, bytes: &[u8]) -> Failure {
         return Failure { param: None, ..failure };
     }
     let has = |word: &[u8]| bytes.windows(word.len()).any(|w| w == word);
-    let hint = if has(b"NaN") || has(b"Infinity") { "; JSON has no NaN and no Infinity" } else { "" };
+    let hint =
+        if has(b"NaN") || has(b"Infinity") { "; JSON has no NaN and no Infinity" } else { "" };
     Failure::syntax(format!("the body is not JSON: {error}{hint}"))
 }
 

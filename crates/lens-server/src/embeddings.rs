@@ -90,7 +90,9 @@ pub(crate) fn of_bytes(bytes: &[u8], dtype: Dtype, dim: usize) -> Result<Matrix,
         let message = format!(
             "{} bytes are not a whole number of rows of {dim} values, which have {row} bytes each; \
              the last one is row {}, with {} bytes",
-            bytes.len(), bytes.len() / row, bytes.len() % row
+            bytes.len(),
+            bytes.len() / row,
+            bytes.len() % row
         );
         return Err(Failure::field("embeddings", message));
     }
@@ -247,7 +249,10 @@ mod tests {
             ("\"?\"", "not base64"),
         ] {
             let failure = json(text).unwrap_err();
-            assert!(failure.status.as_u16() == 422 && failure.message.contains(message), "{failure:?}");
+            assert!(
+                failure.status.as_u16() == 422 && failure.message.contains(message),
+                "{failure:?}"
+            );
         }
         let nan: Vec<u8> = [1.0, f32::NAN].iter().flat_map(|x| x.to_le_bytes()).collect();
         assert!(of_bytes(&nan, Dtype::F32, 2).unwrap_err().message.contains("row 0, column 1"));

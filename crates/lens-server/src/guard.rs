@@ -28,7 +28,12 @@ const LONGEST_ID: usize = 64;
 const LEFT: u16 = 499;
 
 /// Answers a request: checks, then the route, within the time there is.
-pub(crate) async fn answer(app: Arc<App>, router: Router, peer: SocketAddr, request: Request) -> Response {
+pub(crate) async fn answer(
+    app: Arc<App>,
+    router: Router,
+    peer: SocketAddr,
+    request: Request,
+) -> Response {
     let given = request.headers().get(REQUEST_ID).and_then(|v| v.to_str().ok());
     let id = given.filter(|id| is_name(id)).map_or_else(|| app.id(), str::to_owned);
     let mut entry = Entry {
@@ -208,8 +213,15 @@ mod tests {
             assert!(names_this_machine(host, &bind), "{host}");
         }
         for host in [
-            "evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example",
-            "", ":8080", "localhost:8080:80", "user@localhost", "127.0.0.2",
+            "evil.example",
+            "evil.example:8080",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "",
+            ":8080",
+            "localhost:8080:80",
+            "user@localhost",
+            "127.0.0.2",
         ] {
             assert!(!names_this_machine(host, &bind), "{host}");
         }

@@ -62,8 +62,8 @@ mod models;
 mod nearest;
 mod net;
 mod options;
-mod run;
 mod routes;
+mod run;
 mod score;
 
 pub use auth::Tokens;

@@ -10,7 +10,8 @@ use crate::metrics::Metrics;
 use crate::nearest::{Nearest, read_pairs};
 use crate::options::Options;
 use axum::http::StatusCode;
-use lens_core::{Quiet, RewardModel};
+use lens_core::vae::Vae;
+use lens_core::{Novelty, Quiet, RewardModel};
 use lens_data::Bundle;
 use lens_data::bundle::Manifest;
 use lens_encoder::TextEncoder;
@@ -50,6 +51,8 @@ pub(crate) struct Model {
     pub manifest: Manifest,
     /// Embeddings in, rewards out.
     pub reward: RewardModel,
+    /// How far embeddings are from those trained on; none for a model without a VAE.
+    pub novelty: Option<(Vae, Novelty)>,
     /// Texts to embeddings; none for a model of arrays of unknown origin.
     pub engine: Option<Arc<Engine>>,
     /// The pairs among which the nearest are looked for.
@@ -197,7 +200,8 @@ impl Registry {
         let nearest = match &self.options.pairs {
             None => None,
             Some(file) => {
-                let encoder = self.source.encoder(&bundle, path, true).map_err(ServeError::Source)?;
+                let encoder =
+                    self.source.encoder(&bundle, path, true).map_err(ServeError::Source)?;
                 let refuse = |detail| ServeError::Pairs { path: file.clone(), detail };
                 let pairs = read_pairs(file).map_err(refuse)?;
                 let none = || refuse(format!("`{name}` takes embeddings only"));
@@ -212,6 +216,7 @@ impl Registry {
             path: path.to_owned(),
             manifest: bundle.manifest,
             reward: bundle.model,
+            novelty: bundle.vae.zip(bundle.novelty),
             engine,
             nearest,
             loaded,

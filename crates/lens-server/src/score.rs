@@ -43,11 +43,11 @@ pub(crate) fn score(model: &Model, rows: &Matrix) -> Result<Scores, Failure> {
     Ok(Scores { rewards, normalised, deviations })
 }
 
-/// Scores encoded texts.
+/// The vectors of encoded texts.
 ///
 /// # Errors
-/// As [`score`].
-pub(crate) fn score_encoded(model: &Model, encoded: &[Encoded]) -> Result<Scores, Failure> {
+/// 500 for an encoder that answers another width than the model needs.
+pub(crate) fn matrix(model: &Model, encoded: &[Encoded]) -> Result<Matrix, Failure> {
     let mut data = Vec::with_capacity(encoded.len() * model.dim());
     for one in encoded {
         if one.vector.len() != model.dim() {
@@ -57,7 +57,25 @@ pub(crate) fn score_encoded(model: &Model, encoded: &[Encoded]) -> Result<Scores
         }
         data.extend_from_slice(&one.vector);
     }
-    score(model, &Matrix::new(data, encoded.len(), model.dim())?)
+    Ok(Matrix::new(data, encoded.len(), model.dim())?)
+}
+
+/// The distance of every row from the responses that were trained on, each finite; `None` for a
+/// model without a VAE.
+///
+/// # Errors
+/// 500 for a distance that is not finite.
+pub(crate) fn distances(model: &Model, rows: &Matrix) -> Result<Option<Vec<f64>>, Failure> {
+    let Some((vae, novelty)) = &model.novelty else { return Ok(None) };
+    let standardiser = &model.reward.standardiser;
+    let all = novelty.distances(vae, standardiser, rows, Threads::ONE)?;
+    match all.iter().position(|d| !d.is_finite()) {
+        None => Ok(Some(all)),
+        Some(i) => {
+            let message = format!("the distance of row {i} is not a finite number");
+            Err(Failure { code: "not_finite", ..Failure::internal(message) })
+        }
+    }
 }
 
 /// 1 / (1 + exp(-x)): with a difference of rewards, the probability that the first is preferred

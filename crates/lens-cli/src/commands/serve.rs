@@ -111,7 +111,8 @@ fn options(args: &ServeArgs, settings: &Settings) -> Result<Options, CliError> {
 fn name_of(path: &Path) -> Result<String, CliError> {
     let full = path.canonicalize().map_err(|e| lens_data::Error::io(path, "read", e))?;
     let name = path.file_name().or_else(|| full.file_name());
-    let name = name.ok_or_else(|| bad("BUNDLE", "this folder has no name; give it one by --name"))?;
+    let name =
+        name.ok_or_else(|| bad("BUNDLE", "this folder has no name; give it one by --name"))?;
     Ok(name.to_string_lossy().into_owned())
 }
 

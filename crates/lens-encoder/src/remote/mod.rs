@@ -41,7 +41,8 @@ pub use probe::ServerRecord;
 const CHAT: &str = "chat 1: messages, rendered by the server";
 
 /// How models call their BOS token. A model without one has none of these at the beginning of a text.
-const BOS: [&str; 4] = ["<bos>", "<s>", "<|begin_of_text|>", "<\u{ff5c}begin\u{2581}of\u{2581}sentence\u{ff5c}>"];
+const BOS: [&str; 4] =
+    ["<bos>", "<s>", "<|begin_of_text|>", "<\u{ff5c}begin\u{2581}of\u{2581}sentence\u{ff5c}>"];
 
 /// Turns texts into vectors of a model on a server.
 pub struct RemoteEncoder {

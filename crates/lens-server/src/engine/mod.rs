@@ -72,9 +72,7 @@ impl Engine {
             budget: limits.batch_tokens,
         });
         let its = Arc::clone(&shared);
-        std::thread::Builder::new()
-            .name("encoder".to_owned())
-            .spawn(move || worker::work(&its))?;
+        std::thread::Builder::new().name("encoder".to_owned()).spawn(move || worker::work(&its))?;
         Ok(Engine { shared })
     }
 
@@ -110,8 +108,7 @@ impl Engine {
     /// 429 where the queue is full, and what became of the texts.
     pub async fn encode(&self, inputs: Vec<Input>) -> Answer {
         let (reply, answer) = oneshot::channel();
-        let job =
-            Job { bytes: bytes_of(&inputs), beginning: beginning(&inputs), inputs, reply };
+        let job = Job { bytes: bytes_of(&inputs), beginning: beginning(&inputs), inputs, reply };
         self.shared.queue.push(job)?;
         answer.await.unwrap_or_else(|_| {
             let message = "the server stopped before the texts were computed";

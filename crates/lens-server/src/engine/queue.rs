@@ -98,10 +98,8 @@ impl Queue {
         if full(&state) {
             let rate = state.rate.unwrap_or(f64::INFINITY);
             let wait = (state.tokens(state.bytes) / rate).ceil().clamp(1.0, LONGEST_WAIT) as u64;
-            let message = format!(
-                "{} texts are waiting already; try again in {wait} s",
-                state.texts
-            );
+            let message =
+                format!("{} texts are waiting already; try again in {wait} s", state.texts);
             let full = Failure::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", message);
             return Err(Failure { retry_after: Some(wait), ..full });
         }

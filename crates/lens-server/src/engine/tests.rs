@@ -165,7 +165,8 @@ fn a_fault_of_no_text_is_everybodys_and_the_next_call_goes_on() {
 fn a_call_that_nobody_waits_for_is_stopped() {
     let (engine, called, go) = engine(true);
     block_on(async {
-        let impatient = tokio::time::timeout(Duration::from_millis(50), engine.encode(texts(&["a"])));
+        let impatient =
+            tokio::time::timeout(Duration::from_millis(50), engine.encode(texts(&["a"])));
         assert!(impatient.await.is_err());
         // The gate was never opened for it.
         go.send(()).unwrap();

@@ -22,9 +22,8 @@ use std::sync::Arc;
 type Route = (&'static str, &'static str, MethodRouter<Arc<App>>);
 
 /// What everybody may see: whether the server lives, and the page's files, which hold nothing.
-const OPEN: [&str; 8] = [
-    "/health", "/ready", "/", "/page.js", "/page.css", "/docs", "/docs.js", "/docs.css",
-];
+const OPEN: [&str; 8] =
+    ["/health", "/ready", "/", "/page.js", "/page.css", "/docs", "/docs.js", "/docs.css"];
 
 /// Every route there is.
 fn all() -> Vec<Route> {
@@ -79,10 +78,31 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
 /// route, so that nobody can make up names.
 pub(crate) fn label(path: &str) -> &'static str {
     const NAMES: [&str; 25] = [
-        "/get_reward", "/v1/score/evaluation", "/classify", "/v1/classify", "/score", "/v1/score",
-        "/rerank", "/v1/rerank", "/v2/rerank", "/pooling", "/predict", "/v1/embeddings",
-        "/v1/reward", "/v1/models", "/v1/models/reload", "/health", "/ready", "/metrics",
-        "/openapi.json", "/", "/page.js", "/page.css", "/docs", "/docs.js", "/docs.css",
+        "/get_reward",
+        "/v1/score/evaluation",
+        "/classify",
+        "/v1/classify",
+        "/score",
+        "/v1/score",
+        "/rerank",
+        "/v1/rerank",
+        "/v2/rerank",
+        "/pooling",
+        "/predict",
+        "/v1/embeddings",
+        "/v1/reward",
+        "/v1/models",
+        "/v1/models/reload",
+        "/health",
+        "/ready",
+        "/metrics",
+        "/openapi.json",
+        "/",
+        "/page.js",
+        "/page.css",
+        "/docs",
+        "/docs.js",
+        "/docs.css",
     ];
     NAMES.into_iter().find(|name| *name == path).unwrap_or("other")
 }
@@ -121,9 +141,7 @@ mod tests {
         // The page's files are no operations.
         let mut served: Vec<(String, String)> = all()
             .iter()
-            .filter(|(path, ..)| {
-                !is_open(path) || ["/health", "/ready"].contains(path)
-            })
+            .filter(|(path, ..)| !is_open(path) || ["/health", "/ready"].contains(path))
             .map(|(path, method, _)| ((*path).to_owned(), (*method).to_owned()))
             .collect();
         told.sort();

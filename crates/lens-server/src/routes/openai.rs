@@ -57,9 +57,7 @@ pub(super) async fn embeddings(
     let wanted: Wanted = app.json(request).await?;
     let (format, model) = (wanted.format(), app.registry.find(wanted.model.as_deref())?);
     let scored = app.score(&model, vllm::texts(wanted.input, wanted.messages)?).await?;
-    let one = |(index, reward): (usize, &f32)| {
-        json!({"index": index, "object": "embedding", "embedding": format.of(*reward)})
-    };
+    let one = |(index, reward): (usize, &f32)| json!({"index": index, "object": "embedding", "embedding": format.of(*reward)});
     let data: Vec<Value> = scored.scores.rewards.iter().enumerate().map(one).collect();
     let answer = json!({
         "object": "list",

@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::input::{Chats, Side};
 use crate::models::Model;
 use crate::nearest::Hit;
-use crate::score::{Scores, score, sigmoid};
+use crate::score::{Scores, distances, score, sigmoid};
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::http::header::ACCEPT;
@@ -105,9 +105,8 @@ pub(super) async fn reward(
     }
     match asked(body, &model)? {
         Asked::Texts { inputs, compared } => {
-            let Scored { encoded, scores, spent } = app.score(&model, inputs).await?;
-            let vectors: Vec<&[f32]> = encoded.iter().map(|e| &*e.vector).collect();
-            let mut results = results(&model, &scores, &vectors, nearest);
+            let Scored { encoded, rows, scores, spent } = app.score(&model, inputs).await?;
+            let mut results = results(&model, &scores, &rows, nearest)?;
             for (one, encoded) in results.iter_mut().zip(&encoded) {
                 one.tokens = Some(encoded.tokens);
                 one.truncated = Some(encoded.truncated);
@@ -119,8 +118,7 @@ pub(super) async fn reward(
         Asked::Rows(rows) => {
             let spent = Spent { texts: rows.rows(), ..Spent::default() };
             let scores = of_rows(&app, &model, &rows)?;
-            let vectors: Vec<&[f32]> = (0..rows.rows()).map(|i| rows.row(i)).collect();
-            let results = results(&model, &scores, &vectors, nearest);
+            let results = results(&model, &scores, &rows, nearest)?;
             said(&app, &model, results, None, None, spent)
         }
     }
@@ -195,16 +193,16 @@ async fn bytes(app: &App, request: Request) -> Result<Response, Failure> {
         let bytes: Vec<u8> = scores.rewards.iter().flat_map(|r| r.to_le_bytes()).collect();
         return Ok(raw(bytes, BYTES, spent));
     }
-    let vectors: Vec<&[f32]> = (0..rows.rows()).map(|i| rows.row(i)).collect();
-    said(app, &model, results(&model, &scores, &vectors, 0), None, None, spent)
+    said(app, &model, results(&model, &scores, &rows, 0)?, None, None, spent)
+}
+
+/// Does work on rows, of so many multiplications each, where it holds up no other request.
+fn apart<T>(each: usize, rows: &Matrix, work: impl FnOnce() -> T) -> T {
+    if rows.rows().saturating_mul(each) < LONG { work() } else { tokio::task::block_in_place(work) }
 }
 
 fn of_rows(app: &App, model: &Model, rows: &Matrix) -> Result<Scores, Failure> {
-    let work = rows.rows().saturating_mul(model.reward.head.shape().parameters());
-    let scores = match work < LONG {
-        true => score(model, rows)?,
-        false => tokio::task::block_in_place(|| score(model, rows))?,
-    };
+    let scores = apart(model.reward.head.shape().parameters(), rows, || score(model, rows))?;
     app.metrics.rewarded(rows.rows());
     Ok(scores)
 }
@@ -212,21 +210,28 @@ fn of_rows(app: &App, model: &Model, rows: &Matrix) -> Result<Scores, Failure> {
 fn results<'a>(
     model: &'a Model,
     scores: &Scores,
-    vectors: &[&[f32]],
+    rows: &Matrix,
     nearest: usize,
-) -> Vec<One<'a>> {
+) -> Result<Vec<One<'a>>, Failure> {
+    let each = model.novelty.as_ref().map_or(0, |(vae, _)| vae.shape().parameters());
+    let distances = apart(each, rows, || distances(model, rows))?;
+    let novelty = |index: usize| {
+        let (distance, (_, known)) = (distances.as_ref()?[index], model.novelty.as_ref()?);
+        let threshold = known.threshold();
+        Some(Novelty { distance, threshold, out_of_distribution: distance > threshold })
+    };
     let pairs = model.nearest.as_ref().filter(|_| nearest > 0);
     let one = |index: usize| One {
         index,
         reward: scores.rewards[index],
         normalised: scores.normalised[index],
         deviation: scores.deviations[index],
-        novelty: None,
+        novelty: novelty(index),
         tokens: None,
         truncated: None,
-        nearest: pairs.map(|p| p.find(vectors[index], &model.reward.standardiser, nearest)),
+        nearest: pairs.map(|p| p.find(rows.row(index), &model.reward.standardiser, nearest)),
     };
-    (0..vectors.len()).map(one).collect()
+    Ok((0..rows.rows()).map(one).collect())
 }
 
 /// The response with the highest reward; the first of several.

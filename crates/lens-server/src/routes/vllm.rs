@@ -51,9 +51,7 @@ pub(super) async fn classify(
     let body: Classify = app.json(request).await?;
     let model = app.registry.find(body.model.as_deref())?;
     let scored = app.score(&model, texts(body.input, body.messages)?).await?;
-    let one = |(index, value): (usize, f64)| {
-        json!({"index": index, "label": "LABEL_0", "probs": [value], "num_classes": 1})
-    };
+    let one = |(index, value): (usize, f64)| json!({"index": index, "label": "LABEL_0", "probs": [value], "num_classes": 1});
     let data: Vec<Value> =
         shown(&scored, body.activation).into_iter().enumerate().map(one).collect();
     let answer = json!({
@@ -99,7 +97,8 @@ pub(super) async fn score(
         }
     };
     let scored = app.score(&model, inputs).await?;
-    let one = |(index, value): (usize, f64)| json!({"index": index, "object": "score", "score": value});
+    let one =
+        |(index, value): (usize, f64)| json!({"index": index, "object": "score", "score": value});
     let data: Vec<Value> =
         shown(&scored, body.activation).into_iter().enumerate().map(one).collect();
     let answer = json!({
@@ -173,9 +172,7 @@ pub(super) async fn pooling(
     let wanted: Wanted = app.json(request).await?;
     let (format, model) = (wanted.format(), app.registry.find(wanted.model.as_deref())?);
     let scored = app.score(&model, texts(wanted.input, wanted.messages)?).await?;
-    let one = |(index, reward): (usize, &f32)| {
-        json!({"index": index, "object": "pooling", "data": format.of(*reward)})
-    };
+    let one = |(index, reward): (usize, &f32)| json!({"index": index, "object": "pooling", "data": format.of(*reward)});
     let data: Vec<Value> = scored.scores.rewards.iter().enumerate().map(one).collect();
     let answer = json!({
         "id": format!("pool-{}", app.id()),
