@@ -197,7 +197,8 @@ fn a_threshold_of_held_out_pairs_is_not_passed_by_more_of_their_like_though_the_
     let beyond =
         |threshold: f64| new.iter().filter(|&&x| x > threshold).count() as f64 / new.len() as f64;
     let (by_seen, by_held) = (beyond(seen.threshold()), beyond(held.threshold()));
-    assert!(by_held < 0.03 && by_seen > 0.04 && by_seen > 2.0 * by_held, "{by_seen} {by_held}");
+    // Asked for 1 in 100; the seeds, which such a VAE pulls apart, would let everything pass.
+    assert!((0.003..0.04).contains(&by_held) && by_seen < 0.002, "{by_seen} {by_held}");
     // Nothing to hold out: one fold.
     let folds = Folds::assign(&pairs.prompts, 1, 1);
     let again = Again { folds: &folds, ..again };
