@@ -216,12 +216,12 @@ fn a_model_is_swapped_under_load_and_no_request_is_lost() {
         reward(&reply)
     };
     let old = ask(&mut server.client());
-    let stop = AtomicBool::new(false);
+    let (stop, address) = (AtomicBool::new(false), server.address);
     let seen = thread::scope(|scope| {
         let clients: Vec<_> = (0..4)
             .map(|_| {
                 scope.spawn(|| {
-                    let mut client = server.client();
+                    let mut client = Client::to(address);
                     let mut seen = Vec::new();
                     while !stop.load(Ordering::Relaxed) {
                         seen.push(ask(&mut client));
@@ -277,9 +277,9 @@ fn a_reward_does_not_depend_on_the_company() {
         .collect();
     thread::scope(|scope| {
         for client in 0..16 {
-            let (server, alone) = (&server, &alone);
+            let (address, alone) = (server.address, &alone);
             scope.spawn(move || {
-                let mut connection = server.client();
+                let mut connection = Client::to(address);
                 for i in client * 5..client * 5 + 5 {
                     let query: Vec<String> = (i..i + 3).map(text).collect();
                     let reply = connection.post("/get_reward", &json!({"query": query})).unwrap();

@@ -110,7 +110,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
 
 #[test]
 fn a_panic_ends_a_call_and_not_the_thread() {
-    let (engine, ..) = engine(false);
+    let (engine, _called, _go) = engine(false);
     block_on(async {
         let failure = engine.encode(texts(&["panic"])).await.unwrap_err();
         assert_eq!(failure.status.as_u16(), 500);
@@ -153,7 +153,7 @@ fn one_clients_fault_is_not_the_others() {
 
 #[test]
 fn a_fault_of_no_text_is_everybodys_and_the_next_call_goes_on() {
-    let (engine, ..) = engine(false);
+    let (engine, _called, _go) = engine(false);
     block_on(async {
         let failure = engine.encode(texts(&["a", "fail"])).await.unwrap_err();
         assert_eq!((failure.status.as_u16(), failure.message.contains("no more")), (500, true));
@@ -165,14 +165,20 @@ fn a_fault_of_no_text_is_everybodys_and_the_next_call_goes_on() {
 fn a_call_that_nobody_waits_for_is_stopped() {
     let (engine, called, go) = engine(true);
     block_on(async {
-        let impatient =
-            tokio::time::timeout(Duration::from_millis(50), engine.encode(texts(&["a"])));
+        let wait = Duration::from_millis(50);
+        let impatient = tokio::time::timeout(wait, engine.encode(texts(&["a"])));
         assert!(impatient.await.is_err());
-        // The gate was never opened for it.
-        go.send(()).unwrap();
-        assert_eq!(lengths(engine.encode(texts(&["bc"])).await), [2.0]);
+        let next = engine.encode(texts(&["bc"]));
+        // The gate opens for the second call only.
+        let open = tokio::task::spawn_blocking(move || {
+            let calls = [called.recv().unwrap(), called.recv().unwrap()];
+            go.send(()).unwrap();
+            calls
+        });
+        let (next, calls) = tokio::join!(next, open);
+        assert_eq!(lengths(next), [2.0]);
+        assert_eq!(calls.unwrap(), [["a"], ["bc"]]);
     });
-    assert_eq!(called.try_iter().count(), 2);
 }
 
 #[test]
