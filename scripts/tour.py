@@ -9,9 +9,11 @@ the README's two commands, which are run by themselves. Stops at the first
 command that fails. Python's standard library only.
 """
 
+import contextlib
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -30,9 +32,16 @@ def main():
         env["TMPDIR"] = scratch
         for number, block in enumerate(tour, 1):
             print(f"--- block {number} of {len(tour)}\n{block}", end="", flush=True)
-            done = subprocess.run(["bash", "-euo", "pipefail", "-c", block], cwd=root, env=env)
-            if done.returncode != 0:
-                sys.exit(f"block {number} failed with status {done.returncode}")
+            command = ["bash", "-euo", "pipefail", "-c", block]
+            shell = subprocess.Popen(command, cwd=root, env=env, start_new_session=True)
+            try:
+                status = shell.wait()
+            finally:
+                # A server that the block started does not outlive it, also where it fails.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(shell.pid, signal.SIGTERM)
+            if status != 0:
+                sys.exit(f"block {number} failed with status {status}")
     print(f"{len(tour)} blocks ran")
 
 

@@ -2,11 +2,13 @@
 
 mod bench;
 mod eval;
+mod serve;
 
 pub use bench::{BenchCommand, BenchEncodeArgs, BenchTrainArgs};
 use clap::{Args, Parser, Subcommand};
 pub use eval::EvalArgs;
 use serde::Serialize;
+pub use serve::ServeArgs;
 use std::path::PathBuf;
 
 /// From a small file of human preference pairs to a reward model you can trust, score with and
@@ -60,6 +62,8 @@ pub enum Command {
     Eval(EvalArgs),
     /// Score responses with a reward model
     Score(ScoreArgs),
+    /// Serve reward models over HTTP, as trainers call them
+    Serve(ServeArgs),
     /// Let a language model answer prompts, several times each
     Generate(GenerateArgs),
     /// How likely responses are to a language model
@@ -85,6 +89,11 @@ impl Command {
             Command::Synthesise(a) => merged(&[&table(&a.keys)?, &table(a)?]),
             Command::Eval(a) => merged(&[&table(&a.keys)?, &table(&a.server)?, &table(a)?]),
             Command::Score(a) => merged(&[&table(&a.server)?, &table(a)?]),
+            Command::Serve(a) => {
+                let serve: toml::Table =
+                    [("serve".to_owned(), table(a)?.into())].into_iter().collect();
+                merged(&[&table(&a.server)?, &table(&a.encoder)?, &serve])
+            }
             Command::Generate(a) => {
                 let mut generate = table(a)?;
                 generate.insert("sampling".to_owned(), table(&a.sampling)?.into());

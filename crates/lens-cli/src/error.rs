@@ -4,6 +4,7 @@ use crate::output::tell;
 use lens_core::CoreError;
 use lens_encoder::{EncoderError, ServerError};
 use lens_eval::EvalError;
+use lens_server::ServeError;
 use std::error::Error as _;
 use std::path::PathBuf;
 use thiserror::Error;
@@ -47,6 +48,9 @@ pub enum CliError {
         /// Why not.
         reason: String,
     },
+    /// Serving.
+    #[error(transparent)]
+    Serve(lens_server::ServeError),
     /// Two things that do not go together.
     #[error("{0}")]
     Refused(String),
@@ -142,6 +146,7 @@ impl CliError {
     pub fn exit_code(&self) -> u8 {
         match self {
             CliError::Settings { .. }
+            | CliError::Serve(ServeError::Open { .. } | ServeError::Option { .. })
             | CliError::Eval(EvalError::StudySyntax { .. } | EvalError::StudyKey { .. })
             | CliError::Core(CoreError::Setting { .. })
             | CliError::Encoder(
@@ -229,6 +234,13 @@ impl CliError {
             CliError::Eval(EvalError::StudyKey { .. } | EvalError::StudySyntax { .. }) => Some(
                 "`lens study NAME --show` prints a ready-made study; docs/studies.md says more",
             ),
+            CliError::Serve(ServeError::Open { .. }) => Some(
+                "set a token (--token-file FILE, or LENS_TOKENS), bind to 127.0.0.1, or let \
+                 everybody in with --insecure-no-token",
+            ),
+            CliError::Serve(ServeError::Bind { .. }) => {
+                Some("choose another port with --bind; port 0 takes a free one")
+            }
             CliError::NothingLeft { .. } | CliError::NothingToEvaluate { .. } => {
                 Some("`lens info` on the file lists the lines and what is wrong with each")
             }

@@ -27,7 +27,9 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let reporter = Reporter::new(cli.quiet);
-    if let Err(error) = reporter.stop_on_signals() {
+    // A server answers what is under way before it stops, so that it listens to signals itself.
+    let serves = matches!(cli.command, Command::Serve(_));
+    if !serves && let Err(error) = reporter.stop_on_signals() {
         output::tell(&format!("warning: Ctrl-C will end the program at once: {error}"));
     }
     let done = match run(&cli, &reporter) {
@@ -74,6 +76,7 @@ fn run(cli: &Cli, reporter: &Reporter) -> Result<(), CliError> {
         Command::Synthesise(args) => commands::synthesise::run(args, &settings, reporter),
         Command::Eval(args) => commands::eval::run(args, &settings, reporter),
         Command::Score(args) => commands::score::run(args, &settings, reporter),
+        Command::Serve(args) => commands::serve::run(args, &settings, reporter),
         Command::Generate(args) => commands::generate::run(args, &settings, reporter),
         Command::Likelihood(args) => commands::likelihood::run(args, &settings, reporter),
         Command::Bench(args) => commands::bench::run(args, &settings, reporter),

@@ -7,11 +7,14 @@ use crate::report::{self, Evidence};
 use crate::settings::{Keep, Settings};
 use crate::tuning;
 use crate::warm::{Earlier, Keys, Known};
-use lens_core::Outcome;
+use lens_core::head::folds::Folds;
 use lens_core::head::train::HeadEpoch;
+use lens_core::novelty::Again;
+use lens_core::vae::Vae;
+use lens_core::{CoreError, Novelty, Outcome, Progress, RewardModel, Threads};
 use lens_data::Trained;
 use lens_data::bundle::{
-    Bundle, DataRecord, EncoderRecord, Kept, Manifest, TrainedRecord, VERSION,
+    Bundle, DataRecord, EncoderRecord, Kept, Manifest, NoveltyRecord, TrainedRecord, VERSION,
 };
 use lens_eval::tuning::Tuned;
 use serde_json::{Value, json};
@@ -142,11 +145,16 @@ pub fn save(
     let report_seconds = clock.elapsed().as_secs_f64();
     let History { earlier, known, .. } = sources.history;
     let trained = sources.history.trained(&outcome.folds);
+    let folds = outcome.folds.clone();
     let (model, vae) = match (kept, outcome.augmented) {
         (Kept::Augmented, Some(a)) => (a.fitted.model, a.vae),
         (_, augmented) => (outcome.none.model, augmented.and_then(|a| a.vae)),
     };
     let vae = vae.map(|(vae, _)| vae);
+    let novelty = match &vae {
+        Some(vae) => novelty(vae, &model, &sources, &folds, settings, reporter)?,
+        None => None,
+    };
     let manifest = Manifest {
         format: Manifest::format(),
         version: VERSION,
@@ -162,11 +170,39 @@ pub fn save(
         figures,
         trained: Some(TrainedRecord { by: trained.by, folds: trained.fold_count }),
         warm_start: earlier.map(|e| e.record(known)),
+        novelty: novelty.as_ref().map(NoveltyRecord::from),
     };
     let (trained, page) = (Some(trained), Some(page));
-    let bundle = Bundle { manifest, model, vae, trained, curves, report, page };
+    let bundle = Bundle { manifest, model, vae, novelty, trained, curves, report, page };
     bundle.write(output, settings.overwrite)?;
     Ok(Saved { kept, advice, report_seconds })
+}
+
+/// How far from the seeds is unusual; `None` for a single pair, of which nothing can be said.
+fn novelty(
+    vae: &Vae,
+    model: &RewardModel,
+    sources: &Sources<'_>,
+    folds: &Folds,
+    settings: &Settings,
+    reporter: &Reporter,
+) -> Result<Option<Novelty>, CliError> {
+    let (standardiser, pairs) = (&model.standardiser, sources.evidence.pairs);
+    if pairs.len() < 2 {
+        return Ok(None);
+    }
+    let threads = Threads::available();
+    let again = Again { folds, settings: &settings.vae, seed: settings.seed };
+    match Novelty::held_out(vae, standardiser, pairs, again, threads, reporter) {
+        Err(CoreError::Diverged { figures, .. }) => {
+            reporter.note(&format!(
+                "the VAE cannot be trained without a fold of the pairs ({figures}): what is unlike \
+                 them is judged by the pairs themselves, and may be too much"
+            ));
+            Ok(Some(Novelty::of(vae, standardiser, pairs, threads)?))
+        }
+        measured => Ok(Some(measured?)),
+    }
 }
 
 /// The report: what was measured, and every setting needed to measure it again.

@@ -36,7 +36,10 @@ pub fn options(url: &str, settings: &Settings) -> Result<RemoteOptions, CliError
         batch: settings.server_batch,
         timeout: Duration::from_secs(settings.server_timeout.max(1)),
         retries: settings.server_retries,
-        cache_dir: Some(settings.cache_dir()?.join("embeddings")),
+        cache_dir: match settings.keep_vectors {
+            true => Some(settings.cache_dir()?.join("embeddings")),
+            false => None,
+        },
         ..RemoteOptions::new(url)
     })
 }

@@ -1,8 +1,10 @@
 //! Every setting, from three places: defaults, then the settings file, then flags and --set.
 
 mod augment;
+mod serve;
 
 pub use augment::Augment;
+pub use serve::ServeSettings;
 
 use crate::args::{Cli, Command};
 use crate::error::CliError;
@@ -169,6 +171,11 @@ pub struct Settings {
     pub head: HeadSettings,
     /// Responses of a language model.
     pub generate: GenerateOptions,
+    /// The server.
+    pub serve: ServeSettings,
+    /// Whether finished embeddings are kept in the cache.
+    #[serde(skip)]
+    pub keep_vectors: bool,
     /// With an earlier reward model and in a study, the settings that the user named.
     #[serde(skip)]
     pub given: BTreeSet<String>,
@@ -240,6 +247,8 @@ impl Default for Settings {
             rivals,
             head,
             generate: GenerateOptions::default(),
+            serve: ServeSettings::default(),
+            keep_vectors: true,
             given: BTreeSet::new(),
             by_default: false,
         }
@@ -378,6 +387,7 @@ impl Settings {
             },
             special_tokens: self.special_tokens.parse()?,
             cache_dir: Some(self.cache_dir()?.join("embeddings")),
+            keep_vectors: self.keep_vectors,
             batch_tokens: self.batch_tokens,
             ..EncoderOptions::default()
         })

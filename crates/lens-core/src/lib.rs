@@ -31,6 +31,7 @@ mod linalg;
 pub mod matrix;
 pub mod method;
 pub mod metrics;
+pub mod novelty;
 #[cfg(test)]
 mod oracle_tests;
 pub mod order;
@@ -51,6 +52,7 @@ pub use error::CoreError;
 pub use linalg::Threads;
 pub use matrix::{Embeddings, Matrix, Rows};
 pub use method::{Extras, MethodSettings, Outcome, RewardModel, WarmStart, fit, fit_with};
+pub use novelty::Novelty;
 pub use pair::{Content, Exchange, Message, PreferencePair};
 pub use progress::{Progress, Quiet};
 pub use standardise::Standardiser;

@@ -1,8 +1,8 @@
 //! The bundle: a trained reward model in one folder.
 //!
 //! - `lens.json`, the manifest: everything that decides a score, and how the model came about;
-//! - `model.safetensors`: the standardisation, the head, the VAE where one was trained, and which
-//!   prompts were trained on in which fold;
+//! - `model.safetensors`: the standardisation, the head, the VAE where one was trained and where the
+//!   seeds lie in its latent space, and which prompts were trained on in which fold;
 //! - `curves.jsonl`: the training curves, an epoch a line;
 //! - `report.md`: the same for people; and `report.html`, a page of charts, where one was drawn.
 //!
@@ -15,7 +15,7 @@ use std::path::Path;
 use lens_core::activation::Activation;
 use lens_core::head::{Head, HeadShape};
 use lens_core::vae::{Vae, VaeShape};
-use lens_core::{MethodSettings, RewardModel, Standardiser};
+use lens_core::{MethodSettings, Novelty, RewardModel, Standardiser};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -34,6 +34,8 @@ pub const REPORT: &str = "report.md";
 pub const PAGE: &str = "report.html";
 const TRAINED_KEY: &str = "trained.prompt";
 const TRAINED_FOLD: &str = "trained.fold";
+const NOVELTY_MEAN: &str = "novelty.mean";
+const NOVELTY_FACTOR: &str = "novelty.factor";
 const FORMAT: &str = "lens-reward-model";
 /// The version of the layout that this library writes, and the newest that it reads.
 pub const VERSION: u32 = 1;
@@ -99,6 +101,31 @@ pub struct WarmStartRecord {
     pub new: usize,
 }
 
+/// How far from the seed responses is unusual, in the VAE's latent space: their mean and the factor of
+/// their covariance are arrays beside the weights.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct NoveltyRecord {
+    /// How many seed responses were measured.
+    pub responses: usize,
+    /// How many held-out responses the threshold is from; 0 where it is from the seeds themselves.
+    pub judged: usize,
+    /// The weight of the identity in their covariance.
+    pub shrinkage: f32,
+    /// The distance beyond which a response is unlike them.
+    pub threshold: f32,
+}
+
+impl From<&Novelty> for NoveltyRecord {
+    fn from(novelty: &Novelty) -> Self {
+        NoveltyRecord {
+            responses: novelty.responses(),
+            judged: novelty.judged(),
+            shrinkage: novelty.shrinkage(),
+            threshold: novelty.threshold() as f32,
+        }
+    }
+}
+
 /// The manifest of a bundle.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -133,6 +160,10 @@ pub struct Manifest {
     /// Where training started from, unless afresh.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warm_start: Option<WarmStartRecord>,
+    /// How far from the seed responses is unusual; `None` without a VAE, and in bundles of versions
+    /// that did not measure it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub novelty: Option<NoveltyRecord>,
 }
 
 impl Manifest {
@@ -188,6 +219,8 @@ pub struct Bundle {
     pub model: RewardModel,
     /// The VAE, where one was trained.
     pub vae: Option<Vae>,
+    /// Where the seed responses lie in the VAE's latent space; `None` as in the manifest.
+    pub novelty: Option<Novelty>,
     /// What it was trained on; `None` in bundles of versions that did not note it.
     pub trained: Option<Trained>,
     /// The training curves, an epoch an entry.
@@ -290,6 +323,23 @@ impl Bundle {
                 Some(vae.map_err(|e| bad(e.to_string()))?)
             }
         };
+        let novelty = match (manifest.novelty, manifest.vae) {
+            (None, _) => None,
+            (Some(_), None) => return Err(bad("`novelty` without a `vae`".to_owned())),
+            (Some(NoveltyRecord { responses, judged, shrinkage, threshold }), Some(vae)) => {
+                let l = vae.latent;
+                let mean = part(NOVELTY_MEAN, 1, l)?;
+                let factor = part(NOVELTY_FACTOR, 1, l * (l + 1) / 2)?;
+                let novelty = Novelty::with_parameters(
+                    (responses, judged),
+                    shrinkage,
+                    threshold,
+                    mean,
+                    factor,
+                );
+                Some(novelty.map_err(|e| bad(e.to_string()))?)
+            }
+        };
         let model = RewardModel {
             standardiser,
             head,
@@ -307,7 +357,7 @@ impl Bundle {
             }
         };
         let (curves, report, page) = (Vec::new(), String::new(), None);
-        Ok(Bundle { manifest, model, vae, trained, curves, report, page })
+        Ok(Bundle { manifest, model, vae, novelty, trained, curves, report, page })
     }
 
     fn arrays(&self) -> Result<Vec<(String, Array2)>, Error> {
@@ -332,6 +382,10 @@ impl Bundle {
                 let array = Array2::new(rows, cols, vae.parameters()[range].to_vec())?;
                 arrays.push((name.to_owned(), array));
             }
+        }
+        if let Some(novelty) = &self.novelty {
+            arrays.push((NOVELTY_MEAN.to_owned(), row(novelty.mean())?));
+            arrays.push((NOVELTY_FACTOR.to_owned(), row(novelty.factor())?));
         }
         Ok(arrays)
     }
@@ -379,6 +433,7 @@ mod tests {
         let augmented = outcome.augmented.unwrap();
         let model = augmented.fitted.model;
         let (vae, _) = augmented.vae.unwrap();
+        let novelty = Novelty::of(&vae, &model.standardiser, &pairs, Threads::ONE).unwrap();
         Bundle {
             manifest: Manifest {
                 format: Manifest::format(),
@@ -401,10 +456,12 @@ mod tests {
                 figures: serde_json::json!({"accuracy": 0.5}),
                 trained: Some(TrainedRecord { by: KeyKind::Prompt, folds: trained.fold_count }),
                 warm_start: None,
+                novelty: Some(NoveltyRecord::from(&novelty)),
             },
             model,
             trained: Some(trained),
             vae: Some(vae),
+            novelty: Some(novelty),
             curves: vec![serde_json::json!({"epoch": 1})],
             report: "# Report\n".into(),
             page: Some("<!doctype html>\n".into()),
@@ -421,6 +478,7 @@ mod tests {
         let again = Bundle::read(&a).unwrap();
         assert_eq!(again.model, bundle.model);
         assert_eq!(again.vae, bundle.vae);
+        assert_eq!(again.novelty, bundle.novelty);
         assert_eq!(again.trained, bundle.trained);
         assert_eq!(again.manifest, bundle.manifest);
         for name in [MANIFEST, WEIGHTS, CURVES, REPORT, PAGE] {
@@ -446,6 +504,28 @@ mod tests {
         bundle.manifest.trained = Some(TrainedRecord { by: KeyKind::Prompt, folds: 5 });
         bundle.write(&path, true).unwrap();
         assert!(matches!(Bundle::read(&path), Err(Error::MissingArray { .. })));
+    }
+
+    #[test]
+    fn a_bundle_that_does_not_say_what_is_unusual_is_read_and_a_damaged_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut bundle = bundle();
+        let measured = (bundle.novelty.take(), bundle.manifest.novelty.take());
+        let path = folder.path().join("old");
+        bundle.write(&path, false).unwrap();
+        assert!(!std::fs::read_to_string(path.join(MANIFEST)).unwrap().contains("novelty"));
+        assert_eq!(Bundle::read(&path).unwrap().novelty, None);
+        // The arrays are lost, the VAE is, the threshold is none.
+        bundle.manifest.novelty = measured.1;
+        bundle.write(&path, true).unwrap();
+        assert!(matches!(Bundle::read(&path), Err(Error::MissingArray { .. })));
+        bundle.novelty = measured.0;
+        bundle.manifest.novelty.as_mut().unwrap().threshold = -1.0;
+        bundle.write(&path, true).unwrap();
+        assert!(Bundle::read(&path).unwrap_err().to_string().contains("novelty.threshold"));
+        (bundle.vae, bundle.manifest.vae) = (None, None);
+        bundle.write(&path, true).unwrap();
+        assert!(Bundle::read(&path).unwrap_err().to_string().contains("without a `vae`"));
     }
 
     #[test]

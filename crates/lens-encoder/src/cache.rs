@@ -50,6 +50,7 @@ pub(crate) fn key(item: Item) -> Key {
     };
     match item {
         Item::Text(text) => part(0, text),
+        Item::Rendered(text) => part(8, text),
         Item::Ids(ids) => {
             hasher.update(&[7]);
             hasher.update(&(ids.len() as u64).to_le_bytes());

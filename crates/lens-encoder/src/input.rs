@@ -6,6 +6,29 @@ use crate::error::Result;
 use crate::template::{Rendered, Template};
 use crate::tokenizer::TextTokenizer;
 
+/// One of several inputs of different kinds, whose vectors are computed together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// A prompt with a response: rendered with the template.
+    Exchange(Exchange),
+    /// Text as it is.
+    Text(String),
+    /// Text that was rendered with a chat template before: names of special tokens in it are special
+    /// tokens, and a BOS that it begins with is not added again.
+    Rendered(String),
+}
+
+impl Input {
+    /// As the encoder takes it.
+    pub(crate) fn item(&self) -> Item<'_> {
+        match self {
+            Input::Exchange(exchange) => Item::Exchange(exchange),
+            Input::Text(text) => Item::Text(text),
+            Input::Rendered(text) => Item::Rendered(text),
+        }
+    }
+}
+
 /// What a caller wants a vector of.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Item<'a> {
@@ -13,6 +36,8 @@ pub(crate) enum Item<'a> {
     Exchange(&'a Exchange),
     /// Text as it is.
     Text(&'a str),
+    /// Text that was rendered elsewhere.
+    Rendered(&'a str),
     /// Token ids as they are.
     Ids(&'a [u32]),
 }
@@ -46,6 +71,11 @@ pub(crate) fn prepare(
     let (text, marker) = match item {
         Item::Ids(ids) => return Ok(Prepared::of_ids(ids, max_length)),
         Item::Text(text) => (std::borrow::Cow::Borrowed(text), None),
+        // Nothing in it is shielded, so the marker may be any that it does not hold.
+        Item::Rendered(text) => {
+            let marker = tokenizer.marker(std::iter::once(text))?;
+            (std::borrow::Cow::Borrowed(text), Some(marker))
+        }
         Item::Exchange(exchange) => {
             let rendered = template.render(exchange, tokenizer)?;
             (std::borrow::Cow::Owned(rendered.text), rendered.marker)
@@ -67,7 +97,7 @@ pub(crate) fn prepare(
             let last = ids.len() - frame.1;
             Some(tokenizer.ids_before(&rendered.text, marker, at)?.clamp(frame.0, last))
         }
-        Item::Text(_) | Item::Ids(_) => None,
+        Item::Text(_) | Item::Rendered(_) | Item::Ids(_) => None,
     };
     if !truncated {
         return Ok(Prepared { ids, truncated, prompt });

@@ -64,6 +64,7 @@ pub use family::{
 pub use generate::{Finish, GenerateOptions, Generated, Generator, LogLikelihood, Sampling};
 pub use http::{HttpError, Secret};
 pub use identity::{Difference, EncoderIdentity};
+pub use input::Input;
 pub use model::memory::Precision;
 pub use options::EncoderOptions;
 pub use remote::{RemoteEncoder, RemoteOptions, ServerApi, ServerError, ServerRecord};

@@ -26,6 +26,9 @@ pub struct EncoderOptions {
     pub special_tokens: SpecialTokens,
     /// Where finished vectors are kept; `None` keeps none. Defaults to `None`.
     pub cache_dir: Option<PathBuf>,
+    /// Whether vectors are kept there; if not, only the model's hash is, so that a big model is not
+    /// hashed at every start. Defaults to `true`.
+    pub keep_vectors: bool,
     /// Tokens computed in one pass; more take more memory. Defaults to 2048.
     pub batch_tokens: usize,
     /// Whether common beginnings of texts are computed once. Changes speed, not results. Defaults
@@ -43,6 +46,7 @@ impl Default for EncoderOptions {
             add_bos: None,
             special_tokens: SpecialTokens::Text,
             cache_dir: None,
+            keep_vectors: true,
             batch_tokens: 2048,
             share_prefixes: true,
         }

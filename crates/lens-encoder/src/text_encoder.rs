@@ -5,6 +5,7 @@ use lens_core::{Exchange, Progress};
 use crate::encoder::{EncodeStats, Encoded};
 use crate::error::Result;
 use crate::identity::EncoderIdentity;
+use crate::input::Input;
 use crate::remote::ServerRecord;
 use crate::template::TemplateChoice;
 
@@ -38,4 +39,7 @@ pub trait TextEncoder: Send + Sync {
 
     /// Vectors of texts as they are, in their order; no template is applied.
     fn encode_texts(&self, texts: &[String], progress: &dyn Progress) -> Result<Vec<Encoded>>;
+
+    /// Vectors of inputs of any kind, in their order: what they have in common is computed once.
+    fn encode_inputs(&self, inputs: &[Input], progress: &dyn Progress) -> Result<Vec<Encoded>>;
 }

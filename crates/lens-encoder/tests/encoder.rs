@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use lens_core::{Content, Exchange, Message, Progress, Quiet};
 use lens_encoder::testing::TinyModel;
 use lens_encoder::{
-    Encoded, Encoder, EncoderError, EncoderOptions, Pooling, TemplateChoice, ViewChoice,
+    Encoded, Encoder, EncoderError, EncoderOptions, Input, Pooling, TemplateChoice, ViewChoice,
 };
 use tempfile::TempDir;
 
@@ -544,4 +544,34 @@ fn special_tokens_are_parsed_where_that_is_asked() {
     let text = home.open(EncoderOptions::default());
     assert_eq!(text.token_ids(rendered).unwrap().iter().filter(|id| **id < 6).count(), 1);
     assert_eq!(text.identity().special_tokens, lens_encoder::SpecialTokens::Text);
+}
+
+#[test]
+fn a_text_that_was_rendered_before_is_the_exchange_it_came_from() {
+    let home = home(&TinyModel { chat_template: Some(CHAT.into()), ..TinyModel::default() });
+    let encoder = home.open(home.cached());
+    let turns =
+        "<start_of_turn>user\nthe<end_of_turn>\n<start_of_turn>assistant\nan<end_of_turn>\n";
+    let inputs = [
+        Input::Exchange(exchange("the", "an")),
+        Input::Rendered(turns.to_owned()),
+        Input::Rendered(format!("<bos>{turns}")),
+        Input::Text(turns.to_owned()),
+    ];
+    let encoded = encoder.encode_inputs(&inputs, &Quiet).unwrap();
+    assert_eq!(encoded[0], encoded[1]);
+    assert_eq!(encoded[0], encoded[2], "one BOS");
+    assert_ne!(encoded[0].ids_hash, encoded[3].ids_hash, "as typed, the turns are letters");
+    // From the cache, none is taken for another.
+    assert_eq!(encoder.encode_inputs(&inputs, &Quiet).unwrap(), encoded);
+}
+
+#[test]
+fn without_vectors_the_cache_still_remembers_the_models_hash() {
+    let home = home(&TinyModel::default());
+    let encoder = home.open(EncoderOptions { keep_vectors: false, ..home.cached() });
+    encoder.encode_exchanges(&exchanges(), &Quiet).unwrap();
+    let names = std::fs::read_dir(home.dir.path().join("cache")).unwrap();
+    let names: Vec<_> = names.map(|f| f.unwrap().file_name()).collect();
+    assert_eq!(names, ["model-hashes.json"]);
 }

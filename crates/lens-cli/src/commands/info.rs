@@ -72,6 +72,18 @@ fn bundle(path: &Path) -> Result<Described, CliError> {
             ),
         ),
     ]);
+    rows.extend(manifest.novelty.map(|n| {
+        let judges = match n.judged {
+            0 => "by these themselves".to_owned(),
+            n => format!("by {} held-out ones", thousands(n as u64)),
+        };
+        let shown = format!(
+            "a response further than {:.2} from the {} seed responses in latent space, {judges}",
+            n.threshold,
+            thousands(n.responses as u64)
+        );
+        ("out of distribution".to_owned(), shown)
+    }));
     for (key, label) in [("none", "held out, without"), ("augmented", "held out, augmented")] {
         if let Some(accuracy) = heldout[key]["accuracy"].as_f64() {
             rows.push((label.to_owned(), percent(accuracy)));

@@ -9,6 +9,7 @@ pub mod likelihood;
 pub mod pull;
 pub mod run;
 pub mod score;
+pub mod serve;
 pub mod study;
 pub mod synthesise;
 pub mod train;

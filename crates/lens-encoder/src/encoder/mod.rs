@@ -12,7 +12,7 @@ use crate::error::{EncoderError, Result};
 use crate::family::{Layout, ModelSpec};
 use crate::forward::{Model, Weights, Workspace, workspace_bytes};
 use crate::identity::EncoderIdentity;
-use crate::input::{Item, Prepared, prepare};
+use crate::input::{Input, Item, Prepared, prepare};
 use crate::model::ModelFiles;
 use crate::model::memory::{self, Needs, Precision};
 use crate::options::EncoderOptions;
@@ -137,12 +137,12 @@ impl Encoder {
             max_length: options.max_length.min(spec.context),
         };
         let caches = match cache_dir {
-            Some(dir) => {
+            Some(dir) if options.keep_vectors => {
                 let open = |digest| DiskCache::open(dir, digest, spec.dim);
                 let all = identity.digests().iter().map(open).collect::<Result<Vec<_>>>()?;
                 Some(Mutex::new(all))
             }
-            None => None,
+            _ => None,
         };
         Ok(Self {
             files,
@@ -384,6 +384,11 @@ impl TextEncoder for Encoder {
 
     fn encode_texts(&self, texts: &[String], progress: &dyn Progress) -> Result<Vec<Encoded>> {
         Encoder::encode_texts(self, texts, progress)
+    }
+
+    fn encode_inputs(&self, inputs: &[Input], progress: &dyn Progress) -> Result<Vec<Encoded>> {
+        let items: Vec<Item> = inputs.iter().map(Input::item).collect();
+        self.encode(&items, progress)
     }
 }
 

@@ -26,7 +26,7 @@ use crate::encoder::{EncodeStats, Encoded};
 use crate::error::{EncoderError, Result};
 use crate::http::LOOK;
 use crate::identity::{EncoderIdentity, sha256_hex};
-use crate::input::Item;
+use crate::input::{Input, Item};
 use crate::template::{Template, TemplateChoice, plain, to_messages};
 use crate::text_encoder::TextEncoder;
 use crate::tokenizer::SpecialTokens;
@@ -39,6 +39,10 @@ pub use probe::ServerRecord;
 
 /// Stands for the chat template that only the server knows.
 const CHAT: &str = "chat 1: messages, rendered by the server";
+
+/// How models call their BOS token. A model without one has none of these at the beginning of a text.
+const BOS: [&str; 4] =
+    ["<bos>", "<s>", "<|begin_of_text|>", "<\u{ff5c}begin\u{2581}of\u{2581}sentence\u{ff5c}>"];
 
 /// Turns texts into vectors of a model on a server.
 pub struct RemoteEncoder {
@@ -240,6 +244,11 @@ impl RemoteEncoder {
     fn payload(&self, item: Item, index: usize) -> Result<Payload> {
         let payload = match item {
             Item::Text(text) => Payload::Text(text.to_owned()),
+            // The server adds BOS itself.
+            Item::Rendered(text) => {
+                let text = BOS.iter().find_map(|bos| text.strip_prefix(bos)).unwrap_or(text);
+                Payload::Text(text.to_owned())
+            }
             Item::Ids(_) => {
                 let detail = "lists of token ids are for models in this process".to_owned();
                 return Err(EncoderError::InvalidOption { option: "server", detail });
@@ -310,6 +319,11 @@ impl TextEncoder for RemoteEncoder {
 
     fn encode_texts(&self, texts: &[String], progress: &dyn Progress) -> Result<Vec<Encoded>> {
         let items: Vec<Item> = texts.iter().map(|t| Item::Text(t)).collect();
+        self.encode(&items, progress)
+    }
+
+    fn encode_inputs(&self, inputs: &[Input], progress: &dyn Progress) -> Result<Vec<Encoded>> {
+        let items: Vec<Item> = inputs.iter().map(Input::item).collect();
         self.encode(&items, progress)
     }
 }

@@ -1,0 +1,408 @@
+//! How far a response is from those that a reward model was trained on: the Mahalanobis distance of
+//! its posterior mean in the VAE's latent space from the posterior means of the seed responses.
+//!
+//! With m and S their mean and covariance (divided by n), the distance of a posterior mean x is
+//!
+//! ```text
+//! D(x) = sqrt((x - m)' A^-1 (x - m)),    A = (1 - s) S + s v I,    v = trace(S) / l
+//! ```
+//!
+//! The weight s is Ledoit and Wolf's (2004), which depends on the seeds alone: near 1 with fewer
+//! responses than latents, near 0 with many. It gives latents that have collapsed a variance, so that
+//! rounding in them is not mistaken for distance. The distance does not change when latent space is
+//! shifted, turned or scaled as a whole; with s = 0 it would not under any invertible affine map.
+//!
+//! The threshold says which distances responses like the seeds do not reach. The seeds' own distances
+//! cannot tell: the VAE was trained on them, and puts them closer together than anything new (on 300
+//! pairs of HH-RLHF harmless, 12 to 25 of 100 held-out responses are beyond the distance that 1 of 100
+//! seeds is beyond). [`Novelty::held_out`] therefore trains the VAE again without a fold of the pairs,
+//! and takes the distances of that fold, in that latent space, until it has some hundreds. Of n
+//! distances the threshold is the one of rank ceil(0.99 (n + 1)), as in conformal prediction: were the
+//! n and a new response drawn alike, at most 1 in 100 would lie beyond. Below 99 that is the largest of
+//! all, and all that can be promised is 1 in n + 1: hence [`Novelty::judged`].
+//!
+//! [`Novelty::of`] trains nothing: there each seed's own distance is taken from the mean and covariance
+//! without its pair (at 100 pairs and 16 latents a response that helps to define what is near pulls
+//! its distance down by about a tenth), but with the VAE that has seen it.
+
+use crate::embedded::EmbeddedPairs;
+use crate::error::CoreError;
+use crate::head::folds::Folds;
+use crate::linalg::Threads;
+use crate::matrix::Rows;
+use crate::progress::{Progress, Within};
+use crate::standardise::Standardiser;
+use crate::vae::train::train;
+use crate::vae::{Vae, VaeSettings};
+
+/// Share of responses like the seeds that the threshold admits.
+const ADMITTED: f64 = 0.99;
+/// Least weight of the identity in the covariance: with many responses Ledoit and Wolf's goes to 0,
+/// and so would the variance of a collapsed latent.
+const LEAST_SHRINKAGE: f64 = 1e-4;
+/// Least mean variance: the prior's is 1, and posterior means that vary by less than this are equal.
+const LEAST_VARIANCE: f64 = 1e-12;
+/// Fewest pairs: without one of them there must be a pair left.
+const LEAST_PAIRS: usize = 2;
+/// Held-out responses that are enough for a threshold.
+const ENOUGH: usize = 300;
+/// Embeddings encoded at a time, so that a large store is never copied as a whole.
+const BLOCK: usize = 512;
+
+/// Where the seed responses lie in latent space, and how far from there is unusual.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Novelty {
+    responses: usize,
+    judged: usize,
+    shrinkage: f32,
+    threshold: f32,
+    mean: Vec<f32>,
+    factor: Vec<f32>,
+}
+
+/// How the VAE was trained, to train it again without a fold of the pairs.
+#[derive(Clone, Copy)]
+pub struct Again<'a> {
+    /// The folds of the pairs.
+    pub folds: &'a Folds,
+    /// The settings of the VAE.
+    pub settings: &'a VaeSettings,
+    /// The seed of everything random.
+    pub seed: u64,
+}
+
+impl Novelty {
+    /// Measures the seed responses `pairs`, in the latent space of `vae`, and takes the threshold from
+    /// pairs that a VAE trained as `again` says has not seen. Without folds it is as [`Novelty::of`].
+    ///
+    /// # Errors
+    /// As [`Novelty::of`] and [`train`].
+    pub fn held_out(
+        vae: &Vae,
+        standardiser: &Standardiser,
+        pairs: &EmbeddedPairs,
+        again: Again<'_>,
+        threads: Threads,
+        progress: &dyn Progress,
+    ) -> Result<Novelty, CoreError> {
+        let novelty = Self::of(vae, standardiser, pairs, threads)?;
+        let Again { folds, settings, seed } = again;
+        let mut distances = Vec::new();
+        for fold in 0..folds.count() {
+            let (held, others): (Vec<usize>, Vec<usize>) =
+                (0..pairs.len()).partition(|&pair| folds.of_pairs()[pair] == fold);
+            if held.is_empty() || others.len() < LEAST_PAIRS || distances.len() >= ENOUGH {
+                continue;
+            }
+            let (held, others) = (pairs.select(&held), pairs.select(&others));
+            let within = Within(progress);
+            let (vae, _) = train(&others, standardiser, settings, None, seed, threads, &within)?;
+            let seen = Self::of(&vae, standardiser, &others, threads)?;
+            for side in [&held.chosen, &held.rejected] {
+                distances.extend(seen.distances(&vae, standardiser, side, threads)?);
+            }
+        }
+        if distances.is_empty() {
+            return Ok(novelty);
+        }
+        let judged = distances.len();
+        Ok(Novelty { judged, threshold: admitting(&mut distances) as f32, ..novelty })
+    }
+
+    /// Measures the seed responses `pairs`, in the latent space of `vae`; the threshold is that of
+    /// responses that the VAE has seen.
+    ///
+    /// # Errors
+    /// [`CoreError::TooFewPairs`] below 2 pairs; [`CoreError::Shape`] when the embeddings are not as
+    /// wide as those that the VAE was trained on; [`CoreError::Diverged`] when a posterior mean is not
+    /// finite.
+    pub fn of(
+        vae: &Vae,
+        standardiser: &Standardiser,
+        pairs: &EmbeddedPairs,
+        threads: Threads,
+    ) -> Result<Novelty, CoreError> {
+        let chosen = posterior_means(vae, standardiser, &pairs.chosen, threads)?;
+        let rejected = posterior_means(vae, standardiser, &pairs.rejected, threads)?;
+        Self::of_means(&chosen, &rejected, vae.shape().latent, None)
+    }
+
+    /// Of posterior means, [n, l] for each side; with a given shrinkage in tests.
+    fn of_means(
+        chosen: &[f64],
+        rejected: &[f64],
+        l: usize,
+        shrinkage: Option<f64>,
+    ) -> Result<Novelty, CoreError> {
+        let pairs = chosen.len() / l;
+        if pairs < LEAST_PAIRS {
+            let what = "measuring how far a response is from the seeds";
+            return Err(CoreError::TooFewPairs { what, needed: LEAST_PAIRS, found: pairs });
+        }
+        let rows = || chosen.chunks_exact(l).chain(rejected.chunks_exact(l));
+        let n = 2.0 * pairs as f64;
+        let mut mean = vec![0.0; l];
+        rows().for_each(|row| mean.iter_mut().zip(row).for_each(|(m, &x)| *m += x / n));
+        let centred =
+            |row: &[f64]| -> Vec<f64> { row.iter().zip(&mean).map(|(x, m)| x - m).collect() };
+        let mut scatter = vec![0.0; l * l];
+        let mut fourth = 0.0;
+        for u in rows().map(centred) {
+            fourth += dot(&u, &u).powi(2);
+            for (out, &a) in scatter.chunks_exact_mut(l).zip(&u) {
+                out.iter_mut().zip(&u).for_each(|(o, &b)| *o += a * b);
+            }
+        }
+        let trace: f64 = (0..l).map(|i| scatter[i * l + i] / n).sum();
+        let variance = (trace / l as f64).max(LEAST_VARIANCE);
+        let shrinkage = shrinkage
+            .unwrap_or_else(|| ledoit_wolf(&scatter, fourth, variance, n).max(LEAST_SHRINKAGE));
+        // (1 - s) W / n + s v I, with n without the pair where it is left out.
+        let shrunk = |n: f64| {
+            let mut a: Vec<f64> = scatter.iter().map(|w| (1.0 - shrinkage) * w / n).collect();
+            (0..l).for_each(|i| a[i * l + i] += shrinkage * variance);
+            cholesky(&a, l)
+        };
+        let undefined = || CoreError::Diverged {
+            stage: "novelty",
+            step: 0,
+            figures: "the covariance of the posterior means has no Cholesky factor".to_owned(),
+            advice: "retrain the VAE with a larger vae.beta".to_owned(),
+        };
+        let factor = shrunk(n).ok_or_else(undefined)?;
+        let without = shrunk(n - 2.0).ok_or_else(undefined)?;
+        let weight = (1.0 - shrinkage) / (n - 2.0);
+        let mut distances = Vec::with_capacity(2 * pairs);
+        for (c, r) in chosen.chunks_exact(l).zip(rejected.chunks_exact(l)) {
+            distances.extend(pair_left_out(&without, &centred(c), &centred(r), weight, n));
+        }
+        if distances.iter().any(|d| !d.is_finite()) {
+            return Err(undefined());
+        }
+        let threshold = admitting(&mut distances);
+        let narrow = |values: &[f64]| values.iter().map(|&x| x as f32).collect();
+        let lower: Vec<f64> = (0..l).flat_map(|i| factor[i * l..i * l + i + 1].to_vec()).collect();
+        Ok(Novelty {
+            responses: 2 * pairs,
+            judged: 0,
+            shrinkage: shrinkage as f32,
+            threshold: threshold as f32,
+            mean: narrow(&mean),
+            factor: narrow(&lower),
+        })
+    }
+
+    /// One that was measured before: its numbers, as the methods of the same names give them.
+    /// `factor` is the lower Cholesky factor of A row by row, without the zeros: `[l (l + 1) / 2]`.
+    ///
+    /// # Errors
+    /// [`CoreError::Shape`] when mean and factor do not belong together; [`CoreError::Setting`] for
+    /// numbers that no measurement gives.
+    pub fn with_parameters(
+        (responses, judged): (usize, usize),
+        shrinkage: f32,
+        threshold: f32,
+        mean: Vec<f32>,
+        factor: Vec<f32>,
+    ) -> Result<Novelty, CoreError> {
+        let l = mean.len();
+        let expected = l * (l + 1) / 2;
+        if factor.len() != expected {
+            let (what, found) = ("factor of the latent covariance", (1, factor.len()));
+            return Err(CoreError::Shape { what, expected: (1, expected), found });
+        }
+        let ok =
+            |ok: bool, name, value: f32, expected| crate::error::require(ok, name, value, expected);
+        ok(
+            threshold.is_finite() && threshold >= 0.0,
+            "novelty.threshold",
+            threshold,
+            "a finite number of at least 0",
+        )?;
+        for (i, &m) in mean.iter().enumerate() {
+            ok(m.is_finite(), "novelty.mean", m, "finite")?;
+            let row = &factor[i * (i + 1) / 2..(i + 1) * (i + 2) / 2];
+            row.iter().try_for_each(|&x| ok(x.is_finite(), "novelty.factor", x, "finite"))?;
+            ok(row[i] > 0.0, "novelty.factor", row[i], "positive on its diagonal")?;
+        }
+        Ok(Novelty { responses, judged, shrinkage, threshold, mean, factor })
+    }
+
+    /// The distance of every embedding from the seed responses, `[n]`: in standard deviations, so
+    /// that those of the seeds are about the square root of the number of latents.
+    ///
+    /// # Errors
+    /// [`CoreError::Shape`] when the embeddings are not as wide, or the code not as long, as what was
+    /// measured; [`CoreError::Diverged`] when a posterior mean is not finite.
+    pub fn distances(
+        &self,
+        vae: &Vae,
+        standardiser: &Standardiser,
+        embeddings: &dyn Rows,
+        threads: Threads,
+    ) -> Result<Vec<f64>, CoreError> {
+        let l = self.mean.len();
+        if vae.shape().latent != l {
+            let (expected, found) = ((1, l), (1, vae.shape().latent));
+            return Err(CoreError::Shape { what: "latent codes", expected, found });
+        }
+        let means = posterior_means(vae, standardiser, embeddings, threads)?;
+        Ok(means.chunks_exact(l).map(|x| self.distance(x)).collect())
+    }
+
+    /// The distance of one posterior mean, `[l]`.
+    fn distance(&self, x: &[f64]) -> f64 {
+        let mut y: Vec<f64> = Vec::with_capacity(x.len());
+        for (i, (&x, &m)) in x.iter().zip(&self.mean).enumerate() {
+            let row = &self.factor[i * (i + 1) / 2..(i + 1) * (i + 2) / 2];
+            let before: f64 = row.iter().zip(&y).map(|(&a, b)| f64::from(a) * b).sum();
+            y.push((x - f64::from(m) - before) / f64::from(row[i]));
+        }
+        dot(&y, &y).sqrt()
+    }
+
+    /// The distance beyond which a response is unlike the seeds: 1 in 100 of their like is.
+    pub fn threshold(&self) -> f64 {
+        f64::from(self.threshold)
+    }
+
+    /// How many seed responses mean and covariance are of.
+    pub fn responses(&self) -> usize {
+        self.responses
+    }
+
+    /// How many held-out responses the threshold is from; 0 where it is from the seeds themselves.
+    pub fn judged(&self) -> usize {
+        self.judged
+    }
+
+    /// The weight s of the identity in the covariance, from 0 to 1.
+    pub fn shrinkage(&self) -> f32 {
+        self.shrinkage
+    }
+
+    /// The mean of the seeds' posterior means, `[l]`.
+    pub fn mean(&self) -> &[f32] {
+        &self.mean
+    }
+
+    /// The lower Cholesky factor of A, row by row without the zeros, `[l (l + 1) / 2]`.
+    pub fn factor(&self) -> &[f32] {
+        &self.factor
+    }
+}
+
+/// The distance that all but 1 in 100 new ones stay within, of a sample of them.
+fn admitting(distances: &mut [f64]) -> f64 {
+    distances.sort_unstable_by(f64::total_cmp);
+    let n = distances.len() as f64;
+    distances[(ADMITTED * (n + 1.0)).ceil().min(n) as usize - 1]
+}
+
+/// Ledoit and Wolf's weight: the expected squared error of the covariance as a share of its squared
+/// distance from v I, estimated from the squared norms' squares `fourth` of the centred rows.
+fn ledoit_wolf(scatter: &[f64], fourth: f64, variance: f64, n: f64) -> f64 {
+    let l = (scatter.len() as f64).sqrt();
+    let square = dot(scatter, scatter) / (n * n);
+    let spread = square - l * variance * variance;
+    if spread <= 0.0 {
+        return 1.0;
+    }
+    (((fourth / n - square) / n) / spread).clamp(0.0, 1.0)
+}
+
+/// The distances of both responses of a pair from mean and covariance of all others, given their
+/// deviations u and v from the mean of all n. Leaving them out takes U K U' from the scatter, with
+/// U = [u v], K = I + 1 1' / (n - 2), and adds (u + v) / (n - 2) to both deviations; the inverse
+/// follows by Woodbury's identity from `factor`, of the scatter that still has them.
+fn pair_left_out(factor: &[f64], u: &[f64], v: &[f64], weight: f64, n: f64) -> [f64; 2] {
+    let (a, b) = (solve(factor, u), solve(factor, v));
+    let g = [dot(&a, &a), dot(&a, &b), dot(&b, &b)];
+    let k = 1.0 / (n - 2.0);
+    // M = K^-1 / weight - G; K^-1 = I - k / (1 + 2 k) 1 1'.
+    let off = -k / (1.0 + 2.0 * k) / weight;
+    let m = if weight > 0.0 {
+        [1.0 / weight + off - g[0], off - g[1], 1.0 / weight + off - g[2]]
+    } else {
+        [f64::INFINITY, 0.0, f64::INFINITY]
+    };
+    let determinant = m[0] * m[2] - m[1] * m[1];
+    [[1.0 + k, k], [k, 1.0 + k]].map(|c| {
+        let x = [g[0] * c[0] + g[1] * c[1], g[1] * c[0] + g[2] * c[1]];
+        let own = c[0] * x[0] + c[1] * x[1];
+        if weight == 0.0 {
+            return own.sqrt();
+        }
+        let more = m[2] * x[0] * x[0] - 2.0 * m[1] * x[0] * x[1] + m[0] * x[1] * x[1];
+        (own + more / determinant).sqrt()
+    })
+}
+
+/// Posterior means of `embeddings`, [n, l], in double precision.
+fn posterior_means(
+    vae: &Vae,
+    standardiser: &Standardiser,
+    embeddings: &dyn Rows,
+    threads: Threads,
+) -> Result<Vec<f64>, CoreError> {
+    let (n, d) = (embeddings.rows(), vae.shape().dim);
+    if embeddings.dim() != d || standardiser.mean.len() != d {
+        return Err(CoreError::Shape {
+            what: "embeddings to measure in latent space",
+            expected: (n, d),
+            found: (n, embeddings.dim()),
+        });
+    }
+    let mut means = Vec::with_capacity(n * vae.shape().latent);
+    let mut x = vec![0.0f32; BLOCK.min(n) * d];
+    for first in (0..n).step_by(BLOCK) {
+        let x = &mut x[..BLOCK.min(n - first) * d];
+        for (i, row) in x.chunks_exact_mut(d).enumerate() {
+            embeddings.read(first + i, row);
+            standardiser.apply(row);
+        }
+        means.extend(vae.encode(x, threads).mean.iter().map(|&m| f64::from(m)));
+    }
+    if means.iter().any(|m| !m.is_finite()) {
+        return Err(CoreError::Diverged {
+            stage: "novelty",
+            step: 0,
+            figures: "a posterior mean is not a finite number".to_owned(),
+            advice: "are the embeddings those of the encoder that the model was trained with?"
+                .to_owned(),
+        });
+    }
+    Ok(means)
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(x, y)| x * y).sum()
+}
+
+/// The lower Cholesky factor of `a`, [l, l], row by row; `None` unless it is positive definite.
+fn cholesky(a: &[f64], l: usize) -> Option<Vec<f64>> {
+    let mut factor = vec![0.0; l * l];
+    for i in 0..l {
+        for j in 0..=i {
+            let rest = a[i * l + j] - dot(&factor[i * l..i * l + j], &factor[j * l..j * l + j]);
+            factor[i * l + j] = if i == j { rest.sqrt() } else { rest / factor[j * l + j] };
+        }
+        if !(factor[i * l + i] > 0.0 && factor[i * l + i].is_finite()) {
+            return None;
+        }
+    }
+    Some(factor)
+}
+
+/// y with `factor` y = x.
+fn solve(factor: &[f64], x: &[f64]) -> Vec<f64> {
+    let mut y = Vec::with_capacity(x.len());
+    for (row, &x) in factor.chunks_exact(x.len()).zip(x) {
+        let i = y.len();
+        y.push((x - dot(&row[..i], &y)) / row[i]);
+    }
+    y
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,124 @@
+//! Who may ask: bearer tokens, compared in constant time.
+
+use crate::error::ServeError;
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use sha2::{Digest, Sha256};
+use std::fmt;
+use subtle::{Choice, ConstantTimeEq};
+
+/// Fewest bytes of a token: shorter ones can be guessed.
+const LEAST: usize = 8;
+
+/// The tokens that open the server. Only their hashes are kept.
+#[derive(Clone, Default)]
+pub struct Tokens(Vec<[u8; 32]>);
+
+impl Tokens {
+    /// Tokens out of `text`, one a line or separated by commas; blank ones, and lines that begin with
+    /// `#`, are left out.
+    ///
+    /// # Errors
+    /// [`ServeError::Option`] for one that is too short, or that no header can carry.
+    pub fn add(&mut self, option: &'static str, text: &str) -> Result<(), ServeError> {
+        let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+        for token in lines.flat_map(|line| line.split(',')).map(str::trim) {
+            if token.is_empty() {
+                continue;
+            }
+            let detail = if token.len() < LEAST {
+                format!("a token needs at least {LEAST} characters")
+            } else if !token.bytes().all(|b| b.is_ascii_graphic()) {
+                "a token has visible ASCII characters only".to_owned()
+            } else {
+                self.0.push(Sha256::digest(token.as_bytes()).into());
+                continue;
+            };
+            return Err(ServeError::Option { option, detail });
+        }
+        Ok(())
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether a request with these headers may come in: there is no token to show, or it shows one,
+    /// once, as `Authorization: Bearer TOKEN`. How long that takes does not depend on which token is
+    /// shown, nor on how much of it is right.
+    pub fn admit(&self, headers: &HeaderMap) -> bool {
+        if self.is_empty() {
+            return true;
+        }
+        let mut shown = headers.get_all(AUTHORIZATION).iter();
+        let (Some(value), None) = (shown.next(), shown.next()) else { return false };
+        let Ok(value) = value.to_str() else { return false };
+        let Some((scheme, token)) = value.split_once(' ') else { return false };
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return false;
+        }
+        let shown: [u8; 32] = Sha256::digest(token.trim().as_bytes()).into();
+        let any = self.0.iter().fold(Choice::from(0), |any, known| any | known.ct_eq(&shown));
+        any.into()
+    }
+}
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} tokens", self.0.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use axum::http::HeaderValue;
+
+    fn tokens(text: &str) -> Tokens {
+        let mut tokens = Tokens::default();
+        tokens.add("--token", text).unwrap();
+        tokens
+    }
+
+    fn admits(tokens: &Tokens, values: &[&str]) -> bool {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(AUTHORIZATION, HeaderValue::from_str(value).unwrap());
+        }
+        tokens.admit(&headers)
+    }
+
+    #[test]
+    fn any_of_several_opens_and_nothing_else_does() {
+        let tokens = tokens("first-token\n# a comment\n\nsecond-token, third-token\n");
+        for token in ["first-token", "second-token", "third-token"] {
+            assert!(admits(&tokens, &[&format!("Bearer {token}")]), "{token}");
+            assert!(admits(&tokens, &[&format!("bearer {token}")]), "schemes have no case");
+            assert!(!admits(&tokens, &[&format!("Bearer {}", token.to_uppercase())]));
+            assert!(!admits(&tokens, &[&format!("Basic {token}")]));
+            assert!(!admits(&tokens, &[token]));
+            let twice = format!("Bearer {token}");
+            assert!(!admits(&tokens, &[&twice, &twice]), "two headers are nobody's");
+        }
+        for wrong in ["Bearer ", "Bearer first-toke", "Bearer first-token2", "Bearer # a comment"] {
+            assert!(!admits(&tokens, &[wrong]), "{wrong}");
+        }
+        assert!(!admits(&tokens, &[]));
+        assert_eq!(format!("{tokens:?}"), "3 tokens");
+    }
+
+    #[test]
+    fn without_tokens_everybody_may() {
+        assert!(admits(&Tokens::default(), &[]) && tokens(" \n,").is_empty());
+    }
+
+    #[test]
+    fn a_token_that_can_be_guessed_or_not_sent_is_refused() {
+        for bad in ["short", "with a space", "umlaut-\u{e4}\u{e4}\u{e4}"] {
+            let error = Tokens::default().add("--token", bad).unwrap_err().to_string();
+            assert!(error.starts_with("--token: ") && !error.contains(bad), "{error}");
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! Embeddings as they come in requests: JSON lists, base64 of little-endian f32, or bytes.
+
+use crate::failure::Failure;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+use lens_core::Matrix;
+use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
+use std::fmt;
+
+/// Embeddings of a JSON body.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Embeddings {
+    /// A list of rows, or one row.
+    Rows {
+        /// All values, row by row; what is no f32 is NaN or infinite here.
+        data: Vec<f32>,
+        /// How many values each row has.
+        widths: Vec<usize>,
+    },
+    /// Little-endian f32 in base64, all rows together.
+    Base64(String),
+}
+
+/// How the values of a body of bytes are stored, little-endian.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dtype {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl Dtype {
+    /// By its name in `X-Lens-Dtype`.
+    ///
+    /// # Errors
+    /// 422 for another name.
+    pub fn named(name: &str) -> Result<Dtype, Failure> {
+        match name.trim().to_ascii_lowercase().as_str() {
+            "f32" => Ok(Dtype::F32),
+            "f16" => Ok(Dtype::F16),
+            "bf16" => Ok(Dtype::Bf16),
+            other => {
+                let message = format!("`{other}` is none of f32, f16, bf16");
+                Err(Failure::field("X-Lens-Dtype", message))
+            }
+        }
+    }
+
+    fn bytes(self) -> usize {
+        match self {
+            Dtype::F32 => 4,
+            Dtype::F16 | Dtype::Bf16 => 2,
+        }
+    }
+}
+
+impl Embeddings {
+    /// As a matrix of width `dim`.
+    ///
+    /// # Errors
+    /// 422, naming row and column.
+    pub fn matrix(self, dim: usize) -> Result<Matrix, Failure> {
+        match self {
+            Embeddings::Rows { data, widths } => {
+                if let Some((row, width)) = widths.iter().enumerate().find(|(_, w)| **w != dim) {
+                    let message = format!("row {row} has {width} columns, the model needs {dim}");
+                    return Err(Failure::field("embeddings", message));
+                }
+                filled(data, widths.len(), dim)
+            }
+            Embeddings::Base64(text) => {
+                let bytes = STANDARD.decode(&text).map_err(|e| {
+                    Failure::field("embeddings", format!("the text is not base64: {e}"))
+                })?;
+                of_bytes(&bytes, Dtype::F32, dim)
+            }
+        }
+    }
+}
+
+/// Rows of width `dim` out of bytes.
+///
+/// # Errors
+/// 422 for bytes that do not fill rows, or a value that is not finite.
+pub(crate) fn of_bytes(bytes: &[u8], dtype: Dtype, dim: usize) -> Result<Matrix, Failure> {
+    let row = dim * dtype.bytes();
+    if !bytes.len().is_multiple_of(row) {
+        let message = format!(
+            "{} bytes are not a whole number of rows of {dim} values, which have {row} bytes each; \
+             the last one is row {}, with {} bytes",
+            bytes.len(),
+            bytes.len() / row,
+            bytes.len() % row
+        );
+        return Err(Failure::field("embeddings", message));
+    }
+    let halves = || bytes.as_chunks::<2>().0.iter();
+    let mut data = vec![0.0f32; bytes.len() / dtype.bytes()];
+    match dtype {
+        Dtype::F32 => {
+            let values = bytes.as_chunks::<4>().0;
+            data.iter_mut().zip(values).for_each(|(to, from)| *to = f32::from_le_bytes(*from));
+        }
+        Dtype::F16 => {
+            let values: Vec<f16> = halves().map(|b| f16::from_le_bytes(*b)).collect();
+            values.convert_to_f32_slice(&mut data);
+        }
+        Dtype::Bf16 => {
+            let values: Vec<bf16> = halves().map(|b| bf16::from_le_bytes(*b)).collect();
+            values.convert_to_f32_slice(&mut data);
+        }
+    }
+    filled(data, bytes.len() / row, dim)
+}
+
+fn filled(data: Vec<f32>, rows: usize, dim: usize) -> Result<Matrix, Failure> {
+    if rows == 0 {
+        return Err(Failure::field("embeddings", "there is no row to score"));
+    }
+    Ok(Matrix::new(data, rows, dim)?)
+}
+
+impl<'de> Deserialize<'de> for Embeddings {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(Whole)
+    }
+}
+
+/// The list of rows, or what stands for it.
+struct Whole;
+
+impl<'de> Visitor<'de> for Whole {
+    type Value = Embeddings;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a list of rows of numbers, or base64 of little-endian f32")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Embeddings, E> {
+        Ok(Embeddings::Base64(text.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Embeddings, A::Error> {
+        let (mut data, mut widths) = (Vec::new(), Vec::new());
+        let mut single = 0;
+        while let Some(value) = seq.next_element::<Value>()? {
+            match value {
+                Value::Number(x) if widths.is_empty() => {
+                    data.push(x);
+                    single += 1;
+                }
+                Value::Row(row) if single == 0 => {
+                    widths.push(row.len());
+                    data.extend(row);
+                }
+                _ => return Err(A::Error::custom("numbers and rows of numbers side by side")),
+            }
+        }
+        if single > 0 {
+            widths.push(single);
+        }
+        Ok(Embeddings::Rows { data, widths })
+    }
+}
+
+/// A number or a row of them.
+enum Value {
+    Number(f32),
+    Row(Vec<f32>),
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(Values)
+    }
+}
+
+struct Values;
+
+impl<'de> Visitor<'de> for Values {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a number or a row of numbers")
+    }
+
+    fn visit_f64<E>(self, x: f64) -> Result<Value, E> {
+        Ok(Value::Number(x as f32))
+    }
+
+    fn visit_u64<E>(self, x: u64) -> Result<Value, E> {
+        Ok(Value::Number(x as f32))
+    }
+
+    fn visit_i64<E>(self, x: i64) -> Result<Value, E> {
+        Ok(Value::Number(x as f32))
+    }
+
+    /// As some write NaN; it is refused later, where its row and column are known.
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Number(f32::NAN))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        let mut row = Vec::with_capacity(seq.size_hint().unwrap_or(0));
+        while let Some(value) = seq.next_element::<Option<f64>>()? {
+            row.push(value.map_or(f32::NAN, |x| x as f32));
+        }
+        Ok(Value::Row(row))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn json(text: &str) -> Result<Matrix, Failure> {
+        serde_json::from_str::<Embeddings>(text).unwrap().matrix(2)
+    }
+
+    #[test]
+    fn rows_come_in_every_form() {
+        assert_eq!(json("[[1, 2.5], [-3e0, 4]]").unwrap().data(), [1.0, 2.5, -3.0, 4.0]);
+        let one = json("[1, 2]").unwrap();
+        assert_eq!((one.rows(), one.data()), (1, &[1.0, 2.0][..]));
+        let bytes: Vec<u8> = [1.0f32, 2.5].iter().flat_map(|x| x.to_le_bytes()).collect();
+        assert_eq!(json(&format!("{:?}", STANDARD.encode(&bytes))).unwrap().data(), [1.0, 2.5]);
+        assert_eq!(of_bytes(&bytes, Dtype::F32, 2).unwrap().data(), [1.0, 2.5]);
+        let halves: Vec<u8> =
+            [1.0, 2.5].iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect();
+        assert_eq!(of_bytes(&halves, Dtype::F16, 2).unwrap().data(), [1.0, 2.5]);
+        let brains: Vec<u8> =
+            [1.0, 2.5].iter().flat_map(|x| bf16::from_f32(*x).to_le_bytes()).collect();
+        assert_eq!(of_bytes(&brains, Dtype::Bf16, 2).unwrap().data(), [1.0, 2.5]);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named_by_row_and_column() {
+        for (text, message) in [
+            ("[[1, 2], [3, null]]", "row 1, column 1"),
+            ("[[1, 2], [1e39, 3]]", "row 1, column 0"),
+            ("[[1, 2], [3, 4, 5]]", "row 1 has 3 columns, the model needs 2"),
+            ("[1, 2, 3]", "row 0 has 3 columns"),
+            ("[]", "no row"),
+            ("\"AAAA\"", "3 bytes"),
+            ("\"?\"", "not base64"),
+        ] {
+            let failure = json(text).unwrap_err();
+            assert!(
+                failure.status.as_u16() == 422 && failure.message.contains(message),
+                "{failure:?}"
+            );
+        }
+        let nan: Vec<u8> = [1.0, f32::NAN].iter().flat_map(|x| x.to_le_bytes()).collect();
+        assert!(of_bytes(&nan, Dtype::F32, 2).unwrap_err().message.contains("row 0, column 1"));
+        let infinite = [0, 0, 0, 0x7c];
+        let failure = of_bytes(&infinite, Dtype::F16, 2).unwrap_err();
+        assert!(failure.message.contains("row 0, column 1: inf"), "{failure:?}");
+        for bad in ["[1, [2]]", "[[1], 2]", "{}", "[[\"a\"]]", "[[[1]]]"] {
+            assert!(serde_json::from_str::<Embeddings>(bad).is_err(), "{bad}");
+        }
+    }
+}

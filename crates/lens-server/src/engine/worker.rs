@@ -1,0 +1,158 @@
+//! The thread that computes.
+
+use super::{Job, Shared, bytes_of};
+use crate::failure::{Failure, culprit};
+use lens_core::Progress;
+use lens_encoder::{Encoded, EncoderError, Input};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+/// Takes from the queue until it is closed and empty. A panic ends a call, not the thread: the
+/// encoder's locks guard nothing that can be left half done.
+pub(super) fn work(shared: &Shared) {
+    let _last = LastWord(shared);
+    while let Some(batch) = shared.queue.take(shared.budget) {
+        shared.metrics.vanished(batch.vanished);
+        if !batch.jobs.is_empty() {
+            Call { shared, jobs: batch.jobs }.run();
+        }
+    }
+}
+
+/// Says that the thread has ended, however it does.
+struct LastWord<'a>(&'a Shared);
+
+impl Drop for LastWord<'_> {
+    fn drop(&mut self) {
+        self.0.alive.store(false, Ordering::SeqCst);
+        self.0.queue.abandon();
+    }
+}
+
+/// The jobs of one call of the encoder.
+struct Call<'a> {
+    shared: &'a Shared,
+    jobs: Vec<Job>,
+}
+
+/// Stops a call that nobody waits for any more.
+struct Watch<'a>(&'a Shared, &'a [Job]);
+
+impl Progress for Watch<'_> {
+    fn begin(&self, _stage: &str, _total: u64, _unit: &str) {}
+    fn advance(&self, _n: u64) {}
+    fn end(&self) {}
+    fn note(&self, line: &str) {
+        tracing::info!("{line}");
+    }
+    fn cancelled(&self) -> bool {
+        self.0.abandoned.load(Ordering::Relaxed) || self.1.iter().all(|j| j.reply.is_closed())
+    }
+}
+
+impl Call<'_> {
+    fn run(mut self) {
+        // A text that cannot be computed is answered, and the others are computed without it.
+        while !self.jobs.is_empty() {
+            let mut inputs: Vec<Input> = Vec::new();
+            let mut sizes: Vec<usize> = Vec::with_capacity(self.jobs.len());
+            for job in &mut self.jobs {
+                sizes.push(job.inputs.len());
+                inputs.append(&mut job.inputs);
+            }
+            match self.compute(&inputs) {
+                Ok(encoded) => return self.answer(encoded, &sizes),
+                Err(failed) => {
+                    let at = failed.error.as_ref().and_then(culprit);
+                    let Some((guilty, offset)) = at.and_then(|index| of_text(&sizes, index)) else {
+                        let failure = failed.failure(0);
+                        return self.fail(&failure);
+                    };
+                    for (job, size) in self.jobs.iter_mut().zip(&sizes) {
+                        job.inputs = inputs.drain(..size).collect();
+                    }
+                    let job = self.jobs.remove(guilty);
+                    let _ = job.reply.send(Err(failed.failure(offset)));
+                }
+            }
+        }
+    }
+
+    fn compute(&self, inputs: &[Input]) -> Result<Vec<Encoded>, Failed> {
+        let Shared { encoder, metrics, queue, .. } = self.shared;
+        let (before, start) = (encoder.stats(), Instant::now());
+        let watch = Watch(self.shared, &self.jobs);
+        let done = catch_unwind(AssertUnwindSafe(|| encoder.encode_inputs(inputs, &watch)));
+        let time = start.elapsed();
+        let after = encoder.stats();
+        metrics.encoded(self.jobs.len(), inputs.len(), &before, &after, time);
+        match done {
+            Ok(Ok(encoded)) if encoded.len() == inputs.len() => {
+                let tokens = encoded.iter().map(|e| e.tokens as u64).sum();
+                queue.measured(bytes_of(inputs), tokens, time);
+                Ok(encoded)
+            }
+            Ok(Ok(encoded)) => {
+                let (asked, got) = (inputs.len(), encoded.len());
+                Err(Failed { error: None, message: format!("{got} vectors of {asked} texts") })
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(texts = inputs.len(), "the encoder failed: {error}");
+                Err(Failed { message: String::new(), error: Some(error) })
+            }
+            Err(panic) => {
+                let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+                let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+                let message = text.unwrap_or_else(|| "a panic".to_owned());
+                metrics.panicked();
+                tracing::error!(texts = inputs.len(), "the encoder panicked: {message}");
+                // What panicked may name texts; the client learns only that it did.
+                Err(Failed { error: None, message: "the encoder failed; see the log".to_owned() })
+            }
+        }
+    }
+
+    fn answer(self, encoded: Vec<Encoded>, sizes: &[usize]) {
+        let mut encoded = encoded.into_iter();
+        for (job, size) in self.jobs.into_iter().zip(sizes) {
+            let own: Vec<Encoded> = encoded.by_ref().take(*size).collect();
+            // Whoever left in the meantime does not get it.
+            let _ = job.reply.send(Ok(own));
+        }
+    }
+
+    fn fail(self, failure: &Failure) {
+        for job in self.jobs {
+            let _ = job.reply.send(Err(failure.clone()));
+        }
+    }
+}
+
+/// Why a call gave nothing.
+struct Failed {
+    error: Option<EncoderError>,
+    message: String,
+}
+
+impl Failed {
+    /// For the job whose texts begin at `offset`.
+    fn failure(&self, offset: usize) -> Failure {
+        match &self.error {
+            Some(error) => Failure::of_encoder(error, offset),
+            None => Failure::internal(self.message.clone()),
+        }
+    }
+}
+
+/// Which job has the text, and where its texts begin.
+fn of_text(sizes: &[usize], index: usize) -> Option<(usize, usize)> {
+    let mut offset = 0;
+    for (job, size) in sizes.iter().enumerate() {
+        if index < offset + size {
+            return Some((job, offset));
+        }
+        offset += size;
+    }
+    None
+}

@@ -1,0 +1,269 @@
+//! The reward models that are served, and how one takes the place of another.
+//!
+//! A request holds on to the model that it began with. A swap puts new models where the next request
+//! looks, so that none is lost, and none is answered half by one and half by the other.
+
+use crate::engine::Engine;
+use crate::error::{Cause, ServeError};
+use crate::failure::Failure;
+use crate::metrics::Metrics;
+use crate::nearest::{Nearest, read_pairs};
+use crate::options::Options;
+use axum::http::StatusCode;
+use lens_core::vae::Vae;
+use lens_core::{Novelty, Quiet, RewardModel};
+use lens_data::Bundle;
+use lens_data::bundle::Manifest;
+use lens_encoder::TextEncoder;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Opens reward models and the encoders they were trained with: where models are found and what
+/// the user set for them, this crate does not know.
+pub trait Source: Send + Sync {
+    /// The bundle in a folder.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn bundle(&self, path: &Path) -> Result<Bundle, Cause>;
+
+    /// The encoder of a bundle, or none for one that was trained on arrays of unknown origin. With
+    /// `keep`, its vectors are kept on disk for the next time.
+    ///
+    /// # Errors
+    /// What is wrong with it, or that it is another one than the bundle's.
+    fn encoder(
+        &self,
+        bundle: &Bundle,
+        path: &Path,
+        keep: bool,
+    ) -> Result<Option<Box<dyn TextEncoder>>, Cause>;
+}
+
+/// A reward model that is served.
+pub(crate) struct Model {
+    /// As requests name it.
+    pub name: String,
+    /// Its folder.
+    pub path: PathBuf,
+    /// What its folder says of it.
+    pub manifest: Manifest,
+    /// Embeddings in, rewards out.
+    pub reward: RewardModel,
+    /// How far embeddings are from those trained on; none for a model without a VAE.
+    pub novelty: Option<(Vae, Novelty)>,
+    /// Texts to embeddings; none for a model of arrays of unknown origin.
+    pub engine: Option<Arc<Engine>>,
+    /// The pairs among which the nearest are looked for.
+    pub nearest: Option<Nearest>,
+    /// When it was loaded, in seconds since 1970.
+    pub loaded: u64,
+}
+
+impl Model {
+    /// Width of its embeddings.
+    pub fn dim(&self) -> usize {
+        self.reward.standardiser.mean.len()
+    }
+
+    /// What turns its texts into embeddings.
+    ///
+    /// # Errors
+    /// 422 for a model that takes embeddings only.
+    pub fn engine(&self) -> Result<&Engine, Failure> {
+        self.engine.as_deref().ok_or_else(|| {
+            let name = &self.name;
+            let message = format!(
+                "`{name}` was trained on arrays of unknown origin: it takes embeddings, not text"
+            );
+            Failure::field("model", message)
+        })
+    }
+}
+
+/// Why a model was not read again.
+#[derive(Debug)]
+pub(crate) enum NotReloaded {
+    /// There is none of that name.
+    Unknown(String),
+    /// The new one cannot be used; the old one goes on.
+    Broken { name: String, reason: String },
+}
+
+type Models = Arc<Vec<Arc<Model>>>;
+
+/// All models, the first of which is the default.
+pub(crate) struct Registry {
+    current: RwLock<Models>,
+    /// One swap at a time.
+    swap: Mutex<()>,
+    source: Box<dyn Source>,
+    options: Arc<Options>,
+    metrics: Arc<Metrics>,
+}
+
+impl Registry {
+    /// Opens every model that the options name, and lets each encoder compute a first text, so that
+    /// weights are loaded before the first request comes.
+    pub fn open(
+        options: Arc<Options>,
+        source: Box<dyn Source>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Registry, ServeError> {
+        let registry =
+            Registry { current: RwLock::default(), swap: Mutex::new(()), source, options, metrics };
+        let mut models: Vec<Arc<Model>> = Vec::new();
+        for (name, path) in &registry.options.models {
+            let model = registry.load(name, path, &models)?;
+            models.push(Arc::new(model));
+        }
+        *registry.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(models);
+        Ok(registry)
+    }
+
+    /// The models as they are now.
+    pub fn all(&self) -> Models {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The model of that name; the first one where there is no name.
+    ///
+    /// # Errors
+    /// 404, naming those that are here.
+    pub fn find(&self, name: Option<&str>) -> Result<Arc<Model>, Failure> {
+        let all = self.all();
+        let first = || {
+            let none = || Failure::internal("no model is loaded");
+            all.first().cloned().ok_or_else(none)
+        };
+        let Some(name) = name else { return first() };
+        match all.iter().find(|m| m.name == name) {
+            Some(model) => Ok(Arc::clone(model)),
+            None if self.options.any_model => first(),
+            None => Err(unknown(name, &all)),
+        }
+    }
+
+    /// Whether every encoder's thread lives.
+    pub fn alive(&self) -> bool {
+        let all = self.all();
+        !all.is_empty() && all.iter().filter_map(|m| m.engine.as_ref()).all(|e| e.alive())
+    }
+
+    /// Every engine once.
+    pub fn engines(&self) -> Vec<Arc<Engine>> {
+        let mut engines: Vec<Arc<Engine>> = Vec::new();
+        for engine in self.all().iter().filter_map(|m| m.engine.as_ref()) {
+            if !engines.iter().any(|e| Arc::ptr_eq(e, engine)) {
+                engines.push(Arc::clone(engine));
+            }
+        }
+        engines
+    }
+
+    /// Reads one model, or all, again from their folders. Unless all of them can be used, all old
+    /// ones stay. Blocks for as long as loading takes.
+    pub fn reload(&self, name: Option<&str>) -> Result<Vec<String>, NotReloaded> {
+        let _one = self.swap.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut models: Vec<Arc<Model>> = self.all().to_vec();
+        let mut swapped = Vec::new();
+        for i in 0..models.len() {
+            let old = Arc::clone(&models[i]);
+            if name.is_some_and(|name| name != old.name) {
+                continue;
+            }
+            let new = self.load(&old.name, &old.path, &models).map_err(|e| {
+                let name = old.name.clone();
+                NotReloaded::Broken { name, reason: said(&e) }
+            })?;
+            swapped.push(old.name.clone());
+            models[i] = Arc::new(new);
+        }
+        match name {
+            Some(name) if swapped.is_empty() => Err(NotReloaded::Unknown(name.to_owned())),
+            _ => {
+                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(models);
+                Ok(swapped)
+            }
+        }
+    }
+
+    /// Opens a model. An encoder that is the same as one of `others` is not opened twice.
+    fn load(&self, name: &str, path: &Path, others: &[Arc<Model>]) -> Result<Model, ServeError> {
+        let bundle = self.source.bundle(path).map_err(ServeError::Source)?;
+        let encoder = self.source.encoder(&bundle, path, false).map_err(ServeError::Source)?;
+        let engine = match encoder {
+            None => None,
+            Some(encoder) => Some(self.engine(encoder, others)?),
+        };
+        let nearest = match &self.options.pairs {
+            None => None,
+            Some(file) => {
+                let encoder =
+                    self.source.encoder(&bundle, path, true).map_err(ServeError::Source)?;
+                let refuse = |detail| ServeError::Pairs { path: file.clone(), detail };
+                let pairs = read_pairs(file).map_err(refuse)?;
+                let none = || refuse(format!("`{name}` takes embeddings only"));
+                let encoder = encoder.ok_or_else(none)?;
+                let standardiser = &bundle.model.standardiser;
+                Some(Nearest::of(pairs, &*encoder, standardiser).map_err(refuse)?)
+            }
+        };
+        let loaded = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        Ok(Model {
+            name: name.to_owned(),
+            path: path.to_owned(),
+            manifest: bundle.manifest,
+            reward: bundle.model,
+            novelty: bundle.vae.zip(bundle.novelty),
+            engine,
+            nearest,
+            loaded,
+        })
+    }
+
+    fn engine(
+        &self,
+        encoder: Box<dyn TextEncoder>,
+        others: &[Arc<Model>],
+    ) -> Result<Arc<Engine>, ServeError> {
+        let url = encoder.server().map(|s| s.url.as_str());
+        let same = |engine: &&Arc<Engine>| {
+            engine.alive()
+                && engine.server() == url
+                && engine.identity().differences(encoder.identity()).is_empty()
+        };
+        if let Some(engine) = others.iter().filter_map(|m| m.engine.as_ref()).find(same) {
+            return Ok(Arc::clone(engine));
+        }
+        let first = ["Hello.".to_owned()];
+        encoder.encode_texts(&first, &Quiet).map_err(|e| ServeError::Source(Box::new(e)))?;
+        let engine = Engine::start(encoder, &self.options.limits, Arc::clone(&self.metrics))?;
+        Ok(Arc::new(engine))
+    }
+}
+
+/// 404 for a model that is not here.
+pub(crate) fn unknown(name: &str, all: &[Arc<Model>]) -> Failure {
+    let names: Vec<&str> = all.iter().map(|m| m.name.as_str()).collect();
+    let message = format!("there is no model `{name}` here; there is: {}", names.join(", "));
+    Failure {
+        param: Some("model".to_owned()),
+        ..Failure::new(StatusCode::NOT_FOUND, "model_not_found", message)
+    }
+}
+
+/// An error with what caused it.
+pub(crate) fn said(error: &dyn std::error::Error) -> String {
+    let mut said = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let text = inner.to_string();
+        if !said.contains(&text) {
+            said = format!("{said}: {text}");
+        }
+        cause = inner.source();
+    }
+    said
+}

@@ -1,0 +1,89 @@
+//! The preference pairs nearest to a response: what a reward may have been learned from.
+
+use lens_core::{Content, PreferencePair, Quiet, Standardiser};
+use lens_data::{ReadOptions, read_pairs as read, vet};
+use lens_encoder::TextEncoder;
+use serde::Serialize;
+use std::path::Path;
+
+/// Pairs with the directions of their standardised embeddings.
+pub(crate) struct Nearest {
+    pairs: Vec<PreferencePair>,
+    /// Of length 1 each, `[2 n, d]`: all chosen responses, then all rejected ones.
+    directions: Vec<f32>,
+    dim: usize,
+}
+
+/// A side of a pair, as one of the nearest to a response.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Hit<'a> {
+    /// `chosen` or `rejected`.
+    pub side: &'static str,
+    /// Cosine of the standardised embeddings.
+    pub cosine: f32,
+    /// The pair's prompt.
+    pub prompt: &'a Content,
+    /// Its chosen response.
+    pub chosen: &'a Content,
+    /// Its rejected response.
+    pub rejected: &'a Content,
+}
+
+/// The usable pairs of a file.
+pub(crate) fn read_pairs(file: &Path) -> Result<Vec<PreferencePair>, String> {
+    let set = read(file, &ReadOptions::default()).map_err(|e| e.to_string())?;
+    let pairs: Vec<_> = vet(set).used.into_iter().map(|row| row.value).collect();
+    if pairs.is_empty() { Err("no pair of it can be used".to_owned()) } else { Ok(pairs) }
+}
+
+impl Nearest {
+    /// Embeds both sides of every pair.
+    pub fn of(
+        pairs: Vec<PreferencePair>,
+        encoder: &dyn TextEncoder,
+        standardiser: &Standardiser,
+    ) -> Result<Nearest, String> {
+        let chosen = pairs.iter().map(PreferencePair::chosen_exchange);
+        let all: Vec<_> =
+            chosen.chain(pairs.iter().map(PreferencePair::rejected_exchange)).collect();
+        let encoded = encoder.encode_exchanges(&all, &Quiet).map_err(|e| e.to_string())?;
+        let dim = encoder.dim();
+        let mut directions = Vec::with_capacity(encoded.len() * dim);
+        for one in &encoded {
+            directions.extend(direction(&one.vector, standardiser));
+        }
+        Ok(Nearest { pairs, directions, dim })
+    }
+
+    /// The `k` responses of pairs nearest to an embedding, the nearest first.
+    pub fn find(&self, vector: &[f32], standardiser: &Standardiser, k: usize) -> Vec<Hit<'_>> {
+        let own = direction(vector, standardiser);
+        let cosine = |row: &[f32]| row.iter().zip(&own).map(|(a, b)| a * b).sum::<f32>();
+        let mut all: Vec<(usize, f32)> =
+            self.directions.chunks_exact(self.dim).map(cosine).enumerate().collect();
+        all.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let n = self.pairs.len();
+        let hit = |&(row, cosine): &(usize, f32)| {
+            let pair = &self.pairs[row % n];
+            Hit {
+                side: if row < n { "chosen" } else { "rejected" },
+                cosine,
+                prompt: &pair.prompt,
+                chosen: &pair.chosen,
+                rejected: &pair.rejected,
+            }
+        };
+        all.iter().take(k).map(hit).collect()
+    }
+}
+
+/// A standardised embedding at length 1; one of length 0 stays so.
+fn direction(vector: &[f32], standardiser: &Standardiser) -> Vec<f32> {
+    let mut row = vector.to_vec();
+    standardiser.apply(&mut row);
+    let norm = row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+    if norm > 0.0 {
+        row.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
+    }
+    row
+}

@@ -1,0 +1,122 @@
+//! What a server is told before it starts.
+
+use crate::auth::Tokens;
+use crate::error::ServeError;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything that a server is told.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where to listen; port 0 takes a free one.
+    pub bind: SocketAddr,
+    /// Reward models: a name and a bundle's folder each. The first is the default.
+    pub models: Vec<(String, PathBuf)>,
+    /// Whether a request may name any model, and gets the first one where it names none that is
+    /// here.
+    pub any_model: bool,
+    /// Preference pairs among which the nearest to a response are looked for.
+    pub pairs: Option<PathBuf>,
+    /// Who may ask; with none, everybody who can reach the address.
+    pub tokens: Tokens,
+    /// Whether an address beyond this machine may go without a token.
+    pub insecure: bool,
+    /// Certificate chain and private key, both PEM.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// What a client may ask for.
+    pub limits: Limits,
+    /// Whether the log holds the texts of requests.
+    pub log_prompts: bool,
+    /// Whether the log is JSON, a line an event.
+    pub log_json: bool,
+}
+
+/// What a client may ask for, and for how long.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limits {
+    /// Bytes of a body.
+    pub body: usize,
+    /// Texts of a request.
+    pub texts: usize,
+    /// Tokens of all texts of a request, at an estimated four bytes each.
+    pub tokens: usize,
+    /// Time for an answer.
+    pub timeout: Duration,
+    /// Time to send a request: its head, and then its body. A connection that is idle for so long
+    /// is closed.
+    pub read_timeout: Duration,
+    /// Time to answer what is under way after SIGTERM.
+    pub drain_timeout: Duration,
+    /// Connections at a time; further ones wait.
+    pub connections: usize,
+    /// Texts that wait in the queue of an encoder.
+    pub queue: usize,
+    /// Tokens in one call of the encoder.
+    pub batch_tokens: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            body: 32 << 20,
+            texts: 1024,
+            tokens: 1 << 20,
+            timeout: Duration::from_secs(120),
+            read_timeout: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(60),
+            connections: 4096,
+            queue: 4096,
+            batch_tokens: 2048,
+        }
+    }
+}
+
+impl Options {
+    /// Refuses what cannot work or is not safe.
+    ///
+    /// # Errors
+    /// [`ServeError::Open`], [`ServeError::Option`].
+    pub fn check(&self) -> Result<(), ServeError> {
+        let refuse = |option, detail: String| Err(ServeError::Option { option, detail });
+        if self.models.is_empty() {
+            return refuse("BUNDLE", "name at least one reward model".to_owned());
+        }
+        for (i, (name, _)) in self.models.iter().enumerate() {
+            let letters = |c: char| c.is_alphanumeric() || "-_.:/@+".contains(c);
+            if name.is_empty() || name.len() > 128 || !name.chars().all(letters) {
+                return refuse("--name", format!("`{name}` cannot be the name of a model"));
+            }
+            if self.models[..i].iter().any(|(other, _)| other == name) {
+                return refuse(
+                    "--name",
+                    format!("two models are called `{name}`; give one of them a NAME=DIR"),
+                );
+            }
+        }
+        let Limits { body, texts, tokens, connections, queue, batch_tokens, .. } = self.limits;
+        for (option, value) in [
+            ("--max-body", body),
+            ("--max-texts", texts),
+            ("--max-tokens", tokens),
+            ("--max-connections", connections),
+            ("--queue", queue),
+            ("--batch-tokens", batch_tokens),
+        ] {
+            if value == 0 {
+                return refuse(option, "must be at least 1".to_owned());
+            }
+        }
+        for (option, value) in
+            [("--timeout", self.limits.timeout), ("--read-timeout", self.limits.read_timeout)]
+        {
+            if value.is_zero() {
+                return refuse(option, "must be at least 1 second".to_owned());
+            }
+        }
+        if !self.bind.ip().is_loopback() && self.tokens.is_empty() && !self.insecure {
+            return Err(ServeError::Open { bind: self.bind });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,41 @@
+//! LLaMA-Factory: `POST /v1/score/evaluation`, what PPO with `reward_model_type: api` calls.
+
+use crate::app::{App, reply};
+use crate::failure::Failure;
+use crate::input::Texts;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::json;
+use std::sync::Arc;
+
+/// The name that its client sends whatever is served.
+const ANY: &str = "model";
+
+/// `messages` are texts that went through the chat template.
+#[derive(Deserialize)]
+struct Body {
+    messages: Texts,
+    model: Option<String>,
+}
+
+/// `{"id", "object": "score.evaluation", "model", "scores"}`.
+pub(super) async fn evaluation(
+    State(app): State<Arc<App>>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let body: Body = app.json(request).await?;
+    let name = body.model.as_deref();
+    let model = match app.registry.find(name) {
+        Err(_) if name == Some(ANY) => app.registry.find(None)?,
+        found => found?,
+    };
+    let scored = app.score(&model, body.messages.rendered()).await?;
+    let answer = json!({
+        "id": format!("scoreval-{}", app.id()),
+        "object": "score.evaluation",
+        "model": model.name,
+        "scores": scored.scores.rewards,
+    });
+    reply(&answer, scored.spent)
+}

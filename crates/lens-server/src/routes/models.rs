@@ -1,0 +1,65 @@
+//! Which models there are, and reading them again.
+
+use crate::app::{App, Spent, reply};
+use crate::failure::Failure;
+use crate::models::{Model, NotReloaded, unknown};
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+fn described(model: &Model) -> Value {
+    let encoder = model.manifest.encoder.as_ref().map(|e| e.model.as_str());
+    let context = model.engine.as_ref().map(|e| e.identity().max_length).filter(|n| *n > 0);
+    json!({
+        "id": model.name,
+        "object": "model",
+        "created": model.loaded,
+        "owned_by": "lens",
+        "max_model_len": context,
+        "lens": {
+            "embedding_width": model.dim(),
+            "encoder": encoder,
+            "members": model.reward.head.shape().members,
+            "trained_on": model.manifest.data.file,
+            "pairs": model.manifest.data.used,
+            "fingerprint": model.manifest.data.fingerprint,
+            "nearest": model.nearest.is_some(),
+        },
+    })
+}
+
+/// `{"object": "list", "data": [{"id", ..}]}`, the default model first.
+pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Response, Failure> {
+    let all = app.registry.all();
+    let data: Vec<Value> = all.iter().map(|m| described(m)).collect();
+    reply(&json!({"object": "list", "data": data}), Spent::default())
+}
+
+#[derive(Deserialize)]
+struct Reload {
+    model: Option<String>,
+}
+
+/// Reads the folder of one model, or of all, again. What cannot be used changes nothing: 409.
+pub(super) async fn reload(
+    State(app): State<Arc<App>>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let body: Reload = app.json(request).await?;
+    // Once begun it goes on, whoever waits for it.
+    let its = Arc::clone(&app);
+    let done = tokio::task::spawn_blocking(move || its.registry.reload(body.model.as_deref()));
+    let done = done.await.map_err(|e| Failure::internal(e.to_string()))?;
+    match done {
+        Ok(names) => reply(&json!({"object": "list", "reloaded": names}), Spent::default()),
+        Err(NotReloaded::Unknown(name)) => Err(unknown(&name, &app.registry.all())),
+        Err(NotReloaded::Broken { name, reason }) => {
+            let message = format!("`{name}` cannot be read again, the old one goes on: {reason}");
+            tracing::error!("{message}");
+            Err(Failure::new(StatusCode::CONFLICT, "not_reloaded", message))
+        }
+    }
+}

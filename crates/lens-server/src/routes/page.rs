@@ -1,0 +1,51 @@
+//! The page, the page to try the routes on, and the description of these. All of it is in the
+//! binary, and loads nothing from elsewhere.
+
+use crate::app::{Spent, raw};
+use axum::response::Response;
+
+/// The description of all routes, OpenAPI 3.1.
+pub(super) const OPENAPI: &str = include_str!("../openapi.json");
+
+const HTML: &str = "text/html; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const STYLE: &str = "text/css; charset=utf-8";
+
+fn file(text: &'static str, kind: &'static str) -> Response {
+    raw(text, kind, Spent::default())
+}
+
+/// The description.
+pub(super) async fn openapi() -> Response {
+    file(OPENAPI, "application/json")
+}
+
+/// The page.
+pub(super) async fn index() -> Response {
+    file(include_str!("../page/index.html"), HTML)
+}
+
+/// Its script.
+pub(super) async fn index_js() -> Response {
+    file(include_str!("../page/page.js"), SCRIPT)
+}
+
+/// Its style.
+pub(super) async fn index_css() -> Response {
+    file(include_str!("../page/page.css"), STYLE)
+}
+
+/// The page to try the routes on.
+pub(super) async fn docs() -> Response {
+    file(include_str!("../page/docs.html"), HTML)
+}
+
+/// Its script.
+pub(super) async fn docs_js() -> Response {
+    file(include_str!("../page/docs.js"), SCRIPT)
+}
+
+/// Its style.
+pub(super) async fn docs_css() -> Response {
+    file(include_str!("../page/docs.css"), STYLE)
+}

@@ -1,0 +1,267 @@
+//! Our own route: everything that the reward model says of responses, or of embeddings.
+
+use super::usage;
+use crate::app::{App, Scored, Spent, now, raw, reply};
+use crate::body;
+use crate::embeddings::{Dtype, Embeddings, of_bytes};
+use crate::failure::Failure;
+use crate::input::{Chats, Side};
+use crate::models::Model;
+use crate::nearest::Hit;
+use crate::score::{Scores, distances, score, sigmoid};
+use axum::extract::{Request, State};
+use axum::http::HeaderMap;
+use axum::http::header::ACCEPT;
+use axum::response::Response;
+use lens_core::{Content, Exchange, Matrix};
+use lens_encoder::Input;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::sync::Arc;
+
+/// The type of bodies and answers that are bytes.
+const BYTES: &str = "application/octet-stream";
+/// Most responses that are compared with each other.
+const COMPARED: usize = 64;
+/// Most pairs that are answered as the nearest.
+const NEAREST: usize = 100;
+/// Multiplications from which on rows are scored where they hold up no other request.
+const LONG: usize = 20_000_000;
+
+/// One of `messages`, `prompt` with `responses`, or `embeddings`.
+#[derive(Deserialize)]
+struct Body {
+    model: Option<String>,
+    messages: Option<Chats>,
+    prompt: Option<Side>,
+    responses: Option<Vec<Side>>,
+    embeddings: Option<Embeddings>,
+    /// How many of the nearest training pairs to name.
+    #[serde(default)]
+    nearest: usize,
+}
+
+/// The answer.
+#[derive(Serialize)]
+struct Answer<'a> {
+    id: String,
+    object: &'static str,
+    created: u64,
+    model: &'a str,
+    results: Vec<One<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    best: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wins: Option<Vec<Vec<f64>>>,
+    usage: Value,
+}
+
+/// What is said of one response.
+#[derive(Serialize)]
+struct One<'a> {
+    index: usize,
+    reward: f32,
+    normalised: f64,
+    deviation: f64,
+    novelty: Option<Novelty>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokens: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    truncated: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nearest: Option<Vec<Hit<'a>>>,
+}
+
+/// How far a response is from those that were trained on.
+#[derive(Serialize)]
+struct Novelty {
+    distance: f64,
+    threshold: f64,
+    out_of_distribution: bool,
+}
+
+/// What is to be scored.
+enum Asked {
+    Texts { inputs: Vec<Input>, compared: bool },
+    Rows(Matrix),
+}
+
+/// Rewards, with all there is to know about them.
+pub(super) async fn reward(
+    State(app): State<Arc<App>>,
+    request: Request,
+) -> Result<Response, Failure> {
+    if body::kind(request.headers()).as_deref() == Some(BYTES) {
+        return bytes(&app, request).await;
+    }
+    let body: Body = app.json(request).await?;
+    let (nearest, model) = (body.nearest, app.registry.find(body.model.as_deref())?);
+    if nearest > NEAREST {
+        return Err(Failure::field("nearest", format!("at most {NEAREST} are answered")));
+    }
+    if nearest > 0 && model.nearest.is_none() {
+        let message = "no pairs are at hand: start the server with --pairs FILE";
+        return Err(Failure::field("nearest", message));
+    }
+    match asked(body, &model)? {
+        Asked::Texts { inputs, compared } => {
+            let Scored { encoded, rows, scores, spent } = app.score(&model, inputs).await?;
+            let mut results = results(&model, &scores, &rows, nearest)?;
+            for (one, encoded) in results.iter_mut().zip(&encoded) {
+                one.tokens = Some(encoded.tokens);
+                one.truncated = Some(encoded.truncated);
+            }
+            let wins = compared.then(|| wins(&scores.rewards));
+            let best = compared.then(|| best(&scores.rewards));
+            said(&app, &model, results, best, wins, spent)
+        }
+        Asked::Rows(rows) => {
+            let spent = Spent { texts: rows.rows(), ..Spent::default() };
+            let scores = of_rows(&app, &model, &rows)?;
+            let results = results(&model, &scores, &rows, nearest)?;
+            said(&app, &model, results, None, None, spent)
+        }
+    }
+}
+
+fn said(
+    app: &App,
+    model: &Model,
+    results: Vec<One>,
+    best: Option<usize>,
+    wins: Option<Vec<Vec<f64>>>,
+    spent: Spent,
+) -> Result<Response, Failure> {
+    let answer = Answer {
+        id: format!("reward-{}", app.id()),
+        object: "reward",
+        created: now(),
+        model: &model.name,
+        results,
+        best,
+        wins,
+        usage: usage(spent),
+    };
+    reply(&answer, spent)
+}
+
+/// Which of the forms the body has.
+fn asked(body: Body, model: &Model) -> Result<Asked, Failure> {
+    match (body.messages, body.prompt, body.responses, body.embeddings) {
+        (Some(chats), None, None, None) => {
+            Ok(Asked::Texts { inputs: chats.exchanges()?, compared: false })
+        }
+        (None, Some(prompt), Some(responses), None) => {
+            if responses.len() > COMPARED {
+                let n = responses.len();
+                let message = format!("{n} responses to a prompt; at most {COMPARED} are compared");
+                return Err(Failure::field("responses", message));
+            }
+            let prompt = Content::from(prompt);
+            let one = |response: Side| {
+                let (prompt, response) = (prompt.clone(), response.into());
+                Input::Exchange(Exchange { prompt, response })
+            };
+            Ok(Asked::Texts { inputs: responses.into_iter().map(one).collect(), compared: true })
+        }
+        (None, None, None, Some(embeddings)) => Ok(Asked::Rows(embeddings.matrix(model.dim())?)),
+        _ => Err(Failure::field(
+            "messages",
+            "one of these is needed: `messages`; `prompt` with `responses`; `embeddings`",
+        )),
+    }
+}
+
+/// A body of bytes: rows of embeddings, whose type is in `X-Lens-Dtype` and whose model in
+/// `X-Lens-Model`. With `Accept: application/octet-stream` the answer is rewards alone, as f32.
+async fn bytes(app: &App, request: Request) -> Result<Response, Failure> {
+    let header = |headers: &HeaderMap, name: &str| {
+        headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned)
+    };
+    let headers = request.headers();
+    let dtype = header(headers, "x-lens-dtype");
+    let dtype = dtype.ok_or_else(|| Failure::field("X-Lens-Dtype", "this header is missing"))?;
+    let dtype = Dtype::named(&dtype)?;
+    let model = app.registry.find(header(headers, "x-lens-model").as_deref())?;
+    let plain = header(headers, ACCEPT.as_str()).is_some_and(|a| a.trim() == BYTES);
+    let body = body::read(request, &app.options.limits).await?;
+    let rows = of_bytes(&body, dtype, model.dim())?;
+    drop(body);
+    let spent = Spent { texts: rows.rows(), ..Spent::default() };
+    let scores = of_rows(app, &model, &rows)?;
+    if plain {
+        let bytes: Vec<u8> = scores.rewards.iter().flat_map(|r| r.to_le_bytes()).collect();
+        return Ok(raw(bytes, BYTES, spent));
+    }
+    said(app, &model, results(&model, &scores, &rows, 0)?, None, None, spent)
+}
+
+/// Does work on rows, of so many multiplications each, where it holds up no other request.
+fn apart<T>(each: usize, rows: &Matrix, work: impl FnOnce() -> T) -> T {
+    if rows.rows().saturating_mul(each) < LONG { work() } else { tokio::task::block_in_place(work) }
+}
+
+fn of_rows(app: &App, model: &Model, rows: &Matrix) -> Result<Scores, Failure> {
+    let scores = apart(model.reward.head.shape().parameters(), rows, || score(model, rows))?;
+    app.metrics.rewarded(rows.rows());
+    Ok(scores)
+}
+
+fn results<'a>(
+    model: &'a Model,
+    scores: &Scores,
+    rows: &Matrix,
+    nearest: usize,
+) -> Result<Vec<One<'a>>, Failure> {
+    let each = model.novelty.as_ref().map_or(0, |(vae, _)| vae.shape().parameters());
+    let distances = apart(each, rows, || distances(model, rows))?;
+    let novelty = |index: usize| {
+        let (distance, (_, known)) = (distances.as_ref()?[index], model.novelty.as_ref()?);
+        let threshold = known.threshold();
+        Some(Novelty { distance, threshold, out_of_distribution: distance > threshold })
+    };
+    let pairs = model.nearest.as_ref().filter(|_| nearest > 0);
+    let one = |index: usize| One {
+        index,
+        reward: scores.rewards[index],
+        normalised: scores.normalised[index],
+        deviation: scores.deviations[index],
+        novelty: novelty(index),
+        tokens: None,
+        truncated: None,
+        nearest: pairs.map(|p| p.find(rows.row(index), &model.reward.standardiser, nearest)),
+    };
+    Ok((0..rows.rows()).map(one).collect())
+}
+
+/// The response with the highest reward; the first of several.
+fn best(rewards: &[f32]) -> usize {
+    let mut best = 0;
+    for (i, reward) in rewards.iter().enumerate() {
+        if *reward > rewards[best] {
+            best = i;
+        }
+    }
+    best
+}
+
+/// The probability that response i is preferred to response j, for every i and j.
+fn wins(rewards: &[f32]) -> Vec<Vec<f64>> {
+    let row = |a: &f32| -> Vec<f64> {
+        rewards.iter().map(|b| sigmoid(f64::from(*a) - f64::from(*b))).collect()
+    };
+    rewards.iter().map(row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_equal_responses_the_first_is_best_and_each_wins_half() {
+        assert_eq!(best(&[1.0, 2.0, 2.0]), 1);
+        let wins = wins(&[2.0, 0.0, 2.0]);
+        assert_eq!((wins[0][2], wins[0][0]), (0.5, 0.5));
+        assert!((wins[0][1] + wins[1][0] - 1.0).abs() < 1e-12 && wins[0][1] > 0.88);
+    }
+}
