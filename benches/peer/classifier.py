@@ -17,6 +17,7 @@ import argparse
 from pathlib import Path
 
 import torch
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaForSequenceClassification
 
 
@@ -26,19 +27,20 @@ def main():
     parser.add_argument("--labels", type=int, default=1, help="1 for /rerank, more for /classify")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write")
     args = parser.parse_args()
+    # A tokenizer.json may cut and pad every text to a length of its own.
+    words = Tokenizer.from_file(str(args.tokenizer))
+    words.no_padding()
+    words.no_truncation()
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_file=str(args.tokenizer), model_max_length=512, pad_token="[PAD]", cls_token="[CLS]",
+        tokenizer_object=words, model_max_length=512, pad_token="[PAD]", cls_token="[CLS]",
         sep_token="[SEP]", unk_token="[UNK]", mask_token="[MASK]", padding_side="right")
-    # A tokenizer.json may pad every text to a length of its own.
-    tokenizer.backend_tokenizer.no_padding()
-    tokenizer.backend_tokenizer.no_truncation()
     torch.manual_seed(0)
+    # A BERT's tokenizer tells both sides of a pair apart, so there are two types of tokens.
     config = XLMRobertaConfig(
         vocab_size=250_002, hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072,
-        max_position_embeddings=514, type_vocab_size=1, num_labels=args.labels, pad_token_id=tokenizer.pad_token_id,
+        max_position_embeddings=514, type_vocab_size=2, num_labels=args.labels, pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.cls_token_id, eos_token_id=tokenizer.sep_token_id)
     model = XLMRobertaForSequenceClassification(config)
-    tokenizer.model_input_names = ["input_ids", "attention_mask"]
     tokenizer.save_pretrained(args.output)
     model.save_pretrained(args.output)
     parameters = sum(p.numel() for p in model.parameters())
