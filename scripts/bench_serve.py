@@ -276,6 +276,7 @@ def text(args, report):
     texts, clients = read_texts(args), args.clients_text
     infinity = Infinity(args) if args.infinity else None
     ours, theirs, net, gross, latency, shared, costs, peer_costs = [], [], [], [], [], [], [], []
+    batches = []
     with tempfile.TemporaryDirectory() as folder, Server(args.lens, args.bundle) as server:
         requests = reward_requests(server, texts)
 
@@ -283,8 +284,11 @@ def text(args, report):
             before, used = server.metrics(), server.cpu()
             tokens, times, seconds = asyncio.run(
                 closed_loop("127.0.0.1", server.port, iter(some), clients, tokens_of, timeout=3600))
-            computed = server.metrics()["lens_tokens_computed_total"] - before["lens_tokens_computed_total"]
-            return sum(tokens), computed, times, seconds, server.cpu() - used
+            used, after = server.cpu() - used, server.metrics()
+            computed, calls, busy = (after[name] - before[name] for name in (
+                "lens_tokens_computed_total", "lens_batch_texts_count", "lens_encoder_seconds_total"))
+            batches.append((len(some) / calls, busy / seconds))
+            return sum(tokens), computed, times, seconds, used
 
         serve(requests[:clients])
         if infinity:
@@ -322,8 +326,11 @@ def text(args, report):
     each = tokens / len(texts)
     how = f"{len(texts)} different texts of {each:.0f} tokens on average, {clients} clients, a text a request, " \
           f"{args.text_repeats} runs in turns with the others"
+    # The first was to warm up.
+    sizes, busy = zip(*batches[1:])
     report.add("Text, `/v1/reward`, rewards/s", how, middle(ours, "{:.2f}"))
-    report.add("the same, tokens/s", "", middle([x * each for x in ours]))
+    report.add("the same, tokens/s", f"{middle(sizes, '{:.1f}')} texts in a call of the encoder, which was busy "
+               f"{middle(busy, '{:.1%}')} of the time", middle([x * each for x in ours]))
     report.add("the same, time of an answer, p50 and p99", f"all {clients} clients always waiting",
                f"{middle([p for p, _ in latency], '{:,.0f}')} and {middle([p for _, p in latency], '{:,.0f}')} ms")
     report.add("`lens embed`, texts/s", "fresh --cache, the time to load the model taken off",
