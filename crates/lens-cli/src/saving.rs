@@ -10,6 +10,7 @@ use crate::warm::{Earlier, Keys, Known};
 use lens_core::head::folds::Folds;
 use lens_core::head::train::HeadEpoch;
 use lens_core::novelty::Again;
+use lens_core::synthesis::Around;
 use lens_core::vae::Vae;
 use lens_core::{CoreError, Novelty, Outcome, Progress, RewardModel, Threads};
 use lens_data::Trained;
@@ -178,7 +179,8 @@ pub fn save(
     Ok(Saved { kept, advice, report_seconds })
 }
 
-/// How far from the seeds is unusual; `None` for a single pair, of which nothing can be said.
+/// How far from the seeds is unusual; `None` for a single pair, of which nothing can be said, and for a
+/// VAE that sees what a response is in its pair, which says nothing of one response.
 fn novelty(
     vae: &Vae,
     model: &RewardModel,
@@ -188,7 +190,7 @@ fn novelty(
     reporter: &Reporter,
 ) -> Result<Option<Novelty>, CliError> {
     let (standardiser, pairs) = (&model.standardiser, sources.evidence.pairs);
-    if pairs.len() < 2 {
+    if pairs.len() < 2 || settings.synthesis.around == Around::Pair {
         return Ok(None);
     }
     let threads = Threads::available();

@@ -64,7 +64,12 @@ fn head_epoch(c: &mut Criterion) {
         let (drawing, k) = (SynthesisSettings::default(), synthetic_per_side(factor));
         let codes = synthesise(&vae, &pairs, &standardiser, &drawing, k, 1, threads()).unwrap();
         let synthetic = Synthetic::Codes { vae: &vae, codes };
-        let augmentation = Augmentation { factor, pairing: Pairing::Within, synthetic: &synthetic, weighing: Weighing::default() };
+        let augmentation = Augmentation {
+            factor,
+            pairing: Pairing::Within,
+            synthetic: &synthetic,
+            weighing: Weighing::default(),
+        };
         let data = HeadData {
             pairs: &pairs,
             standardiser: &standardiser,

@@ -55,7 +55,8 @@ fn codes_and_their_embeddings_train_the_same_head() {
             let decoded = SyntheticEmbeddings::new(pairs.len(), D, wanted, Box::new(draw));
             let decoded = Synthetic::Embeddings(decoded);
             let train = |synthetic| {
-                let augmentation = Augmentation { factor, pairing, synthetic, weighing: Weighing::default() };
+                let augmentation =
+                    Augmentation { factor, pairing, synthetic, weighing: Weighing::default() };
                 arena.head(&settings.head, Some(&augmentation), &Quiet).unwrap()
             };
             let (a, b) = (train(&codes), train(&decoded));

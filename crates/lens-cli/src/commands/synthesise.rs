@@ -276,8 +276,9 @@ fn metadata(
     loaded: &Loaded,
     source: &Source<'_>,
 ) -> Result<BTreeMap<String, String>, CliError> {
-    let SynthesisSettings { noise_variance, candidates, origin, noise, decoding, around, gate, .. } =
-        &settings.synthesis;
+    let SynthesisSettings {
+        noise_variance, candidates, origin, noise, decoding, around, gate, ..
+    } = &settings.synthesis;
     let synthetic = json!({
         "what": source.what(), "per_side": source.drawn.per_side(), "augment": settings.augment.factor(),
         "seed": settings.seed, "noise_variance": noise_variance, "candidates": candidates,

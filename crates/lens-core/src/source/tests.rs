@@ -177,7 +177,8 @@ fn a_neighbour_is_approached_by_no_more_than_was_asked_for() {
     let folds = Folds::assign(&all.prompts, 1, 0);
     let seeds = Seeds { pairs: &all, standardiser: &standardiser, folds: &folds };
     let vae = vae();
-    let code = |vae: &crate::vae::Vae, s, pair| vae.encode(&side(seeds, s, pair), Threads::ONE).mean;
+    let code =
+        |vae: &crate::vae::Vae, s, pair| vae.encode(&side(seeds, s, pair), Threads::ONE).mean;
     let synthesis =
         SynthesisSettings { noise: Noise::Neighbour, noise_variance: 0.25, ..Default::default() };
     for pair in 0..12 {

@@ -90,7 +90,8 @@ impl Runner for MethodRunner<'_> {
                 own.select(&seeds.iter().copied().chain(others).collect::<Vec<_>>())
             };
             let unlabelled = cells.iter().any(|cell| cell.unlabelled).then(others);
-            let parts = Parts { seeds: own.select(seeds), heldout: own.select(heldout), unlabelled };
+            let parts =
+                Parts { seeds: own.select(seeds), heldout: own.select(heldout), unlabelled };
             of_views(&parts, &names, &cells, done, progress)?;
         }
         Ok(())
@@ -123,10 +124,12 @@ fn of_views(
             continue;
         }
         let MethodSettings { standardise, seed, head, .. } = &cell.settings;
-        let of = of_arena.entry(key(&(standardise, seed, head.folds, cell.unlabelled))?).or_insert_with_key(|k| {
-            order.push(k.clone());
-            Vec::new()
-        });
+        let of = of_arena
+            .entry(key(&(standardise, seed, head.folds, cell.unlabelled))?)
+            .or_insert_with_key(|k| {
+                order.push(k.clone());
+                Vec::new()
+            });
         of.push(cell);
     }
     for cells in order.iter().filter_map(|key| of_arena.get(key)) {

@@ -209,7 +209,8 @@ impl Bench<'_> {
         let codes = self.codes(vae, factor)?;
         let pairing = self.settings.pairing;
         let synthetic = Synthetic::Codes { vae, codes };
-        let augmentation = Augmentation { factor, pairing, synthetic: &synthetic, weighing: Weighing::default() };
+        let augmentation =
+            Augmentation { factor, pairing, synthetic: &synthetic, weighing: Weighing::default() };
         let folds = Folds::assign(&self.pairs.prompts, 1, self.settings.seed);
         let data = HeadData {
             pairs: self.pairs,

@@ -393,9 +393,7 @@ mod tests {
         Case {
             differences: (0..n * d).map(value).collect(),
             labels: (0..n).map(label).collect(),
-            weights: (0..n)
-                .map(|i| if i % 4 == 0 { 0.0 } else { 0.5 + (i % 3) as f64 })
-                .collect(),
+            weights: (0..n).map(|i| if i % 4 == 0 { 0.0 } else { 0.5 + (i % 3) as f64 }).collect(),
             offset: (0..n).map(|i| 0.1 * (i % 7) as f64 - 0.3).collect(),
             form: LossForm { smoothing: 0.05, tie_threshold: tie },
             d,

@@ -204,7 +204,8 @@ fn the_same_seed_gives_the_same_bytes_on_any_number_of_threads_of_the_study() {
 
 /// Heads with synthetic pairs that are noise around the real ones.
 fn weighed(pairs: &EmbeddedPairs, weighing: Weighing) -> (Fitted, Folds) {
-    let mut settings = MethodSettings { augment: 4, source: SourceKind::Perturbation, ..settings() };
+    let mut settings =
+        MethodSettings { augment: 4, source: SourceKind::Perturbation, ..settings() };
     settings.rivals.perturbation_variance = 1.0;
     settings.head.l2 = L2::Weight(1.0);
     let arena = Arena::new(pairs, &settings, Threads::ONE).unwrap();

@@ -48,8 +48,7 @@ impl Trainer<'_> {
                     false => real * weighing.weight * emphasis[pair],
                 };
                 // What is denied goes to the real comparison, so that no pair counts less for it.
-                let denied =
-                    i != original && weighing.gate == Gate::Ordered && margins[i] <= 0.0;
+                let denied = i != original && weighing.gate == Gate::Ordered && margins[i] <= 0.0;
                 all[if denied { original } else { i }] += share;
             }
             self.trained(f, &all)
@@ -113,10 +112,8 @@ impl Trainer<'_> {
                 both.push((f, g, self.trained(g, &single[f])));
             }
         }
-        let tasks: Vec<Task<'_>> = both
-            .iter()
-            .map(|(_, _, weights)| Task { weights, offset: &[], l2: penalty })
-            .collect();
+        let tasks: Vec<Task<'_>> =
+            both.iter().map(|(_, _, weights)| Task { weights, offset: &[], l2: penalty }).collect();
         let judged = self.solved(&tasks)?.solved;
         let mut margins = vec![vec![0.0; n]; self.heads];
         for ((f, g, _), solved) in both.iter().zip(&judged) {
