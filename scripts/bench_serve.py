@@ -371,8 +371,8 @@ def clients(args, report):
                        "rows each", server, itertools.repeat(request, count * A_CLIENT), count, check)
         texts = list(itertools.islice(itertools.cycle(read_texts(args)), count))
         report_clients(report, "text", f"{count} connections at once, a text each, "
-                       f"{len(set(texts))} of them different, `--timeout 3600`", server, iter(reward_requests(server, texts)),
-                       count, tokens_of)
+                       f"{len(set(texts))} of them different, `--timeout 3600`", server,
+                       iter(reward_requests(server, texts)), count, tokens_of)
         server.check()
 
 
