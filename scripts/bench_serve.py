@@ -39,6 +39,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 import urllib.parse
 import urllib.request
 
@@ -371,8 +372,8 @@ def clients(args, report):
                        "rows each", server, itertools.repeat(request, count * A_CLIENT), count, check)
         texts = list(itertools.islice(itertools.cycle(read_texts(args)), count))
         report_clients(report, "text", f"{count} connections at once, a text each, "
-                       f"{len(set(texts))} of them different", server, iter(reward_requests(server, texts)),
-                       count, tokens_of)
+                       f"{len(set(texts))} of them different, `--timeout 3600`", server,
+                       iter(reward_requests(server, texts)), count, tokens_of)
         server.check()
 
 
@@ -507,9 +508,11 @@ def main():
         say(f"{part} (load average {load_average()})")
         try:
             run[part](args, report)
-        except Failed as error:
+        except Exception as error:  # of any kind: what the other parts measured is still printed
             report.status = 1
-            report.add(part, "", "**failed**: " + str(error).split("\n")[0])
+            report.add(part, "", f"**failed**: {error or type(error).__name__}".split("\n")[0])
+            if not isinstance(error, Failed):
+                traceback.print_exc()
             print(f"{part} failed: {error}", file=sys.stderr)
     report.write(args)
     sys.exit(report.status)
