@@ -20,9 +20,12 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::sync::Semaphore;
 
 /// Bodies from here on are parsed where they hold up no other request.
 const LARGE: usize = 256 << 10;
+/// Multiplications from which on work on rows is long.
+const LONG: usize = 20_000_000;
 /// Bytes that a token is taken to have where nothing has been measured.
 const BYTES_A_TOKEN: usize = 4;
 
@@ -35,6 +38,9 @@ pub(crate) struct App {
     pub draining: AtomicBool,
     /// Requests under way.
     pub under_way: AtomicU64,
+    /// Who may do long work on rows: as many as there are cores, so that the others' answers are not
+    /// spread thin.
+    heavy: Semaphore,
     ids: AtomicU64,
 }
 
@@ -66,6 +72,7 @@ impl App {
             metrics,
             draining: AtomicBool::new(false),
             under_way: AtomicU64::new(0),
+            heavy: Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)),
             ids: AtomicU64::new(RandomState::new().hash_one(std::process::id())),
         }
     }
@@ -73,6 +80,16 @@ impl App {
     /// A name for a request, different from all others of this server.
     pub fn id(&self) -> String {
         format!("{:016x}", self.ids.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Does work on rows, of so many multiplications each, where it holds up no other request: at once
+    /// if there is little, otherwise in its turn.
+    pub async fn apart<T>(&self, each: usize, rows: &Matrix, work: impl FnOnce() -> T) -> T {
+        if rows.rows().saturating_mul(each) < LONG {
+            return work();
+        }
+        let _turn = self.heavy.acquire().await;
+        tokio::task::block_in_place(work)
     }
 
     /// The body of a request as JSON.

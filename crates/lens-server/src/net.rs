@@ -9,6 +9,7 @@ use axum::extract::Request;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io::ErrorKind;
@@ -34,6 +35,8 @@ const BACKLOG: u32 = 4096;
 const HEAD: usize = 32 << 10;
 /// Most headers of a request.
 const HEADERS: usize = 64;
+/// Files that are open beside connections: bundles on their way, the model, the log.
+const OWN_FILES: u64 = 64;
 /// Pause after the system had no further file descriptor.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -88,12 +91,33 @@ async fn told(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
+/// How many of `wanted` connections the system lets this process hold at a time, once it was asked for as
+/// many as it gives. With fewer than that open, none is taken that could not be answered.
+pub(crate) fn room_for(wanted: usize) -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!("the limit of open files cannot be raised: {error}");
+    }
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let room = usize::try_from(files.saturating_sub(OWN_FILES)).unwrap_or(usize::MAX).max(1);
+    if room < wanted {
+        tracing::warn!(
+            "{room} connections at a time, not {wanted} (--max-connections): the system gives this \
+             process {files} open files (ulimit -n)"
+        );
+    }
+    wanted.min(room)
+}
+
 /// How connections are served.
 #[derive(Clone)]
 pub(crate) struct Doorman {
     pub app: Arc<App>,
     pub router: Router,
     pub tls: Option<TlsAcceptor>,
+    /// Connections at a time.
+    pub connections: usize,
     /// Turns true when nothing new is taken.
     pub stop: watch::Receiver<bool>,
 }
@@ -102,7 +126,7 @@ impl Doorman {
     /// Takes connections until told to stop. Those that the system has taken by then are still
     /// served: their clients know nothing of the end.
     pub async fn receive(mut self, listener: TcpListener) {
-        let free = Arc::new(Semaphore::new(self.app.options.limits.connections));
+        let free = Arc::new(Semaphore::new(self.connections));
         let mut stop = self.stop.clone();
         loop {
             let accepted = async {

@@ -30,6 +30,8 @@ pub struct Options {
     pub log_prompts: bool,
     /// Whether the log is JSON, a line an event.
     pub log_json: bool,
+    /// Whether the log leaves out what goes well, a line a request.
+    pub quiet: bool,
 }
 
 /// What a client may ask for, and for how long.

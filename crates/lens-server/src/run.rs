@@ -5,7 +5,7 @@ use crate::error::ServeError;
 use crate::log;
 use crate::metrics::Metrics;
 use crate::models::{NotReloaded, Registry, Source};
-use crate::net::{Doorman, listen, socket, tls};
+use crate::net::{Doorman, listen, room_for, socket, tls};
 use crate::options::Options;
 use crate::routes;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub fn serve(
     listening: &(dyn Fn(&str) + Sync),
 ) -> Result<(), ServeError> {
     options.check()?;
-    log::start(options.log_json);
+    log::start(options.log_json, options.quiet);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let served = runtime.block_on(run(Arc::new(options), source, listening));
     // A call of an encoder that was given up may still be on its way; nobody waits for it.
@@ -65,6 +65,7 @@ async fn run(
     };
     let app = Arc::new(App::new(Arc::clone(&options), registry, metrics));
     let listener = listen(socket, options.bind)?;
+    let connections = room_for(options.limits.connections);
     let address =
         listener.local_addr().map_err(|source| ServeError::Bind { bind: options.bind, source })?;
     let (stop, stopped) = watch::channel(false);
@@ -72,6 +73,7 @@ async fn run(
         app: Arc::clone(&app),
         router: routes::router(&app),
         tls: tls.clone(),
+        connections,
         stop: stopped,
     };
     let door = tokio::spawn(doorman.receive(listener));

@@ -102,6 +102,7 @@ fn options(args: &ServeArgs, settings: &Settings) -> Result<Options, CliError> {
         },
         log_prompts: serve.log_prompts,
         log_json: settings.json,
+        quiet: settings.quiet,
     };
     options.check().map_err(CliError::Serve)?;
     Ok(options)

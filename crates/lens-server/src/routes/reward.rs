@@ -25,8 +25,6 @@ const BYTES: &str = "application/octet-stream";
 const COMPARED: usize = 64;
 /// Most pairs that are answered as the nearest.
 const NEAREST: usize = 100;
-/// Multiplications from which on rows are scored where they hold up no other request.
-const LONG: usize = 20_000_000;
 
 /// One of `messages`, `prompt` with `responses`, or `embeddings`.
 #[derive(Deserialize)]
@@ -106,7 +104,7 @@ pub(super) async fn reward(
     match asked(body, &model)? {
         Asked::Texts { inputs, compared } => {
             let Scored { encoded, rows, scores, spent } = app.score(&model, inputs).await?;
-            let mut results = results(&model, &scores, &rows, nearest)?;
+            let mut results = results(&app, &model, &scores, &rows, nearest).await?;
             for (one, encoded) in results.iter_mut().zip(&encoded) {
                 one.tokens = Some(encoded.tokens);
                 one.truncated = Some(encoded.truncated);
@@ -117,8 +115,8 @@ pub(super) async fn reward(
         }
         Asked::Rows(rows) => {
             let spent = Spent { texts: rows.rows(), ..Spent::default() };
-            let scores = of_rows(&app, &model, &rows)?;
-            let results = results(&model, &scores, &rows, nearest)?;
+            let scores = of_rows(&app, &model, &rows).await?;
+            let results = results(&app, &model, &scores, &rows, nearest).await?;
             said(&app, &model, results, None, None, spent)
         }
     }
@@ -188,33 +186,30 @@ async fn bytes(app: &App, request: Request) -> Result<Response, Failure> {
     let rows = of_bytes(&body, dtype, model.dim())?;
     drop(body);
     let spent = Spent { texts: rows.rows(), ..Spent::default() };
-    let scores = of_rows(app, &model, &rows)?;
+    let scores = of_rows(app, &model, &rows).await?;
     if plain {
         let bytes: Vec<u8> = scores.rewards.iter().flat_map(|r| r.to_le_bytes()).collect();
         return Ok(raw(bytes, BYTES, spent));
     }
-    said(app, &model, results(&model, &scores, &rows, 0)?, None, None, spent)
+    said(app, &model, results(app, &model, &scores, &rows, 0).await?, None, None, spent)
 }
 
-/// Does work on rows, of so many multiplications each, where it holds up no other request.
-fn apart<T>(each: usize, rows: &Matrix, work: impl FnOnce() -> T) -> T {
-    if rows.rows().saturating_mul(each) < LONG { work() } else { tokio::task::block_in_place(work) }
-}
-
-fn of_rows(app: &App, model: &Model, rows: &Matrix) -> Result<Scores, Failure> {
-    let scores = apart(model.reward.head.shape().parameters(), rows, || score(model, rows))?;
+async fn of_rows(app: &App, model: &Model, rows: &Matrix) -> Result<Scores, Failure> {
+    let each = model.reward.head.shape().parameters();
+    let scores = app.apart(each, rows, || score(model, rows)).await?;
     app.metrics.rewarded(rows.rows());
     Ok(scores)
 }
 
-fn results<'a>(
+async fn results<'a>(
+    app: &App,
     model: &'a Model,
     scores: &Scores,
     rows: &Matrix,
     nearest: usize,
 ) -> Result<Vec<One<'a>>, Failure> {
     let each = model.novelty.as_ref().map_or(0, |(vae, _)| vae.shape().parameters());
-    let distances = apart(each, rows, || distances(model, rows))?;
+    let distances = app.apart(each, rows, || distances(model, rows)).await?;
     let novelty = |index: usize| {
         let (distance, (_, known)) = (distances.as_ref()?[index], model.novelty.as_ref()?);
         let threshold = known.threshold();
