@@ -92,22 +92,25 @@ class RewardClient:
             for first in range(0, len(rows), MOST)
         ]
         scored = [None] * len(prompts)
+        over = threading.Event()
 
         def one(request):
             prompt, rows = request
-            results = self._ask(prompt, [response for _, response in rows])
+            results = self._ask(prompt, [response for _, response in rows], over)
             for (i, _), result in zip(rows, results):
                 scored[i] = result
 
         if len(requests) == 1:
             one(requests[0])
         else:
-            # The first failure is raised; the requests not yet begun are then not made.
+            # The first failure is raised; the requests not yet begun are then not made, and those that
+            # wait for another attempt give up: Python does not end before its threads do.
             pending = [self._threads().submit(one, request) for request in requests]
             try:
                 for done in concurrent.futures.as_completed(pending):
                     done.result()
             finally:
+                over.set()
                 for future in pending:
                     future.cancel()
         return scored
@@ -125,11 +128,11 @@ class RewardClient:
                 self._owner = os.getpid()
             return self._pool
 
-    def _ask(self, prompt, responses):
+    def _ask(self, prompt, responses, over):
         asked = {"prompt": prompt, "responses": responses}
         if self.model:
             asked["model"] = self.model
-        answer = self._post(json.dumps(asked).encode())
+        answer = self._post(json.dumps(asked).encode(), over)
         results = answer.get("results") if isinstance(answer, dict) else None
         if not isinstance(results, list) or len(results) != len(responses):
             raise LensError(f"{self.url} does not answer like `lens serve`: {str(answer)[:200]}")
@@ -140,7 +143,7 @@ class RewardClient:
                     raise LensError(f"{self.url} answered {key} = {value!r}, no finite number")
         return results
 
-    def _post(self, body):
+    def _post(self, body, over):
         end = time.monotonic() + self.patience
         attempt = 0
         while True:
@@ -164,7 +167,8 @@ class RewardClient:
             attempt += 1
             if time.monotonic() + pause > end:
                 raise LensError(f"{self.url}: {why} (given up after {attempt} attempts)")
-            time.sleep(pause)
+            if over.wait(pause):
+                raise LensError(f"{self.url}: {why} (given up: another request has failed)")
 
     def _send(self, body):
         """Status, seconds to wait (None where not said), and body of one answer."""

@@ -83,13 +83,20 @@ class Trainers(unittest.TestCase):
         cls.addClassCleanup(cls.server.stop)
         cls.guarded = Server(bundle, "--token", TOKEN, "--any-model")
         cls.addClassCleanup(cls.guarded.stop)
+        cls.expected = cls.scored(bundle, PROMPTS)
+        # A chat is rendered with the names of its roles, as the same text alone is not.
+        cls.of_chats = cls.scored(bundle, [user(p) for p in PROMPTS])
+
+    @staticmethod
+    def scored(bundle, prompts):
+        """What `lens score` says of the answers to these."""
         with tempfile.TemporaryDirectory() as folder:
             rows = pathlib.Path(folder) / "rows.jsonl"
-            lines = [json.dumps({"prompt": p, "response": r}) for p, r in zip(PROMPTS, ANSWERS)]
+            lines = [json.dumps({"prompt": p, "response": r}) for p, r in zip(prompts, ANSWERS)]
             rows.write_text("\n".join(lines))
             command = [os.environ["LENS_BINARY"], "score", bundle, str(rows), "--json"]
-            scored = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        cls.expected = [json.loads(line)["reward"] for line in scored.splitlines()]
+            said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        return [json.loads(line)["reward"] for line in said.splitlines()]
 
     def setUp(self):
         os.environ.update(LENS_URL=self.server.url)
@@ -156,8 +163,8 @@ class Trainers(unittest.TestCase):
         self.close(logged["lens/reward_mean"], [sum(self.expected) / 3])
         self.assertTrue(0 <= logged["lens/out_of_distribution"][0] <= 1, dict(logged))
         chat, _ = self.trl(functions, [user(p) for p in PROMPTS], [assistant(a) for a in ANSWERS])
-        self.close(chat[:, 0])
-        self.close(chat[:, 1])
+        self.close(chat[:, 0], self.of_chats)
+        self.close(chat[:, 1], self.of_chats)
 
     def test_trls_rloo_calls_it_too(self):
         table, _ = self.trl([reward_function()], PROMPTS, ANSWERS, "trl/trainer/rloo_trainer.py", "RLOOTrainer")
@@ -228,7 +235,7 @@ class Trainers(unittest.TestCase):
         # As Parquet gives chats: arrays of messages, under a key of the data's own.
         chat = lambda p: {"question": numpy.array(user(p), dtype=object)}
         results = self.verl("compute_score", {"url": self.server.url, "prompt_key": "question"}, chat)
-        self.close([r["reward_score"] for r in results])
+        self.close([r["reward_score"] for r in results], self.of_chats)
         with self.assertRaisesRegex(RuntimeError, "extra_info has no `prompt`"):
             self.verl("compute_score", {}, lambda p: {"index": 1})
 
@@ -323,7 +330,7 @@ class Trainers(unittest.TestCase):
         samples = [sample(p, a) for p, a in zip(PROMPTS, ANSWERS)]
         with unittest.mock.patch.dict(sys.modules, {**fake, "swift.dataset": dataset}):
             table = compute(samples, [reward], None, "cpu")
-        self.close(table[:, 0])
+        self.close(table[:, 0], self.of_chats)
 
     def test_swift_that_is_not_there_is_no_obstacle(self):
         os.environ["LENS_NORMALISED"] = "1"
@@ -331,7 +338,7 @@ class Trainers(unittest.TestCase):
             import lens_swift
         reward = lens_swift.LensReward()
         chats = [user(p) for p in PROMPTS]
-        self.close(reward(ANSWERS, messages=chats), RewardClient().rewards(PROMPTS, ANSWERS, normalised=True))
+        self.close(reward(ANSWERS, messages=chats), RewardClient().rewards([user(p) for p in PROMPTS], ANSWERS, normalised=True))
         with self.assertRaisesRegex(LensError, "needs its prompt"):
             reward(ANSWERS)
 

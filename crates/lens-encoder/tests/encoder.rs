@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use lens_core::{Content, Exchange, Message, Progress, Quiet};
 use lens_encoder::testing::TinyModel;
 use lens_encoder::{
-    Encoded, Encoder, EncoderError, EncoderOptions, Input, Pooling, TemplateChoice, ViewChoice,
+    Encoded, Encoder, EncoderError, EncoderOptions, Input, Pooling, TemplateChoice,
+    TextEncoder as _, ViewChoice,
 };
 use tempfile::TempDir;
 

@@ -107,9 +107,9 @@ impl Trainer<'_> {
         };
         // One judge serves two heads: without f and g is without g and f.
         let mut both = Vec::new();
-        for f in 0..self.heads {
-            for g in (0..count).filter(|&g| g > f) {
-                both.push((f, g, self.trained(g, &single[f])));
+        for (f, without) in single.iter().enumerate() {
+            for g in f + 1..count {
+                both.push((f, g, self.trained(g, without)));
             }
         }
         let tasks: Vec<Task<'_>> =
