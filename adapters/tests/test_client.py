@@ -7,6 +7,7 @@ import pathlib
 import pickle
 import sys
 import threading
+import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
@@ -155,6 +156,14 @@ class Client(unittest.TestCase):
         with Scripted(*[refusal(422, "empty")] * 1) as server:
             with self.assertRaisesRegex(LensError, "empty"):
                 RewardClient(server.url).rewards([str(i) for i in range(20)], ["a"] * 20)
+
+    def test_after_a_failure_no_other_request_is_waited_for(self):
+        with Scripted((503, {"Retry-After": "60"}, {}), refusal(422, "empty")) as server:
+            client, begun = RewardClient(server.url, concurrency=2), time.monotonic()
+            with self.assertRaisesRegex(LensError, "empty"):
+                client.rewards(["p", "q"], ["a", "a"])
+            client._pool.shutdown(wait=True)
+            self.assertLess(time.monotonic() - begun, 30)
 
     def test_what_the_reward_model_would_not_see_is_refused(self):
         client = RewardClient("http://127.0.0.1:1", patience=0)

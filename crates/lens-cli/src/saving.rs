@@ -49,6 +49,8 @@ pub struct Saved {
     pub advice: String,
     /// Seconds that drawing the report took.
     pub report_seconds: f64,
+    /// Seconds that measuring took how far from the seeds is unusual.
+    pub novelty_seconds: f64,
 }
 
 /// What a bundle was trained on, in this training and in those that it goes on from.
@@ -152,10 +154,12 @@ pub fn save(
         (_, augmented) => (outcome.none.model, augmented.and_then(|a| a.vae)),
     };
     let vae = vae.map(|(vae, _)| vae);
+    let clock = std::time::Instant::now();
     let novelty = match &vae {
         Some(vae) => novelty(vae, &model, &sources, &folds, settings, reporter)?,
         None => None,
     };
+    let novelty_seconds = clock.elapsed().as_secs_f64();
     let manifest = Manifest {
         format: Manifest::format(),
         version: VERSION,
@@ -176,7 +180,7 @@ pub fn save(
     let (trained, page) = (Some(trained), Some(page));
     let bundle = Bundle { manifest, model, vae, novelty, trained, curves, report, page };
     bundle.write(output, settings.overwrite)?;
-    Ok(Saved { kept, advice, report_seconds })
+    Ok(Saved { kept, advice, report_seconds, novelty_seconds })
 }
 
 /// How far from the seeds is unusual; `None` for a single pair, of which nothing can be said, and for a

@@ -126,10 +126,14 @@ pub fn run(args: &RunArgs, settings: &Settings, reporter: &Reporter) -> Result<(
         },
         tuned,
     };
-    let Saved { kept, advice, report_seconds } =
+    let Saved { kept, advice, report_seconds, novelty_seconds } =
         save(&output, settings, outcome, sources, reporter)?;
     stages.push(stage("report", report_seconds));
-    stages.push(stage("save", start.elapsed().as_secs_f64() - report_seconds));
+    if settings.augment.factor() > 1 {
+        stages.push(stage("measure novelty", novelty_seconds));
+    }
+    let others = report_seconds + novelty_seconds;
+    stages.push(stage("save", start.elapsed().as_secs_f64() - others));
     print(settings, &train, &heldout, &figures, warm, tuned, &stages, &output, kept, &advice)
 }
 

@@ -102,10 +102,17 @@ fn every_flag_is_a_key() {
         threads: Some(1),
         cache: Some("x".into()),
         layers: Some("x".into()),
+        serve: ServeSettings {
+            pairs: Some("x".into()),
+            token_file: Some("x".into()),
+            tls_cert: Some("x".into()),
+            tls_key: Some("x".into()),
+            ..ServeSettings::default()
+        },
         ..Settings::default()
     })
     .unwrap();
-    let nested = [&keys["generate"], &keys["generate"]["sampling"]];
+    let nested = [&keys["generate"], &keys["generate"]["sampling"], &keys["serve"]];
     let is_key = |key: &str| keys.contains_key(key) || nested.iter().any(|t| t.get(key).is_some());
     // These say what to do or which file to read; they are not settings.
     let not_settings = [
@@ -119,6 +126,8 @@ fn every_flag_is_a_key() {
         "list",
         "show",
         "like",
+        "name",
+        "token",
     ];
     let not_settings =
         [&not_settings[..], &["benchmark", "subset", "n", "worst", "outputs", "report"]].concat();
