@@ -43,7 +43,7 @@ fn the_better_of_two_responses_is_shown_with_its_probability() {
     let Some(mut tab) = opened(&serving) else { return };
     assert_eq!(
         tab.text("#about"),
-        "Reward model rm, trained on 60 pairs of pairs.jsonl, on embeddings of tiny.gguf."
+        "Reward model rm, trained on 48 pairs of pairs.jsonl, on embeddings of tiny.gguf."
     );
     tab.fill("#prompt", "Question 70: what of it?");
     tab.fill("#response-0", "Number 490 is no");
@@ -99,7 +99,8 @@ fn hostile_texts_are_shown_as_text_also_those_of_training_pairs() {
         .replace('\u{2066}', "\u{27e8}U+2066\u{27e9}");
     assert_eq!(tab.text("#cards > li:first-child > .quote"), shown);
     let pair = tab.text("#cards > li:first-child details");
-    assert_eq!(pair.matches(&shown).count(), 2, "{pair}");
+    // Both sides of the one pair are near, each shown with its prompt.
+    assert_eq!(pair.matches(&shown).count(), 4, "{pair}");
     assert!(pair.contains("Nearest to its chosen response, cosine 1.000"), "{pair}");
     assert_eq!(tab.value("document.title"), "LENS reward model");
     assert_eq!(tab.value("document.querySelectorAll('script,img,iframe').length"), 1);
@@ -176,7 +177,7 @@ fn it_is_used_without_a_mouse_and_without_eyes() {
     }
     assert!(named.iter().any(|(r, n)| *r == "image" && n.starts_with("reward ")), "{named:?}");
     tab.click("[aria-label='Remove response A']");
-    assert_eq!(tab.value("document.querySelectorAll('.response').length"), 2);
+    tab.until("document.querySelectorAll('.response').length==2");
     assert_eq!(tab.value("document.querySelector('#response-0').value"), "Number 21 is no");
     assert_eq!(tab.value("[...document.querySelectorAll('.remove')].every(b=>b.hidden)"), true);
     // The other model is asked when it is picked.

@@ -42,6 +42,7 @@
 //!     limits: Limits::default(),
 //!     log_prompts: false,
 //!     log_json: false,
+//!     quiet: false,
 //! };
 //! serve(options, Box::new(Arrays), &|address| println!("listening on {address}"))?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())

@@ -142,6 +142,9 @@ struct Source<'a> {
     threads: Threads,
 }
 
+/// Writes the rows of one seed pair: of its chosen side, of the rejected one.
+type WritePair<'a> = dyn Fn(usize, &mut [f32], &mut [f32]) + Sync + 'a;
+
 impl Source<'_> {
     /// Rows of each side.
     fn rows(&self) -> usize {
@@ -170,7 +173,7 @@ impl Source<'_> {
     /// The rows of the seed pairs `pairs` on one side.
     fn fill(&self, side: usize, pairs: Range<usize>, rows: &mut Vec<f32>) {
         // Of a pair both sides are drawn, from one stream.
-        let both = |size: usize, write: &(dyn Fn(usize, &mut [f32], &mut [f32]) + Sync)| {
+        let both = |size: usize, write: &WritePair<'_>| {
             let mut sides = [(); 2].map(|()| vec![0.0f32; pairs.len() * size]);
             let [chosen, rejected] = &mut sides;
             let sides_of_pair =

@@ -146,7 +146,9 @@ impl Tab {
     /// Makes the window as wide as a phone or a desk, by day or at night.
     pub fn window(&mut self, width: u32, dark: bool) {
         let scheme = if dark { "dark" } else { "light" };
-        let features = json!([{"name": "prefers-color-scheme", "value": scheme}]);
+        // A click finds its button where it was looked for: nothing glides.
+        let features = json!([{"name": "prefers-color-scheme", "value": scheme},
+            {"name": "prefers-reduced-motion", "value": "reduce"}]);
         self.call("Emulation.setEmulatedMedia", json!({"features": features}));
         let size = json!({"width": width, "height": 800, "deviceScaleFactor": 1,
             "mobile": width < 600});
