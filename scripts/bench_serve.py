@@ -48,7 +48,7 @@ from serve_load import (Client, Failed, Server, Wrk, closed_loop, constant_rate,
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PARTS = ["embeddings", "text", "clients", "soak"]
-# What issue 7 asks for: rewards/s, milliseconds, share of `lens embed`.
+# What is aimed at: rewards/s, milliseconds, share of `lens embed`.
 AIM_REWARDS, AIM_P99, AIM_TEXT = 50_000, 5.0, 0.9
 BYTES = {"Content-Type": "application/octet-stream", "X-Lens-Dtype": "f16"}
 PLAIN = {**BYTES, "Accept": "application/octet-stream"}
