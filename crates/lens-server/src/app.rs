@@ -168,7 +168,7 @@ fn not_json(error: &serde_json::Error, bytes: &[u8]) -> Failure {
     Failure::syntax(format!("the body is not JSON: {error}{hint}"))
 }
 
-/// Seconds since 1970, for `created`.
+/// Seconds since 1970, for `created` and for when a model was loaded.
 pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }

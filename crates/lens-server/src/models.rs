@@ -3,6 +3,7 @@
 //! A request holds on to the model that it began with. A swap puts new models where the next request
 //! looks, so that none is lost, and none is answered half by one and half by the other.
 
+use crate::app::now;
 use crate::engine::Engine;
 use crate::error::{Cause, ServeError};
 use crate::failure::Failure;
@@ -17,7 +18,6 @@ use lens_data::bundle::Manifest;
 use lens_encoder::TextEncoder;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Opens reward models and the encoders they were trained with: where models are found and what
 /// the user set for them, this crate does not know.
@@ -210,7 +210,6 @@ impl Registry {
                 Some(Nearest::of(pairs, &*encoder, standardiser).map_err(refuse)?)
             }
         };
-        let loaded = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
         Ok(Model {
             name: name.to_owned(),
             path: path.to_owned(),
@@ -219,7 +218,7 @@ impl Registry {
             novelty: bundle.vae.zip(bundle.novelty),
             engine,
             nearest,
-            loaded,
+            loaded: now(),
         })
     }
 

@@ -85,6 +85,8 @@ async fn run(
             _ = reload.recv() => read_again(&app),
         }
     }
+    // Before the word of it, or who reads that could still find the server ready.
+    app.draining.store(true, Ordering::SeqCst);
     tracing::info!("stopping: what is under way is answered first; a second signal ends at once");
     tokio::spawn(async move {
         any(&mut ends).await;
@@ -121,7 +123,6 @@ async fn drain(
 ) -> Result<(), ServeError> {
     let given = app.options.limits.drain_timeout;
     let end = Instant::now() + given;
-    app.draining.store(true, Ordering::SeqCst);
     // Answers say "close" from now on; whoever has a request on its way is still heard.
     sleep(GRACE.min(given)).await;
     let _ = stop.send(true);

@@ -16,6 +16,17 @@ pub(crate) struct Scores {
     pub deviations: Vec<f64>,
 }
 
+impl Scores {
+    /// What stands for the rewards: themselves, or, activated, numbers from 0 to 1, the sigmoids of the
+    /// normalised ones.
+    pub fn shown(&self, activated: bool) -> Vec<f64> {
+        match activated {
+            true => self.normalised.iter().map(|r| sigmoid(*r)).collect(),
+            false => self.rewards.iter().map(|r| f64::from(*r)).collect(),
+        }
+    }
+}
+
 /// Scores rows of embeddings.
 ///
 /// # Errors

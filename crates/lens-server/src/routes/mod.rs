@@ -16,7 +16,7 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::{MethodRouter, get, post};
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// A path, its method, and what answers.
 type Route = (&'static str, &'static str, MethodRouter<Arc<App>>);
@@ -77,34 +77,9 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
 /// The route of a path as the log and the metrics name it: the path itself where there is such a
 /// route, so that nobody can make up names.
 pub(crate) fn label(path: &str) -> &'static str {
-    const NAMES: [&str; 25] = [
-        "/get_reward",
-        "/v1/score/evaluation",
-        "/classify",
-        "/v1/classify",
-        "/score",
-        "/v1/score",
-        "/rerank",
-        "/v1/rerank",
-        "/v2/rerank",
-        "/pooling",
-        "/predict",
-        "/v1/embeddings",
-        "/v1/reward",
-        "/v1/models",
-        "/v1/models/reload",
-        "/health",
-        "/ready",
-        "/metrics",
-        "/openapi.json",
-        "/",
-        "/page.js",
-        "/page.css",
-        "/docs",
-        "/docs.js",
-        "/docs.css",
-    ];
-    NAMES.into_iter().find(|name| *name == path).unwrap_or("other")
+    static NAMES: LazyLock<Vec<&'static str>> =
+        LazyLock::new(|| all().into_iter().map(|(path, ..)| path).collect());
+    NAMES.iter().find(|name| **name == path).copied().unwrap_or("other")
 }
 
 /// Whether a path may be asked for without a token.

@@ -1,9 +1,8 @@
 //! text-embeddings-inference: `/predict`, and `/rerank` with `texts`.
 
-use crate::app::{App, Scored, reply};
+use crate::app::{App, reply};
 use crate::failure::Failure;
 use crate::input::pair;
-use crate::score::sigmoid;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use lens_encoder::Input;
@@ -15,6 +14,7 @@ use std::sync::Arc;
 #[derive(Deserialize)]
 struct Predict {
     inputs: Inputs,
+    /// Rewards themselves, not the sigmoids of the normalised ones.
     #[serde(default)]
     raw_scores: bool,
 }
@@ -54,15 +54,6 @@ fn sequence(texts: &[String]) -> Result<Input, Failure> {
     }
 }
 
-/// What stands for a reward: itself with `raw_scores`, else the sigmoid of the normalised reward.
-fn shown(scored: &Scored, raw: bool) -> Vec<f64> {
-    if raw {
-        scored.scores.rewards.iter().map(|r| f64::from(*r)).collect()
-    } else {
-        scored.scores.normalised.iter().map(|r| sigmoid(*r)).collect()
-    }
-}
-
 /// `[{"score", "label"}]`, or a list of such lists for a batch.
 pub(super) async fn predict(
     State(app): State<Arc<App>>,
@@ -83,7 +74,7 @@ pub(super) async fn predict(
     let model = app.registry.find(None)?;
     let scored = app.score(&model, inputs).await?;
     let one = |score: f64| json!([{"score": score, "label": "LABEL_0"}]);
-    let mut all: Vec<Value> = shown(&scored, body.raw_scores).into_iter().map(one).collect();
+    let mut all: Vec<Value> = scored.scores.shown(!body.raw_scores).into_iter().map(one).collect();
     let answer = if batch { Value::Array(all) } else { all.pop().unwrap_or_default() };
     reply(&answer, scored.spent)
 }
@@ -105,7 +96,7 @@ pub(super) async fn rerank(app: &App, body: Rerank) -> Result<Response, Failure>
     let inputs = body.texts.iter().map(|text| pair(&body.query, text)).collect();
     let scored = app.score(&model, inputs).await?;
     let mut all: Vec<(usize, f64)> =
-        shown(&scored, body.raw_scores).into_iter().enumerate().collect();
+        scored.scores.shown(!body.raw_scores).into_iter().enumerate().collect();
     all.sort_by(|a, b| b.1.total_cmp(&a.1));
     let one = |(index, score): (usize, f64)| match body.return_text {
         true => json!({"index": index, "score": score, "text": body.texts[index]}),

@@ -3,10 +3,10 @@
 
 use super::openai::Wanted;
 use super::{tei, usage};
-use crate::app::{App, Scored, now, reply};
+use crate::app::{App, Scored, Spent, now, reply};
 use crate::failure::Failure;
 use crate::input::{Chats, Texts, pair};
-use crate::score::sigmoid;
+use crate::models::Model;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use lens_encoder::Input;
@@ -33,14 +33,28 @@ pub(super) fn texts(input: Option<Texts>, messages: Option<Chats>) -> Result<Vec
     }
 }
 
-/// What stands for a reward: itself, or with `activation` a number from 0 to 1, the sigmoid of the
-/// normalised reward.
+/// The numbers of a request that may ask for `activation`; without it they are the rewards themselves.
 fn shown(scored: &Scored, activation: Option<bool>) -> Vec<f64> {
-    if activation == Some(true) {
-        scored.scores.normalised.iter().map(|r| sigmoid(*r)).collect()
-    } else {
-        scored.scores.rewards.iter().map(|r| f64::from(*r)).collect()
-    }
+    scored.scores.shown(activation == Some(true))
+}
+
+/// vLLM's answer: a list with one entry for each text, in their order.
+fn list(
+    app: &App,
+    model: &Model,
+    kind: &str,
+    data: Vec<Value>,
+    spent: Spent,
+) -> Result<Response, Failure> {
+    let answer = json!({
+        "id": format!("{kind}-{}", app.id()),
+        "object": "list",
+        "created": now(),
+        "model": model.name,
+        "data": data,
+        "usage": usage(spent),
+    });
+    reply(&answer, spent)
 }
 
 /// `data[].probs` of length 1. verl reads `data[-1].probs[-1]`, and sends `activation: false`.
@@ -54,15 +68,7 @@ pub(super) async fn classify(
     let one = |(index, value): (usize, f64)| json!({"index": index, "label": "LABEL_0", "probs": [value], "num_classes": 1});
     let data: Vec<Value> =
         shown(&scored, body.activation).into_iter().enumerate().map(one).collect();
-    let answer = json!({
-        "id": format!("classify-{}", app.id()),
-        "object": "list",
-        "created": now(),
-        "model": model.name,
-        "data": data,
-        "usage": usage(scored.spent),
-    });
-    reply(&answer, scored.spent)
+    list(&app, &model, "classify", data, scored.spent)
 }
 
 /// Prompts and responses, as queries and documents. Older clients call them `text_1` and `text_2`.
@@ -101,15 +107,7 @@ pub(super) async fn score(
         |(index, value): (usize, f64)| json!({"index": index, "object": "score", "score": value});
     let data: Vec<Value> =
         shown(&scored, body.activation).into_iter().enumerate().map(one).collect();
-    let answer = json!({
-        "id": format!("score-{}", app.id()),
-        "object": "list",
-        "created": now(),
-        "model": model.name,
-        "data": data,
-        "usage": usage(scored.spent),
-    });
-    reply(&answer, scored.spent)
+    list(&app, &model, "score", data, scored.spent)
 }
 
 /// A prompt and its responses.
@@ -174,13 +172,5 @@ pub(super) async fn pooling(
     let scored = app.score(&model, texts(wanted.input, wanted.messages)?).await?;
     let one = |(index, reward): (usize, &f32)| json!({"index": index, "object": "pooling", "data": format.of(*reward)});
     let data: Vec<Value> = scored.scores.rewards.iter().enumerate().map(one).collect();
-    let answer = json!({
-        "id": format!("pool-{}", app.id()),
-        "object": "list",
-        "created": now(),
-        "model": model.name,
-        "data": data,
-        "usage": usage(scored.spent),
-    });
-    reply(&answer, scored.spent)
+    list(&app, &model, "pool", data, scored.spent)
 }
