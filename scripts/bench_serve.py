@@ -392,11 +392,11 @@ def report_clients(report, kind, how, server, requests, count, check):
 # Memory over time.
 
 def slope(points):
-    """Least squares, per hour."""
-    xs, ys = zip(*points)
+    """Least squares, per hour, of the server's own memory."""
+    xs, ys, _ = zip(*points)
     x, y = statistics.fmean(xs), statistics.fmean(ys)
     across = sum((a - x) ** 2 for a in xs)
-    return sum((a - x) * (b - y) for a, b in points) / across * 3600 if across else 0.0
+    return sum((a - x) * (b - y) for a, b in zip(xs, ys)) / across * 3600 if across else 0.0
 
 
 def soak(args, report):
@@ -412,7 +412,7 @@ def soak(args, report):
         def watch():
             try:
                 while not ended.wait(every):
-                    points.append((time.monotonic() - begin, server.rss()))
+                    points.append((time.monotonic() - begin, *server.memory()))
             except Exception as error:
                 troubles.append(error)
                 ended.set()
@@ -441,18 +441,21 @@ def soak(args, report):
     kept = [point for point in points if point[0] >= max(seconds * 0.2, min(60, seconds / 3))]
     if len(kept) < 5:
         raise Failed("too few measurements of memory: soak longer")
-    memory = [rss for _, rss in kept]
+    memory = [own for _, own, _ in kept]
     tenth = max(1, len(kept) // 10)
     first, last = statistics.median(memory[:tenth]), statistics.median(memory[-tenth:])
     grown = last / first - 1
     report.add(f"Soak of {seconds:,} s: answered", f"wrk on {args.connections} connections ({args.rows} rows a "
                f"request) beside {args.clients_text} clients of text", f"{result['requests'] * args.rows:,} rewards of "
                f"embeddings ({rate:,.0f}/s) and {len(done):,} of texts ({computed / seconds:,.0f} tokens/s); no error")
-    report.add("the same: resident memory", f"every {every:g} s, after the first {kept[0][0]:.0f} s; before the "
-               f"load {points[0][1]:,.0f} MB at {points[0][0]:.1f} s",
-               f"{min(memory):,.0f} to {max(memory):,.0f} MB; slope {slope(kept):+,.1f} MB an hour; median of the "
-               f"last tenth against the first {grown:+.2%}",
+    report.add("the same: the server's own memory", f"every {every:g} s, after the first {kept[0][0]:.0f} s; before "
+               f"the load {points[0][1]:,.0f} MB at {points[0][0]:.1f} s",
+               f"{min(memory):,.0f} to {max(memory):,.0f} MB; slope of the second half "
+               f"{slope(kept[len(kept) // 2:]):+,.1f} MB an hour; median of the last tenth against the first "
+               f"{grown:+.2%}",
                f"flat (at most {args.growth:.0%} more): {met(grown <= args.growth)}")
+    report.add("the same: pages of the model's file", "weights that texts asked for; at most the size of the file, "
+               "and given back when the system needs memory", f"{kept[0][2]:,.0f} to {kept[-1][2]:,.0f} MB")
     # Unlike the speeds, no matter of the machine.
     if grown > args.growth:
         report.status = 1

@@ -127,13 +127,17 @@ class Server:
         if self.process.poll() is not None:
             raise Failed(f"the server ended with status {self.process.returncode}:\n{self.tail()}")
 
-    def rss(self):
-        """Resident memory in MB (10^6 bytes)."""
+    def memory(self):
+        """Resident memory in MB (10^6 bytes): the server's own, and pages of files that it has mapped, which
+        are the model's weights and the program. The latter come as texts ask for them, up to the size of the
+        files, and go when the system needs memory."""
         with open(f"/proc/{self.pid}/status", encoding="ascii") as file:
-            found = re.search(r"VmRSS:\s+(\d+) kB", file.read())
-        if not found:
+            text = file.read()
+        found = [re.search(rf"{field}:\s+(\d+) kB", text) for field in ("RssAnon", "RssFile")]
+        if None in found:
             raise Failed("the server has no memory: it has ended")
-        return int(found[1]) * 1024 / 1e6
+        own, mapped = (int(match[1]) * 1024 / 1e6 for match in found)
+        return own, mapped
 
     def cpu(self):
         return cpu_seconds(self.pid)

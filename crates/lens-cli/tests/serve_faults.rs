@@ -298,6 +298,86 @@ fn after_a_crash_the_same_port_is_served_again() {
     server.stop();
 }
 
+/// A clock of the day that is off by as many seconds as a test says, for one process.
+#[cfg(target_os = "linux")]
+struct Clock {
+    file: std::path::PathBuf,
+    library: std::path::PathBuf,
+}
+
+#[cfg(target_os = "linux")]
+impl Clock {
+    fn new(lens: &Lens) -> Clock {
+        let clock = Clock { file: lens.path("clock"), library: lens.path("clock.so") };
+        clock.jump(0);
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/clock.c");
+        let compiled = std::process::Command::new("cc")
+            .args(["-shared", "-fPIC", "-O1", "-o"])
+            .arg(&clock.library)
+            .arg(source)
+            .status();
+        assert!(compiled.unwrap().success());
+        clock
+    }
+
+    fn jump(&self, seconds: i64) {
+        use std::io::Write;
+        // In place: the file is mapped by the server.
+        let mut options = std::fs::File::options();
+        options.create(true).truncate(false).write(true);
+        let mut file = options.open(&self.file).unwrap();
+        file.write_all(&seconds.to_ne_bytes()).unwrap();
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_clock_that_jumps_disturbs_nothing() {
+    const YEAR: i64 = 365 * 24 * 3600;
+    let lens = Lens::with_reward_model();
+    let clock = Clock::new(&lens);
+    let mut command = lens.command("serve rm --bind 127.0.0.1:0 --read-timeout 2");
+    command.env("LD_PRELOAD", &clock.library).env("LENS_TEST_CLOCK", &clock.file);
+    let server = Serving::of(command);
+    let before = undisturbed(&server);
+    let created = || {
+        let body = json!({"prompt": "p", "responses": ["r"]});
+        server.post("/v1/reward", &body).ok()["created"].as_i64().unwrap()
+    };
+    let now = created();
+    // Forward, back, to before 1970, to where 32 bits do not reach, and home.
+    for jump in [10 * YEAR, -10 * YEAR, -100 * YEAR, 100 * YEAR, 0] {
+        // One connection is idle meanwhile, and one request on its way.
+        let mut kept = server.client();
+        kept.call("GET", "/health", &[], b"").unwrap();
+        let body = json!({"query": ["undisturbed"]}).to_string();
+        let mut slow = server.client();
+        let length = body.len().to_string();
+        let headers = [("content-length", length.as_str())];
+        slow.send("POST", "/get_reward", &headers, &body.as_bytes()[..10]).unwrap();
+        clock.jump(jump);
+        let seen = created();
+        let expected = (now + jump).max(0);
+        assert!((seen - expected).abs() < 600, "the clock did not jump: {seen}, not {expected}");
+        slow.raw(&body.as_bytes()[10..]).unwrap();
+        assert_eq!(slow.receive().unwrap().ok()["rewards"][0].as_f64(), Some(before));
+        assert_eq!(kept.call("GET", "/ready", &[], b"").unwrap().status, 200);
+        // Times allowed are still as long as they are.
+        let begin = std::time::Instant::now();
+        let mut late = server.client();
+        late.send("POST", "/get_reward", &headers, b"{").unwrap();
+        late.receive().unwrap().refusal(408);
+        assert!((1.5..30.0).contains(&begin.elapsed().as_secs_f64()), "{:?}", begin.elapsed());
+    }
+    let seconds =
+        server.metric("lens_request_duration_seconds_sum{route=\"/get_reward\",status=\"200\"}");
+    assert!((0.0..60.0).contains(&seconds), "{seconds}");
+    clock.jump(YEAR);
+    server.signal(Signal::TERM);
+    clock.jump(-YEAR);
+    assert_eq!(server.end().code, 0);
+}
+
 #[test]
 fn nothing_is_kept_on_disk_by_serving() {
     let lens = Lens::with_reward_model();

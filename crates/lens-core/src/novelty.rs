@@ -88,20 +88,25 @@ impl Novelty {
         let novelty = Self::of(vae, standardiser, pairs, threads)?;
         let Again { folds, settings, seed } = again;
         let mut distances = Vec::new();
-        for fold in 0..folds.count() {
+        progress.begin("measure novelty", folds.count() as u64, "folds");
+        let within = Within(progress);
+        let measured = (0..folds.count()).try_for_each(|fold| -> Result<(), CoreError> {
             let (held, others): (Vec<usize>, Vec<usize>) =
                 (0..pairs.len()).partition(|&pair| folds.of_pairs()[pair] == fold);
-            if held.is_empty() || others.len() < LEAST_PAIRS || distances.len() >= ENOUGH {
-                continue;
+            if !held.is_empty() && others.len() >= LEAST_PAIRS && distances.len() < ENOUGH {
+                let (held, others) = (pairs.select(&held), pairs.select(&others));
+                let (vae, _) =
+                    train(&others, standardiser, settings, None, seed, threads, &within)?;
+                let seen = Self::of(&vae, standardiser, &others, threads)?;
+                for side in [&held.chosen, &held.rejected] {
+                    distances.extend(seen.distances(&vae, standardiser, side, threads)?);
+                }
             }
-            let (held, others) = (pairs.select(&held), pairs.select(&others));
-            let within = Within(progress);
-            let (vae, _) = train(&others, standardiser, settings, None, seed, threads, &within)?;
-            let seen = Self::of(&vae, standardiser, &others, threads)?;
-            for side in [&held.chosen, &held.rejected] {
-                distances.extend(seen.distances(&vae, standardiser, side, threads)?);
-            }
-        }
+            progress.advance(1);
+            Ok(())
+        });
+        progress.end();
+        measured?;
         if distances.is_empty() {
             return Ok(novelty);
         }

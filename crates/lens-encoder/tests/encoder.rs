@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use lens_core::{Content, Exchange, Message, Progress, Quiet};
 use lens_encoder::testing::TinyModel;
 use lens_encoder::{
-    Encoded, Encoder, EncoderError, EncoderOptions, Input, Pooling, TemplateChoice,
+    Encoded, Encoder, EncoderError, EncoderOptions, Input, Pooling, Precision, TemplateChoice,
     TextEncoder as _, ViewChoice,
 };
 use tempfile::TempDir;
@@ -462,6 +462,50 @@ fn views_lie_side_by_side_and_are_those_of_each_alone() {
             }
         }
     }
+}
+
+/// What is said while something runs.
+#[derive(Default)]
+struct Heard(Mutex<Vec<String>>);
+
+impl Progress for Heard {
+    fn begin(&self, _stage: &str, _total: u64, _unit: &str) {}
+    fn advance(&self, _n: u64) {}
+    fn end(&self) {}
+    fn note(&self, line: &str) {
+        self.0.lock().unwrap().push(line.to_owned());
+    }
+    fn cancelled(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn encoders_of_one_model_hold_its_weights_once() {
+    // A model of its own: other tests of this process hold theirs.
+    let home = home(&TinyModel { seed: 77, ..Default::default() });
+    let texts = ["the cat".to_owned()];
+    let said = |encoder: &Encoder| {
+        let heard = Heard::default();
+        encoder.load(&heard).unwrap();
+        heard.0.into_inner().unwrap().join("; ")
+    };
+    let alone = home.open(views(&["layer=2"])).encode_texts(&texts, &Quiet).unwrap();
+
+    let first = home.open(views(&["layer=-1"]));
+    assert!(said(&first).contains("in f32"), "freed with the encoder that loaded them");
+    let second = home.open(views(&["layer=2", "layer=-1,pooling=mean"]));
+    assert_eq!(said(&second), "weights: in memory already, for another encoder of this model");
+    let together = second.encode_texts(&texts, &Quiet).unwrap();
+    assert_eq!(alone[0].vector[..], together[0].vector[..32]);
+
+    // Not for who asks for another form, or for blocks that are not there.
+    let rounded = EncoderOptions { weights: Precision::Bf16, ..views(&["layer=-1"]) };
+    assert!(said(&home.open(rounded)).contains("in bf16"));
+    drop((first, second));
+    let shallow = home.open(views(&["layer=1"]));
+    assert!(said(&shallow).contains("in f32"));
+    assert!(said(&home.open(views(&["layer=-1"]))).contains("in f32"));
 }
 
 #[test]

@@ -7,11 +7,11 @@ use std::time::Instant;
 use lens_core::Progress;
 use rayon::prelude::*;
 
-use super::{EncodeStats, Encoded, Encoder, Loaded, MAX_SUFFIX, hash_ids, lock};
+use super::{EncodeStats, Encoded, Encoder, MAX_SUFFIX, hash_ids, lock};
 use crate::cache::{Key, Record, key};
 use crate::error::{EncoderError, Result};
-use crate::forward::Request;
 use crate::forward::plan::{Batch, Rules, plan};
+use crate::forward::{Model, Request};
 use crate::input::{Item, Prepared, prepare};
 use crate::tokenizer::TextTokenizer;
 use crate::view::Pooling;
@@ -136,11 +136,11 @@ impl Encoder {
         }
         let only_ids = items.iter().all(|item| matches!(item, Item::Ids(_)));
         let needs_tokenizer = !only_ids || groups.iter().any(|g| g.suffix.is_some());
-        let (tokenizer, loaded) = rayon::join(
+        let (tokenizer, model) = rayon::join(
             || needs_tokenizer.then(|| self.tokenizer()).transpose(),
-            || self.loaded(progress),
+            || self.model(progress),
         );
-        let (tokenizer, loaded) = (tokenizer?, loaded?);
+        let (tokenizer, model) = (tokenizer?, model?);
         let mut lists = Lists::default();
         for (g, group) in groups.iter().enumerate() {
             let suffix = match (&group.suffix, &tokenizer) {
@@ -194,7 +194,7 @@ impl Encoder {
         let batches = plan(&lists.ids, rules);
         let total: usize = batches.iter().map(|b| b.tokens.len()).sum();
         progress.begin("embed", total as u64, "tokens");
-        let mut work = Work { encoder: self, loaded: &loaded, lists, requests, slots, stats };
+        let mut work = Work { encoder: self, model: &model, lists, requests, slots, stats };
         let result = batches.iter().try_for_each(|batch| work.batch(batch, progress));
         progress.end();
         result
@@ -276,7 +276,7 @@ impl Lists {
 /// What all batches of a call have in common.
 struct Work<'a> {
     encoder: &'a Encoder,
-    loaded: &'a Loaded,
+    model: &'a Model,
     lists: Lists,
     requests: Vec<Vec<Request>>,
     slots: &'a mut [Slot],
@@ -289,8 +289,8 @@ impl Work<'_> {
             return Err(EncoderError::Cancelled);
         }
         let start = Instant::now();
-        let mut workspace = lock(&self.loaded.workspace);
-        let states = self.loaded.model.run(batch, &self.requests, &mut workspace)?;
+        let mut workspace = lock(&self.encoder.workspace);
+        let states = self.model.run(batch, &self.requests, &mut workspace)?;
         drop(workspace);
         self.stats.forward_seconds += start.elapsed().as_secs_f64();
         self.stats.computed += batch.tokens.len() as u64;

@@ -1,5 +1,6 @@
 //! The encoder itself: model, tokenizer, template, forward pass and cache put together.
 
+mod held;
 mod job;
 
 use std::path::Path;
@@ -83,14 +84,9 @@ pub struct Encoder {
     /// One for each view.
     caches: Option<Mutex<Vec<DiskCache>>>,
     tokenizer: Mutex<Option<Arc<TextTokenizer>>>,
-    loaded: Mutex<Option<Arc<Loaded>>>,
-    stats: Mutex<EncodeStats>,
-}
-
-/// What the forward pass needs.
-struct Loaded {
-    model: Model,
+    model: Mutex<Option<Arc<Model>>>,
     workspace: Mutex<Workspace>,
+    stats: Mutex<EncodeStats>,
 }
 
 impl Encoder {
@@ -153,7 +149,8 @@ impl Encoder {
             identity,
             caches,
             tokenizer: Mutex::new(None),
-            loaded: Mutex::new(None),
+            model: Mutex::new(None),
+            workspace: Mutex::default(),
             stats: Mutex::new(EncodeStats::default()),
         })
     }
@@ -210,9 +207,9 @@ impl Encoder {
     /// # Errors
     /// What is wrong with them; [`EncoderError::TooLarge`].
     pub fn load(&self, progress: &dyn Progress) -> Result<()> {
-        let (tokenizer, loaded) = rayon::join(|| self.tokenizer(), || self.loaded(progress));
+        let (tokenizer, model) = rayon::join(|| self.tokenizer(), || self.model(progress));
         tokenizer?;
-        loaded.map(|_| ())
+        model.map(|_| ())
     }
 
     /// Bytes the encoder will need once it computes something.
@@ -306,26 +303,40 @@ impl Encoder {
         Ok(fresh)
     }
 
-    fn loaded(&self, progress: &dyn Progress) -> Result<Arc<Loaded>> {
-        let mut slot = lock(&self.loaded);
-        if let Some(loaded) = slot.as_ref() {
-            return Ok(Arc::clone(loaded));
+    /// The weights: those of another encoder of the same model where they are in memory.
+    fn model(&self, progress: &dyn Progress) -> Result<Arc<Model>> {
+        let mut slot = lock(&self.model);
+        if let Some(model) = slot.as_ref() {
+            return Ok(Arc::clone(model));
         }
-        let precision = self.precision()?;
-        let bytes = self.needs().weights(precision) as f64 / 1e9;
-        let held = match precision {
-            Precision::Stored => "kept as stored, decoded when used",
-            Precision::Bf16 => "in bf16, decoded when used",
-            _ => "in f32",
-        };
-        progress.note(&format!("weights: {bytes:.2} GB, {held}"));
         let Self { files, spec, layout, .. } = self;
-        let weights = Weights::load(files, spec, layout, self.deepest(), precision)?;
+        let (sha256, blocks) = (&self.identity.model_sha256, self.deepest());
         let longest = (self.identity.max_length + MAX_SUFFIX).min(spec.context);
-        let model = Model::new(spec.clone(), weights, longest);
-        let fresh = Arc::new(Loaded { model, workspace: Mutex::default() });
-        *slot = Some(Arc::clone(&fresh));
-        Ok(fresh)
+        let asked = self.options.weights;
+        // What is chosen freely never rounds.
+        let fits = |held| held == asked || (asked == Precision::Auto && held != Precision::Bf16);
+        let model = match held::find(sha256, longest, blocks, fits) {
+            Some(model) => {
+                progress.note("weights: in memory already, for another encoder of this model");
+                model
+            }
+            None => {
+                let precision = self.precision()?;
+                let bytes = self.needs().weights(precision) as f64 / 1e9;
+                let form = match precision {
+                    Precision::Stored => "kept as stored, decoded when used",
+                    Precision::Bf16 => "in bf16, decoded when used",
+                    _ => "in f32",
+                };
+                progress.note(&format!("weights: {bytes:.2} GB, {form}"));
+                let weights = Weights::load(files, spec, layout, blocks, precision)?;
+                let model = Arc::new(Model::new(spec.clone(), weights, longest));
+                let key = held::Key { sha256: sha256.clone(), precision, longest };
+                held::hold(key, blocks, model)
+            }
+        };
+        *slot = Some(Arc::clone(&model));
+        Ok(model)
     }
 }
 
