@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Test the adapters with the trainers' own code, against a server with a real reward model.
+"""Test the adapters with the trainers' own code, and the routes with others' client libraries, against a
+server with a real reward model.
 
     python3 scripts/test_adapters.py [BUNDLE]
 
@@ -25,7 +26,9 @@ TRAINERS = [
     "verl==0.9.1",
 ]
 # What the trainers' clients make their requests with, and NumPy, in which their data is.
-CLIENTS = ["aiohttp==3.14.5", "numpy==2.4.6", "requests==2.34.2"]
+NEEDS = ["aiohttp==3.14.5", "numpy==2.4.6", "requests==2.34.2"]
+# Clients that others wrote for some of the routes.
+CLIENTS = ["cohere==7.3.1", "huggingface_hub==2.4.0", "openai==3.57.0"]
 
 
 def main():
@@ -36,12 +39,12 @@ def main():
             sys.exit(f"{path} is missing: run `{remedy}` first")
     folder = ROOT / "target" / "test-tools" / "adapters"
     python = folder / "bin" / "python"
-    pins, installed = "\n".join(CLIENTS + TRAINERS), folder / "installed.txt"
+    pins, installed = "\n".join(NEEDS + CLIENTS + TRAINERS), folder / "installed.txt"
     if not installed.is_file() or installed.read_text(encoding="utf-8") != pins:
         shutil.rmtree(folder, ignore_errors=True)
         venv.create(folder, with_pip=True)
         install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*install, *CLIENTS], check=True)
+        subprocess.run([*install, *NEEDS, *CLIENTS], check=True)
         subprocess.run([*install, "--no-deps", *TRAINERS], check=True)
         installed.write_text(pins, encoding="utf-8")
     env = dict(os.environ, LENS_BINARY=str(binary), LENS_BUNDLE=str(bundle))

@@ -206,6 +206,39 @@ fn a_threshold_of_held_out_pairs_admits_their_like_though_the_vae_has_seen_the_s
 }
 
 #[test]
+fn a_fold_that_is_held_out_has_no_part_in_the_standardisation_either() {
+    // Many dimensions that move together, as those of embeddings do. From a common standardisation the VAE
+    // learns on which side of the mean the fold lies: the threshold is then twice as high.
+    let (n, d, factors) = (100, 2500, 300);
+    let mut stream = Stream::new(3, Purpose::Rivals, 1);
+    let loadings: Vec<f64> = (0..d * factors).map(|_| f64::from(stream.normal())).collect();
+    let matrix = |codes: &[f64]| {
+        let rows = codes.chunks_exact(factors);
+        let x = rows.flat_map(|z| loadings.chunks_exact(factors).map(|l| dot(z, l) as f32));
+        let x: Vec<f32> = x.collect();
+        let n = x.len() / d;
+        Matrix::new(x, n, d).unwrap()
+    };
+    let [chosen, rejected] = normals(n, factors, 1).map(|side| matrix(&side));
+    let pairs = EmbeddedPairs::new(chosen, rejected).unwrap();
+    let standardiser = Standardiser::fit(&pairs);
+    let settings = VaeSettings::default();
+    let quiet = &crate::progress::Quiet;
+    let (vae, _) = train(&pairs, &standardiser, &settings, None, 1, Threads::ONE, quiet).unwrap();
+    let folds = Folds::assign(&pairs.prompts, 5, 1);
+    let again = Again { folds: &folds, settings: &settings, seed: 1 };
+    let held = Novelty::held_out(&vae, &standardiser, &pairs, again, Threads::ONE, quiet).unwrap();
+    let mut new: Vec<f64> = normals(500, factors, 9)
+        .iter()
+        .flat_map(|side| held.distances(&vae, &standardiser, &matrix(side), Threads::ONE).unwrap())
+        .collect();
+    let beyond = new.iter().filter(|&&x| x > held.threshold()).count() as f64 / new.len() as f64;
+    let expected = admitting(&mut new);
+    assert!((0.8..1.2).contains(&(held.threshold() / expected)), "{} {expected}", held.threshold());
+    assert!((0.001..0.04).contains(&beyond), "{beyond}");
+}
+
+#[test]
 fn what_was_measured_is_taken_up_again_and_nonsense_is_not() {
     let sides = normals(20, 3, 2);
     let novelty = Novelty::of_means(&sides[0], &sides[1], 3, None).unwrap();
