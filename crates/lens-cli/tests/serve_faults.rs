@@ -369,9 +369,9 @@ fn a_clock_that_jumps_disturbs_nothing() {
         late.receive().unwrap().refusal(408);
         assert!((1.5..30.0).contains(&begin.elapsed().as_secs_f64()), "{:?}", begin.elapsed());
     }
-    let seconds =
-        server.metric("lens_request_duration_seconds_sum{route=\"/get_reward\",status=\"200\"}");
-    assert!((0.0..60.0).contains(&seconds), "{seconds}");
+    // What was measured meanwhile are times that passed.
+    let seconds = server.metric("lens_request_duration_seconds_sum{route=\"/get_reward\"}");
+    assert!(seconds > 1.0 && seconds < 120.0, "{seconds}");
     clock.jump(YEAR);
     server.signal(Signal::TERM);
     clock.jump(-YEAR);
