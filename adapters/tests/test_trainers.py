@@ -16,9 +16,7 @@ import logging
 import os
 import pathlib
 import re
-import subprocess
 import sys
-import tempfile
 import types
 import unittest
 import unittest.mock
