@@ -2,6 +2,7 @@
 use super::*;
 use crate::activation::Activation;
 use crate::matrix::Matrix;
+use crate::progress::Quiet;
 use crate::rng::{Purpose, Stream};
 use crate::vae::VaeShape;
 use proptest::prelude::*;
@@ -48,6 +49,23 @@ fn mapped(rows: &[f64], map: &[f64], shift: f64, l: usize) -> Vec<f64> {
     rows.chunks_exact(l)
         .flat_map(|r| (0..l).map(|j| shift + dot(r, &map[j * l..(j + 1) * l])).collect::<Vec<_>>())
         .collect()
+}
+
+fn trained(pairs: &EmbeddedPairs, standardiser: &Standardiser, settings: &VaeSettings) -> Vae {
+    train(pairs, standardiser, settings, None, 1, Threads::ONE, &Quiet).unwrap().0
+}
+
+/// What is measured with so many folds held out in turn.
+fn of_folds(
+    vae: &Vae,
+    standardiser: &Standardiser,
+    pairs: &EmbeddedPairs,
+    folds: usize,
+    settings: &VaeSettings,
+) -> Novelty {
+    let folds = Folds::assign(&pairs.prompts, folds, 1);
+    let again = Again { folds: &folds, settings, seed: 1 };
+    Novelty::held_out(vae, standardiser, pairs, again, Threads::ONE, &Quiet).unwrap()
 }
 
 #[test]
@@ -181,12 +199,9 @@ fn a_threshold_of_held_out_pairs_admits_their_like_though_the_vae_has_seen_the_s
     let pairs = EmbeddedPairs::new(chosen, rejected).unwrap();
     let standardiser = Standardiser::fit(&pairs);
     let settings = VaeSettings { beta: 0.01, epochs: 150, ..VaeSettings::default() };
-    let quiet = &crate::progress::Quiet;
-    let (vae, _) = train(&pairs, &standardiser, &settings, None, 1, Threads::ONE, quiet).unwrap();
-    let folds = Folds::assign(&pairs.prompts, 5, 1);
-    let again = Again { folds: &folds, settings: &settings, seed: 1 };
+    let vae = trained(&pairs, &standardiser, &settings);
     let seen = Novelty::of(&vae, &standardiser, &pairs, Threads::ONE).unwrap();
-    let held = Novelty::held_out(&vae, &standardiser, &pairs, again, Threads::ONE, quiet).unwrap();
+    let held = of_folds(&vae, &standardiser, &pairs, 5, &settings);
     assert_eq!((seen.judged(), held.judged(), held.responses()), (0, 200, 200));
     assert_eq!((seen.mean(), seen.factor()), (held.mean(), held.factor()));
     let new: Vec<f64> = (2..12)
@@ -199,10 +214,7 @@ fn a_threshold_of_held_out_pairs_admits_their_like_though_the_vae_has_seen_the_s
     // Asked for 1 in 100; the seeds, which such a VAE pulls apart, would let everything pass.
     assert!((0.003..0.04).contains(&by_held) && by_seen < 0.002, "{by_seen} {by_held}");
     // Nothing to hold out: one fold.
-    let folds = Folds::assign(&pairs.prompts, 1, 1);
-    let again = Again { folds: &folds, ..again };
-    let none = Novelty::held_out(&vae, &standardiser, &pairs, again, Threads::ONE, quiet).unwrap();
-    assert_eq!(none, seen);
+    assert_eq!(of_folds(&vae, &standardiser, &pairs, 1, &settings), seen);
 }
 
 #[test]
@@ -223,11 +235,8 @@ fn a_fold_that_is_held_out_has_no_part_in_the_standardisation_either() {
     let pairs = EmbeddedPairs::new(chosen, rejected).unwrap();
     let standardiser = Standardiser::fit(&pairs);
     let settings = VaeSettings::default();
-    let quiet = &crate::progress::Quiet;
-    let (vae, _) = train(&pairs, &standardiser, &settings, None, 1, Threads::ONE, quiet).unwrap();
-    let folds = Folds::assign(&pairs.prompts, 5, 1);
-    let again = Again { folds: &folds, settings: &settings, seed: 1 };
-    let held = Novelty::held_out(&vae, &standardiser, &pairs, again, Threads::ONE, quiet).unwrap();
+    let vae = trained(&pairs, &standardiser, &settings);
+    let held = of_folds(&vae, &standardiser, &pairs, 5, &settings);
     let mut new: Vec<f64> = normals(500, factors, 9)
         .iter()
         .flat_map(|side| held.distances(&vae, &standardiser, &matrix(side), Threads::ONE).unwrap())
