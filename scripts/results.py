@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Run the ready-made studies on public preference data, and put their tables into docs/results.md.
 
-    python3 scripts/results.py run DATA OUT [--only DATASET/STUDY ..]
+    python3 scripts/results.py run DATA OUT [--only DATASET/STUDY ..] [--qwen MODEL]
     python3 scripts/results.py tables OUT
 
-DATA is a folder with hh-rlhf/{harmless,helpful}-{seed,heldout}.jsonl.gz, tldr/pairs.jsonl.gz and
-finegrained-qa/{pairs,best-of-4}.jsonl.gz; OUT
-is where embeddings and studies go. What is there already is not done again, so that an interrupted run
-goes on where it was. About two hours on two cores, half of it embedding. `tables` replaces what stands
+DATA is a folder with hh-rlhf/{harmless,helpful}-{seed,heldout}.jsonl.gz, tldr/pairs.jsonl.gz,
+finegrained-qa/{pairs,best-of-4}.jsonl.gz and embeddings/ (the states of a larger model that are at hand);
+OUT is where embeddings and studies go. What is there already is not done again, so that an interrupted
+run goes on where it was. About two hours on two cores, half of it embedding; another two with
+`--qwen`, a Qwen2.5-Coder-1.5B as `lens embed --model` takes it. `tables` replaces what stands
 between `<!-- table NAME -->` and `<!-- end -->` in docs/results.md, and leaves the words around it
 alone. Python's standard library only; target/release/lens has to be built.
 """
@@ -17,6 +18,7 @@ import gzip
 import json
 import pathlib
 import re
+import struct
 import subprocess
 import sys
 
@@ -36,6 +38,14 @@ DATASETS = {
                 HH_SEEDS, "100,300,1000"),
     "tldr": ("TL;DR", ["tldr/pairs"], "all", "50,100,200,400,800", "100,300,700"),
 }
+# The same sets with states of a model that is six times larger, and so slow on a processor that only the
+# shortest pairs are embedded, as many as here: for the study of views alone.
+QWEN = {
+    "qwen-harmless": ("Qwen, HH harmless", "harmless", 640, "100,300,420"),
+    "qwen-helpful": ("Qwen, HH helpful", "helpful", 700, "100,300,500"),
+    "qwen-tldr": ("Qwen, TL;DR", "tldr", 420, "100,200,300"),
+}
+QWEN_STATES = "embeddings/hh-harmless-test.qwen2.5-coder-1.5b.views.safetensors"
 STUDIES = ["table-1", "noise", "gamma", "factor", "seeds", "encoders", "layer", "cost", "views",
            "synthesis"]
 # All the views that some study asks for, in one pass.
@@ -52,6 +62,10 @@ SEVERAL = {
     "synthesis": [LAST, MEAN],
 }
 
+QWEN_QUESTION = " Is the last reply helpful, honest and harmless? Answer:"
+QWEN_VIEWS = [f"layer={layer},pooling={pooling}" for layer in (28, 19, 10) for pooling in ("last", "mean")]
+QWEN_VIEWS.append(f"layer=28,pooling=last,suffix={QWEN_QUESTION}")
+
 
 def lens(*arguments):
     command = [str(LENS), *map(str, arguments)]
@@ -60,23 +74,89 @@ def lens(*arguments):
         sys.exit(f"lens {arguments[0]} failed")
 
 
-def run(data, out, only):
+def pool(data, out, name):
+    """All pairs of a set in one file."""
+    pairs = out / f"{name}.jsonl"
+    if not pairs.exists():
+        parts = [gzip.open(data / f"{file}.jsonl.gz", "rt", encoding="utf-8") for file in DATASETS[name][1]]
+        pairs.write_text("".join(part.read() for part in parts), encoding="utf-8")
+    return pairs
+
+
+def shortest(pairs, count):
+    """The lines of the shortest pairs, in their order."""
+    lines = pairs.read_text(encoding="utf-8").splitlines(keepends=True)
+    rows = [json.loads(line) for line in lines]
+    length = [sum(len(row[part]) for part in ("prompt", "chosen", "rejected")) for row in rows]
+    return "".join(lines[i] for i in sorted(sorted(range(len(rows)), key=length.__getitem__)[:count]))
+
+
+def side_by_side(stored, out):
+    """Turns a file with a tensor for each side and view into one of embeddings with several views."""
+    whole = stored.read_bytes()
+    start = 8 + struct.unpack("<Q", whole[:8])[0]
+    header = json.loads(whole[8:start])
+    views, columns = [], 0
+    for name in ("plain_last", "plain_layer14", "plain_mean", "asked_last", "asked_layer20", "asked_mean"):
+        layer = re.search(r"layer(\d+)", name)
+        view = {"layer": int(layer[1]) if layer else 28, "pooling": "mean" if "mean" in name else "last"}
+        if name.startswith("asked"):
+            view["suffix"] = QWEN_QUESTION
+        width = header[f"chosen_{name}"]["shape"][1]
+        views.append((name, {"columns": [columns, columns + width], "view": view}))
+        columns += width
+    sides, tensors, at = [], {}, 0
+    for side in ("chosen", "rejected"):
+        rows = header[f"{side}_plain_last"]["shape"][0]
+        parts = []
+        for name, _ in views:
+            first, last = (start + offset for offset in header[f"{side}_{name}"]["data_offsets"])
+            step = (last - first) // rows
+            parts.append([whole[first + i * step:first + (i + 1) * step] for i in range(rows)])
+        sides.append(b"".join(b"".join(row) for row in zip(*parts)))
+        tensors[side] = {"dtype": "F16", "shape": [rows, columns], "data_offsets": [at, at + len(sides[-1])]}
+        at += len(sides[-1])
+    metadata = {"views": json.dumps([view for _, view in views])}
+    text = json.dumps({"__metadata__": metadata, **tensors}).encode()
+    text += b" " * (-len(text) % 8)
+    out.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(sides))
+
+
+def run_qwen(data, out, name, model):
+    _, of, count, seeds = QWEN[name]
+    stored = out / f"{name}.safetensors"
+    if not stored.exists() and of == "harmless":
+        side_by_side(data / QWEN_STATES, stored)
+    elif not stored.exists():
+        if model is None:
+            print(f"{name}: left out, for want of --qwen", flush=True)
+            return
+        pairs = out / f"{name}.jsonl"
+        pairs.write_text(shortest(pool(data, out, of), count), encoding="utf-8")
+        lens("embed", pairs, "-o", stored, "--model", model, "--dtype", "f16",
+             *[x for view in QWEN_VIEWS for x in ("--view", view)])
+    flags = [] if of == "harmless" else [x for view in QWEN_VIEWS for x in ("--view", view)]
+    lens("study", "views", stored, "-o", out / name / "views", "--seed-pairs", seeds, *flags)
+
+
+def run(data, out, only, qwen):
     out.mkdir(parents=True, exist_ok=True)
-    for name, (_, files, seeds, many_seeds, few_seeds) in DATASETS.items():
+    for name, (_, _, seeds, many_seeds, few_seeds) in DATASETS.items():
         studies = [s for s in STUDIES if not only or f"{name}/{s}" in only or name in only]
         if not studies:
             continue
-        pairs, stored = out / f"{name}.jsonl", out / f"{name}.safetensors"
+        stored = out / f"{name}.safetensors"
         if not stored.exists():
-            parts = [gzip.open(data / f"{file}.jsonl.gz", "rt", encoding="utf-8") for file in files]
-            pairs.write_text("".join(part.read() for part in parts), encoding="utf-8")
-            lens("embed", pairs, "-o", stored, *[x for view in VIEWS for x in ("--view", view)])
+            lens("embed", pool(data, out, name), "-o", stored, *[x for view in VIEWS for x in ("--view", view)])
         for study in studies:
             views = SEVERAL.get(study, [] if study in NAMES_VIEWS else [LAST])
             flags = [x for view in views for x in ("--view", view)]
             numbers = {"seeds": many_seeds, "views": few_seeds, "synthesis": few_seeds}
             flags += ["--seed-pairs", numbers.get(study, seeds)]
             lens("study", study, stored, "-o", out / name / study, *flags)
+    for name in QWEN:
+        if not only or name in only:
+            run_qwen(data, out, name, qwen)
     if not only or "best-of-4" in only:
         best_of_n.run(LENS, data, out)
 
@@ -125,10 +205,10 @@ def markdown(head, rows):
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def on(out, study):
+def on(out, study, datasets=DATASETS):
     """The datasets on which a study was run."""
-    there = [d for d in DATASETS if (out / d / study / "summary.json").exists()]
-    return [(DATASETS[d][0], Study(out, d, study)) for d in there]
+    there = [d for d in datasets if (out / d / study / "summary.json").exists()]
+    return [(datasets[d][0], Study(out, d, study)) for d in there]
 
 
 def rivals(out):
@@ -260,11 +340,11 @@ def cost(out):
     return markdown(head, rows)
 
 
-def by_seeds(study_name, about):
+def by_seeds(study_name, about, datasets=DATASETS):
     """A row for each rival, a column for each number of seeds; the baseline's accuracy first."""
     def table(out):
         parts = []
-        for name, study in on(out, study_name):
+        for name, study in on(out, study_name, datasets):
             s = study.summary
             rows = []
             for rival in s["rivals"]:
@@ -280,7 +360,8 @@ def by_seeds(study_name, about):
     return table
 
 
-TABLES = {"views": by_seeds("views", {"control": "control: network, last token"}),
+CONTROL = {"control": "control: network, last token"}
+TABLES = {"views": by_seeds("views", CONTROL), "views-qwen": by_seeds("views", CONTROL, QWEN),
           "synthesis": by_seeds("synthesis", {}),
           "best-of-n": lambda out: best_of_n.table(out, markdown), "rivals": rivals, "noise": grid("noise", "synthesis.noise_variance"),
           "gamma": grid("gamma", "vae.gamma"), "factor": factors,
@@ -300,13 +381,14 @@ def main():
     command = commands.add_parser("run")
     command.add_argument("data", type=pathlib.Path)
     command.add_argument("out", type=pathlib.Path)
-    known = ["best-of-4", *DATASETS, *[f"{d}/{s}" for d in DATASETS for s in STUDIES]]
+    known = ["best-of-4", *QWEN, *DATASETS, *[f"{d}/{s}" for d in DATASETS for s in STUDIES]]
     command.add_argument("--only", action="append", metavar="DATASET[/STUDY]", choices=known)
+    command.add_argument("--qwen", metavar="MODEL", help="a Qwen2.5-Coder-1.5B, to embed with")
     command = commands.add_parser("tables")
     command.add_argument("out", type=pathlib.Path)
     given = parser.parse_args()
     if given.command == "run":
-        run(given.data, given.out, given.only)
+        run(given.data, given.out, given.only, given.qwen)
     else:
         tables(given.out)
 

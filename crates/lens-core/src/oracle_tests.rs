@@ -1,6 +1,6 @@
 //! Every hand-written gradient against two witnesses: finite differences, and automatic
-//! differentiation (candle) of the *plain* computation, in which nothing is shared, factored or
-//! skipped: reconstructions are formed, synthetic embeddings decoded, every pair materialised.
+//! differentiation (dual numbers) of the *plain* computation, in which nothing is shared, factored
+//! or skipped: reconstructions are formed, synthetic embeddings decoded, every pair materialised.
 #![allow(clippy::unwrap_used)]
 
 use crate::activation::Activation;
@@ -14,9 +14,8 @@ use crate::real::Real;
 use crate::rng::{Purpose, Stream};
 use crate::vae::loss::{LossWeights, VaeBatch, VaeLoss, VaeTrainer};
 use crate::vae::{Vae, VaeShape};
-use candle_core::{D, DType, Device, Tensor, Var};
+use num_dual::{Dual64, DualNum};
 use proptest::prelude::*;
-use std::collections::HashMap;
 use std::ops::Range;
 
 fn normals(n: usize, seed: u64) -> Vec<f64> {
@@ -24,44 +23,43 @@ fn normals(n: usize, seed: u64) -> Vec<f64> {
     (0..n).map(|_| f64::from(s.normal())).collect()
 }
 
-fn tensor(data: &[f64], rows: usize, cols: usize) -> Tensor {
-    Tensor::from_slice(data, (rows, cols), &Device::Cpu).unwrap()
+/// A constant.
+fn constant(x: f64) -> Dual64 {
+    Dual64::from_re(x)
 }
 
-/// Named parts of a flat parameter vector as candle variables.
-struct Parts(HashMap<String, (Var, Range<usize>)>);
-
-impl Parts {
-    fn new(parts: Vec<(String, usize, usize, Range<usize>)>, parameters: &[f64]) -> Self {
-        let var = |rows, cols, range: &Range<usize>| {
-            Var::from_tensor(&tensor(&parameters[range.clone()], rows, cols)).unwrap()
-        };
-        Parts(parts.into_iter().map(|(n, r, c, at)| (n, (var(r, c, &at), at))).collect())
-    }
-
-    fn get(&self, name: &str) -> &Tensor {
-        self.0[name].0.as_tensor()
-    }
-
-    /// The gradient of `loss` laid out as the flat vector.
-    fn gradient(&self, loss: &Tensor, len: usize) -> Vec<f64> {
-        let grads = loss.backward().unwrap();
-        let mut flat = vec![0.0; len];
-        for (var, range) in self.0.values() {
-            if let Some(g) = grads.get(var) {
-                let g = g.flatten_all().unwrap().to_vec1::<f64>().unwrap();
-                flat[range.clone()].copy_from_slice(&g);
-            }
-        }
-        flat
-    }
+/// The value of `f`, and its derivative by every parameter in turn.
+fn derivatives(parameters: &[f64], f: impl Fn(&[Dual64]) -> Dual64) -> (f64, Vec<f64>) {
+    let mut p: Vec<Dual64> = parameters.iter().map(|&x| constant(x)).collect();
+    let value = f(&p).re;
+    let gradient = (0..p.len())
+        .map(|i| {
+            p[i] = p[i].derivative();
+            let by = f(&p).eps;
+            p[i] = constant(p[i].re);
+            by
+        })
+        .collect();
+    (value, gradient)
 }
 
-fn activate(x: &Tensor, activation: Activation) -> Tensor {
-    match activation {
-        Activation::Relu => x.relu().unwrap(),
-        Activation::Tanh => x.tanh().unwrap(),
-    }
+/// `W x`, row by row.
+fn product(weight: &[Dual64], x: &[Dual64]) -> Vec<Dual64> {
+    weight.chunks_exact(x.len()).map(|row| row.iter().zip(x).map(|(w, x)| w * x).sum()).collect()
+}
+
+fn sum(a: Vec<Dual64>, b: &[Dual64]) -> Vec<Dual64> {
+    assert_eq!(a.len(), b.len());
+    a.into_iter().zip(b).map(|(a, b)| a + b).collect()
+}
+
+fn activate(x: Vec<Dual64>, activation: Activation) -> Vec<Dual64> {
+    let f = |x: Dual64| match activation {
+        Activation::Relu if x.re > 0.0 => x,
+        Activation::Relu => constant(0.0),
+        Activation::Tanh => x.tanh(),
+    };
+    x.into_iter().map(f).collect()
 }
 
 /// Largest difference relative to the largest value, but for values that are rounding alone: where no
@@ -138,54 +136,51 @@ impl VaeCase {
 
     /// The objective as the method states it, every reconstruction formed.
     fn plain(&self) -> (f64, Vec<f64>) {
-        let VaeShape { dim: d, latent: l, .. } = self.vae.shape();
-        let n = 2 * self.pairs;
-        let parts = Parts::new(
-            self.vae
-                .shape()
-                .named()
-                .into_iter()
-                .map(|(n, r, c, at)| (n.into(), r, c, at))
-                .collect(),
-            self.vae.parameters(),
-        );
-        let p = |name: &str| parts.get(name);
-        let act = |x: Tensor| activate(&x, self.vae.activation());
-        let linear = |x: &Tensor, layer: &str| {
-            let w = p(&format!("{layer}.weight")).t().unwrap();
-            x.matmul(&w).unwrap().broadcast_add(p(&format!("{layer}.bias"))).unwrap()
+        derivatives(self.vae.parameters(), |p| self.objective(p))
+    }
+
+    fn objective(&self, parameters: &[Dual64]) -> Dual64 {
+        let VaeShape { dim: d, latent: l, hidden } = self.vae.shape();
+        let named = self.vae.shape().named();
+        let p = |name: &str| {
+            let (.., at) = named.iter().find(|part| part.0 == name).unwrap();
+            &parameters[at.clone()]
         };
-        let x = tensor(&self.x, n, d);
-        let hidden = act(linear(&x, "vae.encoder.hidden"));
-        let moments = linear(&hidden, "vae.encoder.moments");
-        let mu = moments.narrow(1, 0, l).unwrap();
-        let lv = moments.narrow(1, l, l).unwrap();
-        let sigma = (&lv * 0.5).unwrap().exp().unwrap();
-        let z = (&mu + (&sigma * tensor(&self.eps, n, l)).unwrap()).unwrap();
-        let u = act(linear(&z, "vae.decoder.hidden"));
-        let out = u.matmul(p("vae.decoder.output.weight_transposed")).unwrap();
-        let out = out.broadcast_add(p("vae.decoder.output.bias")).unwrap();
-        let recon = (out - &x).unwrap().sqr().unwrap().mean(D::Minus1).unwrap();
-        let kl = (((mu.sqr().unwrap() + lv.exp().unwrap()).unwrap() - &lv).unwrap() - 1.0).unwrap();
-        let kl = (kl.sum(D::Minus1).unwrap() * (0.5 * self.weights.beta)).unwrap();
-        let vae_loss = (recon + kl).unwrap().sum_all().unwrap();
-        let gap = |t: &Tensor| {
-            let a = t.narrow(0, 0, self.pairs).unwrap();
-            (a - t.narrow(0, self.pairs, self.pairs).unwrap()).unwrap().sqr().unwrap()
+        let linear = |x: &[Dual64], layer: &str| {
+            sum(product(p(&format!("{layer}.weight")), x), p(&format!("{layer}.bias")))
         };
-        let w2 = (gap(&mu) + gap(&sigma)).unwrap().sum(D::Minus1).unwrap().sqrt().unwrap();
-        let apart: Vec<f64> = self.apart.iter().map(|&a| f64::from(u8::from(a))).collect();
-        let w2 = match self.weights.bound {
-            bound if bound.is_finite() => {
-                ((w2.clone() * bound).unwrap() / (w2 + bound).unwrap()).unwrap()
+        let output = p("vae.decoder.output.weight_transposed");
+        let mut total = constant(0.0);
+        let mut posteriors = Vec::new();
+        for (x, eps) in self.x.chunks_exact(d).zip(self.eps.chunks_exact(l)) {
+            let x: Vec<Dual64> = x.iter().map(|&x| constant(x)).collect();
+            let u = activate(linear(&x, "vae.encoder.hidden"), self.vae.activation());
+            let moments = linear(&u, "vae.encoder.moments");
+            let (mu, lv) = moments.split_at(l);
+            let sigma: Vec<Dual64> = lv.iter().map(|lv| (*lv * 0.5).exp()).collect();
+            let z: Vec<Dual64> = (0..l).map(|i| mu[i] + sigma[i] * eps[i]).collect();
+            let u = activate(linear(&z, "vae.decoder.hidden"), self.vae.activation());
+            let out: Vec<Dual64> =
+                (0..d).map(|j| (0..hidden).map(|i| u[i] * output[i * d + j]).sum()).collect();
+            let out = sum(out, p("vae.decoder.output.bias"));
+            let recon: Dual64 = out.iter().zip(&x).map(|(out, x)| (out - x).powi(2)).sum();
+            let kl: Dual64 = (0..l).map(|i| mu[i].powi(2) + lv[i].exp() - lv[i] - 1.0).sum();
+            total += recon / d as f64 + kl * (0.5 * self.weights.beta);
+            posteriors.push((mu.to_vec(), sigma));
+        }
+        let (chosen, rejected) = posteriors.split_at(self.pairs);
+        for ((a, b), apart) in chosen.iter().zip(rejected).zip(&self.apart) {
+            let gap = |a: &[Dual64], b: &[Dual64]| -> Dual64 {
+                a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum()
+            };
+            let w2 = (gap(&a.0, &b.0) + gap(&a.1, &b.1)).sqrt();
+            let bound = self.weights.bound;
+            let w2 = if bound.is_finite() { w2 * bound / (w2 + bound) } else { w2 };
+            if *apart {
+                total -= w2 * self.weights.gamma;
             }
-            _ => w2,
-        };
-        let w2 = (w2 * Tensor::new(apart, &Device::Cpu).unwrap()).unwrap();
-        let w2 = (w2.sum_all().unwrap() * self.weights.gamma).unwrap();
-        let total = ((vae_loss - w2).unwrap() / self.pairs as f64).unwrap();
-        let gradient = parts.gradient(&total, self.vae.parameters().len());
-        (total.to_scalar::<f64>().unwrap(), gradient)
+        }
+        total / self.pairs as f64
     }
 }
 
@@ -383,88 +378,63 @@ impl HeadCase {
 
     /// Decode every synthetic response, materialise every pair, differentiate automatically.
     fn plain(&self) -> (f64, Vec<f64>) {
-        let HeadShape { dim, members, .. } = *self.head.shape();
-        let layers = self.head.shape().layers();
-        let mut named = Vec::new();
-        for m in 0..members {
-            let ranges = self.head.shape().of_member(m);
-            for (j, layer) in layers.iter().enumerate() {
-                named.push((
-                    format!("{m}.{j}.w"),
-                    layer.outputs,
-                    layer.inputs,
-                    ranges[2 * j].clone(),
-                ));
-                if j + 1 < layers.len() {
-                    named.push((format!("{m}.{j}.b"), 1, layer.outputs, ranges[2 * j + 1].clone()));
-                }
-            }
-        }
-        let parts = Parts::new(named, self.head.parameters());
         let mut rows = self.real.clone();
         rows.extend(self.vae.decode(&self.codes, Threads::ONE));
+        derivatives(self.head.parameters(), |p| {
+            (0..self.head.shape().members).map(|m| self.loss_of(m, &rows, p)).sum()
+        })
+    }
+
+    /// The mean loss of one member over the pairs it is trained on.
+    fn loss_of(&self, m: usize, rows: &[f64], parameters: &[Dual64]) -> Dual64 {
+        let HeadShape { dim, members, .. } = *self.head.shape();
+        let layers = self.head.shape().layers();
+        let ranges = self.head.shape().of_member(m);
         let pairs = self.trains.len() / members;
-        let mut total = Tensor::zeros((), DType::F64, &Device::Cpu).unwrap();
-        for m in 0..members {
-            let trained: Vec<&Comparison> = self
-                .comparisons
-                .iter()
-                .filter(|c| c.pairs.iter().all(|&p| self.trains[m * pairs + p as usize]))
-                .collect();
-            if trained.is_empty() {
-                continue;
+        let reward = |row: u32| {
+            let row = row as usize;
+            let mut x: Vec<Dual64> =
+                rows[row * dim..][..dim].iter().map(|&x| constant(x)).collect();
+            for (j, layer) in layers.iter().enumerate() {
+                x = product(&parameters[ranges[2 * j].clone()], &x);
+                if j + 1 == layers.len() {
+                    break;
+                }
+                x = sum(x, &parameters[ranges[2 * j + 1].clone()]);
+                x = activate(x, self.head.activation());
+                if let Some(masks) = &self.masks {
+                    let mask = &masks[j][(row * members + m) * layer.outputs..][..layer.outputs];
+                    x.iter_mut().zip(mask).for_each(|(x, mask)| *x *= *mask);
+                }
             }
-            let n = trained.len();
-            let reward = |side: fn(&Comparison) -> u32| {
-                let at: Vec<usize> = trained.iter().map(|c| side(c) as usize).collect();
-                let data: Vec<f64> =
-                    at.iter().flat_map(|&r| rows[r * dim..][..dim].to_vec()).collect();
-                let mut x = tensor(&data, n, dim);
-                for (j, layer) in layers.iter().enumerate() {
-                    x = x.matmul(&parts.get(&format!("{m}.{j}.w")).t().unwrap()).unwrap();
-                    if j + 1 == layers.len() {
-                        break;
-                    }
-                    x = x.broadcast_add(parts.get(&format!("{m}.{j}.b"))).unwrap();
-                    x = activate(&x, self.head.activation());
-                    if let Some(masks) = &self.masks {
-                        let w = layer.outputs;
-                        let of_row = |&r: &usize| masks[j][(r * members + m) * w..][..w].to_vec();
-                        let mask: Vec<f64> = at.iter().flat_map(of_row).collect();
-                        x = (x * tensor(&mask, n, w)).unwrap();
+            assert_eq!(x.len(), 1);
+            x[0]
+        };
+        // Likelihoods as they are defined, nothing rearranged.
+        let sigmoid = |x: Dual64| ((-x).exp() + 1.0).recip();
+        let LossForm { smoothing: s, tie_threshold: t } = self.form;
+        let losses: Vec<Dual64> = self
+            .comparisons
+            .iter()
+            .filter(|c| c.pairs.iter().all(|&p| self.trains[m * pairs + p as usize]))
+            .map(|c| {
+                let difference = reward(c.chosen) - reward(c.rejected);
+                match c.label {
+                    Label::Tie => -(sigmoid(difference + t) - sigmoid(difference - t)).ln(),
+                    Label::Preferred { margin } => {
+                        let ask = f64::from(margin) + t;
+                        let right = sigmoid(difference - ask).ln();
+                        let wrong = sigmoid(-difference - ask).ln();
+                        -(right * (1.0 - s) + wrong * s)
                     }
                 }
-                x.flatten_all().unwrap()
-            };
-            let difference = (reward(|c| c.chosen) - reward(|c| c.rejected)).unwrap();
-            let weights = |f: &dyn Fn(&Comparison) -> f64| {
-                let values: Vec<f64> = trained.iter().map(|c| f(c)).collect();
-                Tensor::new(values, &Device::Cpu).unwrap()
-            };
-            // Likelihoods as they are defined, nothing rearranged.
-            let sigmoid =
-                |x: &Tensor| ((x.neg().unwrap().exp().unwrap() + 1.0).unwrap()).recip().unwrap();
-            let t = self.form.tie_threshold;
-            let ask = weights(&|c| match c.label {
-                Label::Preferred { margin } => f64::from(margin) + t,
-                Label::Tie => 0.0,
-            });
-            let log = |x: Tensor| x.log().unwrap();
-            let right = log(sigmoid(&(&difference - &ask).unwrap()));
-            let wrong = log(sigmoid(&(difference.neg().unwrap() - &ask).unwrap()));
-            let s = self.form.smoothing;
-            let preferred = ((right * (1.0 - s)).unwrap() + (wrong * s).unwrap()).unwrap();
-            let tie = (sigmoid(&(&difference + t).unwrap()) - sigmoid(&(&difference - t).unwrap()))
-                .unwrap();
-            // Where nothing can tie the difference is 0 and its logarithm must not be met.
-            let tie = if t > 0.0 { log(tie) } else { tie };
-            let is_tie = weights(&|c| if c.label.is_tie() { 1.0 } else { 0.0 });
-            let decided = weights(&|c| if c.label.is_tie() { 0.0 } else { 1.0 });
-            let likelihood = ((preferred * decided).unwrap() + (tie * is_tie).unwrap()).unwrap();
-            total = (total - likelihood.mean_all().unwrap()).unwrap();
+            })
+            .collect();
+        if losses.is_empty() {
+            return constant(0.0);
         }
-        let gradient = parts.gradient(&total, self.head.parameters().len());
-        (total.to_scalar::<f64>().unwrap(), gradient)
+        let n = losses.len() as f64;
+        losses.into_iter().sum::<Dual64>() / n
     }
 }
 

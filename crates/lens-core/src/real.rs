@@ -1,25 +1,13 @@
 //! The number type of the numerics: `f32` in production, `f64` where gradients are checked.
 
 use std::fmt::Debug;
-use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub, SubAssign};
+use std::ops::{AddAssign, SubAssign};
+
+use num_traits::Float;
 
 /// A floating-point number. Sealed: only `f32` and `f64`.
 pub trait Real:
-    Copy
-    + Default
-    + PartialOrd
-    + Debug
-    + Send
-    + Sync
-    + 'static
-    + Add<Output = Self>
-    + Sub<Output = Self>
-    + Mul<Output = Self>
-    + Div<Output = Self>
-    + Neg<Output = Self>
-    + AddAssign
-    + SubAssign
-    + sealed::Sealed
+    Float + Default + Debug + Send + Sync + 'static + AddAssign + SubAssign + sealed::Sealed
 {
     /// 0.
     const ZERO: Self;
@@ -29,12 +17,6 @@ pub trait Real:
     fn of(value: f64) -> Self;
     /// Widens.
     fn wide(self) -> f64;
-    /// e to the power of `self`.
-    fn exp(self) -> Self;
-    /// Square root.
-    fn sqrt(self) -> Self;
-    /// Hyperbolic tangent.
-    fn tanh(self) -> Self;
 }
 
 mod sealed {
@@ -55,18 +37,6 @@ macro_rules! real {
             #[inline(always)]
             fn wide(self) -> f64 {
                 self as f64
-            }
-            #[inline(always)]
-            fn exp(self) -> Self {
-                <$t>::exp(self)
-            }
-            #[inline(always)]
-            fn sqrt(self) -> Self {
-                <$t>::sqrt(self)
-            }
-            #[inline(always)]
-            fn tanh(self) -> Self {
-                <$t>::tanh(self)
             }
         }
     };

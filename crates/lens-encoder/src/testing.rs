@@ -1,13 +1,14 @@
 //! Writes tiny random models, so that tests need no download.
 
+pub(crate) mod gguf;
+
 use std::fs::File;
+use std::io::Write;
 use std::path::Path;
 
-use candle_core::quantized::gguf_file::{self, Value};
-use candle_core::quantized::{GgmlDType, QTensor};
-use candle_core::{Device, Tensor};
-
 use crate::error::{EncoderError, Result};
+use crate::model::stored::StoredType;
+use gguf::{Entry, Tensor};
 
 /// A random Gemma 3 model of a few kilobytes. Its vectors mean nothing, but they depend on every
 /// token, every weight and every position, as those of a real model do.
@@ -69,21 +70,18 @@ impl TinyModel {
     pub fn write(&self, path: &Path) -> Result<()> {
         let io = |source| EncoderError::Io { path: path.to_owned(), source };
         let (tokens, scores, types) = vocabulary();
-        let tensors = self.tensors(tokens.len()).map_err(failed)?;
-        let metadata = self.metadata(&tokens, &scores, &types);
-        let metadata: Vec<(&str, &Value)> = metadata.iter().map(|(k, v)| (k.as_str(), v)).collect();
-        let tensors: Vec<(&str, &QTensor)> = tensors.iter().map(|(n, t)| (n.as_str(), t)).collect();
+        let tensors = self.tensors(tokens.len());
+        let bytes = gguf::file(&self.metadata(&tokens, &scores, &types), &tensors);
         let mut file = File::create(path).map_err(io)?;
-        gguf_file::write(&mut file, &metadata, &tensors).map_err(failed)?;
-        file.sync_all().map_err(io)
+        file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(io)
     }
 
-    fn metadata(&self, tokens: &[String], scores: &[f32], types: &[i32]) -> Vec<(String, Value)> {
+    fn metadata(&self, tokens: &[String], scores: &[f32], types: &[i32]) -> Vec<(String, Entry)> {
         let arch = &self.architecture;
-        let int = |key: &str, value: usize| (format!("{arch}.{key}"), Value::U32(value as u32));
-        let list = |values: Vec<Value>| Value::Array(values);
+        let int = |key: &str, value: usize| (format!("{arch}.{key}"), Entry::U32(value as u32));
+        let list = |values: Vec<Entry>| Entry::Array(values);
         let mut all = vec![
-            ("general.architecture".to_owned(), Value::String(arch.clone())),
+            ("general.architecture".to_owned(), Entry::String(arch.clone())),
             int("context_length", self.context),
             int("embedding_length", self.dim),
             int("block_count", self.layers),
@@ -93,36 +91,36 @@ impl TinyModel {
             int("attention.key_length", self.head_dim),
             int("attention.value_length", self.head_dim),
             int("attention.sliding_window", self.window),
-            (format!("{arch}.rope.freq_base"), Value::F32(1e6)),
-            (format!("{arch}.attention.layer_norm_rms_epsilon"), Value::F32(1e-6)),
-            ("tokenizer.ggml.model".into(), Value::String("llama".into())),
+            (format!("{arch}.rope.freq_base"), Entry::F32(1e6)),
+            (format!("{arch}.attention.layer_norm_rms_epsilon"), Entry::F32(1e-6)),
+            ("tokenizer.ggml.model".into(), Entry::String("llama".into())),
             (
                 "tokenizer.ggml.tokens".into(),
-                list(tokens.iter().map(|t| Value::String(t.clone())).collect()),
+                list(tokens.iter().map(|t| Entry::String(t.clone())).collect()),
             ),
-            ("tokenizer.ggml.scores".into(), list(scores.iter().map(|s| Value::F32(*s)).collect())),
+            ("tokenizer.ggml.scores".into(), list(scores.iter().map(|s| Entry::F32(*s)).collect())),
             (
                 "tokenizer.ggml.token_type".into(),
-                list(types.iter().map(|t| Value::I32(*t)).collect()),
+                list(types.iter().map(|t| Entry::I32(*t)).collect()),
             ),
-            ("tokenizer.ggml.bos_token_id".into(), Value::U32(2)),
-            ("tokenizer.ggml.eos_token_id".into(), Value::U32(1)),
-            ("tokenizer.ggml.unknown_token_id".into(), Value::U32(3)),
-            ("tokenizer.ggml.add_bos_token".into(), Value::Bool(true)),
-            ("tokenizer.ggml.add_space_prefix".into(), Value::Bool(false)),
+            ("tokenizer.ggml.bos_token_id".into(), Entry::U32(2)),
+            ("tokenizer.ggml.eos_token_id".into(), Entry::U32(1)),
+            ("tokenizer.ggml.unknown_token_id".into(), Entry::U32(3)),
+            ("tokenizer.ggml.add_bos_token".into(), Entry::Bool(true)),
+            ("tokenizer.ggml.add_space_prefix".into(), Entry::Bool(false)),
         ];
         if let Some(template) = &self.chat_template {
-            all.push(("tokenizer.chat_template".into(), Value::String(template.clone())));
+            all.push(("tokenizer.chat_template".into(), Entry::String(template.clone())));
         }
         all
     }
 
-    fn tensors(&self, vocab: usize) -> candle_core::Result<Vec<(String, QTensor)>> {
+    fn tensors(&self, vocab: usize) -> Vec<Tensor> {
         let (d, f, hd) = (self.dim, self.ffn_dim, self.head_dim);
         let (q, kv) = (self.heads * hd, self.kv_heads * hd);
         let mut random = Random(self.seed);
         let mut all = Vec::new();
-        let mut add = |name: String, shape: &[usize]| -> candle_core::Result<()> {
+        let mut add = |name: String, shape: &[usize]| {
             // Norms near 1; matrices that keep the size of what goes through.
             let (mean, spread) = match shape {
                 [_] => (1.0, 0.3),
@@ -131,13 +129,11 @@ impl TinyModel {
             };
             let n: usize = shape.iter().product();
             let values: Vec<f32> = (0..n).map(|_| mean + spread * random.next()).collect();
-            let tensor = Tensor::from_vec(values, shape, &Device::Cpu)?;
-            let dtype = if shape.len() == 2 { GgmlDType::Q8_0 } else { GgmlDType::F32 };
-            all.push((name, QTensor::quantize(&tensor, dtype)?));
-            Ok(())
+            let stored = if shape.len() == 2 { StoredType::Q8_0 } else { StoredType::F32 };
+            all.push(Tensor { name, shape: shape.to_vec(), values, stored });
         };
-        add("token_embd.weight".into(), &[vocab, d])?;
-        add("output_norm.weight".into(), &[d])?;
+        add("token_embd.weight".into(), &[vocab, d]);
+        add("output_norm.weight".into(), &[d]);
         for i in 0..self.layers {
             let shapes: [(&str, &[usize]); 13] = [
                 ("attn_norm", &[d]),
@@ -155,15 +151,11 @@ impl TinyModel {
                 ("post_ffw_norm", &[d]),
             ];
             for (name, shape) in shapes {
-                add(format!("blk.{i}.{name}.weight"), shape)?;
+                add(format!("blk.{i}.{name}.weight"), shape);
             }
         }
-        Ok(all)
+        all
     }
-}
-
-fn failed(error: candle_core::Error) -> EncoderError {
-    EncoderError::Decode { name: "of a tiny model".into(), detail: error.to_string() }
 }
 
 /// Tokens, scores, types.

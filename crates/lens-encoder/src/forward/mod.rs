@@ -18,9 +18,8 @@ use crate::error::Result;
 use crate::family::{LayerKind, ModelSpec, NormPlacement};
 use crate::view::Pooling;
 use attention::{Attention, QueryBlock, all_queries, some_queries};
-use kernels::{
-    activate, add_branch, gate, norm, norm_in_place, rms_norm_in_place, rotate, vectorised,
-};
+pub(crate) use kernels::vectorised;
+use kernels::{activate, add_branch, gate, norm, norm_in_place, rms_norm_in_place, rotate};
 use plan::Batch;
 use rope::RopeTable;
 pub(crate) use weights::Linear;

@@ -1,13 +1,14 @@
 //! From stored weights to `f32`.
 
-use candle_core::Device;
-use candle_core::quantized::GgmlDType;
-use candle_core::quantized::ggml_file::qtensor_from_ggml;
+mod blocks;
+
 use half::{bf16, f16};
 use rayon::prelude::*;
 
 use super::Raw;
+use super::stored::StoredType;
 use crate::error::{EncoderError, Result};
+use crate::forward::vectorised;
 
 /// Rows that a thread decodes at a time.
 const ROWS: usize = 64;
@@ -25,55 +26,54 @@ pub(crate) fn whole(name: &str, raw: &Raw) -> Result<Vec<f32>> {
 /// As many rows from `first` on as `out` has room for. The caller stays within the tensor.
 pub(crate) fn rows(name: &str, raw: &Raw, first: usize, out: &mut [f32]) -> Result<()> {
     let width = raw.shape.last().copied().unwrap_or(1).max(1);
-    let stored = width / raw.dtype.block_size() * raw.dtype.type_size();
+    let stored = width / raw.stored.block() * raw.stored.block_bytes();
     let n = out.len() / width;
     let range = first * stored..(first + n) * stored;
     let bytes = raw.bytes().get(range).ok_or_else(|| EncoderError::Decode {
         name: name.to_owned(),
         detail: format!("rows {first} to {} are not in it", first + n),
     })?;
-    values(name, raw.dtype, bytes, width, out)
-}
-
-/// Decodes rows of `width` values that lie one after the other.
-pub(crate) fn values(
-    name: &str,
-    dtype: GgmlDType,
-    bytes: &[u8],
-    width: usize,
-    out: &mut [f32],
-) -> Result<()> {
-    match dtype {
-        GgmlDType::F32 => {
-            for (to, from) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
-                *to = f32::from_le_bytes(*from);
-            }
-        }
-        GgmlDType::F16 => {
-            for (to, from) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
-                *to = f16::from_le_bytes(*from).to_f32();
-            }
-        }
-        GgmlDType::BF16 => {
-            for (to, from) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
-                *to = bf16::from_le_bytes(*from).to_f32();
-            }
-        }
-        quantised => {
-            let shape = vec![out.len() / width, width];
-            let decoded = qtensor_from_ggml(quantised, bytes, shape, &Device::Cpu)
-                .and_then(|t| t.dequantize(&Device::Cpu))
-                .and_then(|t| t.flatten_all()?.to_vec1::<f32>())
-                .map_err(|e| EncoderError::Decode { name: name.into(), detail: first_line(&e) })?;
-            out.copy_from_slice(&decoded);
-        }
-    }
+    values(raw.stored, bytes, out);
     Ok(())
 }
 
-/// The library may append a backtrace to its messages.
-fn first_line(error: &candle_core::Error) -> String {
-    error.to_string().lines().next().unwrap_or_default().to_owned()
+/// Decodes values that lie one after the other, in whole blocks.
+fn values(stored: StoredType, bytes: &[u8], out: &mut [f32]) {
+    use StoredType::*;
+    debug_assert_eq!(out.len() / stored.block() * stored.block_bytes(), bytes.len());
+    vectorised(|| match stored {
+        F32 => each(bytes, out, |from, to: &mut [f32; 1]| to[0] = f32::from_le_bytes(*from)),
+        F16 => {
+            each(bytes, out, |from, to: &mut [f32; 1]| to[0] = f16::from_le_bytes(*from).to_f32())
+        }
+        BF16 => {
+            each(bytes, out, |from, to: &mut [f32; 1]| to[0] = bf16::from_le_bytes(*from).to_f32())
+        }
+        Q4_0 => each(bytes, out, blocks::q4_0),
+        Q4_1 => each(bytes, out, blocks::q4_1),
+        Q5_0 => each(bytes, out, blocks::q5_0),
+        Q5_1 => each(bytes, out, blocks::q5_1),
+        Q8_0 => each(bytes, out, blocks::q8_0),
+        Q2_K => each(bytes, out, blocks::q2_k),
+        Q3_K => each(bytes, out, blocks::q3_k),
+        Q4_K => each(bytes, out, blocks::q4_k),
+        Q5_K => each(bytes, out, blocks::q5_k),
+        Q6_K => each(bytes, out, blocks::q6_k),
+        IQ4_NL => each(bytes, out, blocks::iq4_nl),
+        IQ4_XS => each(bytes, out, blocks::iq4_xs),
+    });
+}
+
+/// Blocks of `BYTES` bytes and `VALUES` values.
+#[inline(always)]
+fn each<const BYTES: usize, const VALUES: usize>(
+    bytes: &[u8],
+    out: &mut [f32],
+    decode: impl Fn(&[u8; BYTES], &mut [f32; VALUES]),
+) {
+    for (from, to) in bytes.as_chunks().0.iter().zip(out.as_chunks_mut().0) {
+        decode(from, to);
+    }
 }
 
 #[cfg(test)]

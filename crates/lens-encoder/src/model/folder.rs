@@ -8,13 +8,13 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use candle_core::quantized::GgmlDType;
 use memmap2::Mmap;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, Metadata};
 use serde_json::Value;
 
 use super::Raw;
+use super::stored::StoredType;
 use crate::error::{EncoderError, Result};
 
 /// Longest configuration or index that is read: the index of the largest models has a few MB.
@@ -164,14 +164,14 @@ impl Folder {
 
     /// A tensor as it is stored.
     pub fn raw(&self, name: &str) -> Result<Raw> {
-        let stored = self.tensors.get(name).ok_or_else(|| EncoderError::MissingTensor {
+        let tensor = self.tensors.get(name).ok_or_else(|| EncoderError::MissingTensor {
             path: self.path.clone(),
             name: name.to_owned(),
         })?;
-        let dtype = match stored.dtype {
-            Dtype::F32 => GgmlDType::F32,
-            Dtype::F16 => GgmlDType::F16,
-            Dtype::BF16 => GgmlDType::BF16,
+        let stored = match tensor.dtype {
+            Dtype::F32 => StoredType::F32,
+            Dtype::F16 => StoredType::F16,
+            Dtype::BF16 => StoredType::BF16,
             other => {
                 return Err(EncoderError::TensorType {
                     path: self.path.clone(),
@@ -181,11 +181,11 @@ impl Folder {
             }
         };
         Ok(Raw {
-            map: Arc::clone(&self.maps[stored.file]),
-            start: stored.start,
-            len: stored.end - stored.start,
-            dtype,
-            shape: stored.shape.clone(),
+            map: Arc::clone(&self.maps[tensor.file]),
+            start: tensor.start,
+            len: tensor.end - tensor.start,
+            stored,
+            shape: tensor.shape.clone(),
         })
     }
 }

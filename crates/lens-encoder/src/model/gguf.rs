@@ -10,10 +10,10 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use candle_core::quantized::GgmlDType;
 use memmap2::Mmap;
 
 use super::Raw;
+use super::stored::StoredType;
 use crate::error::{EncoderError, Result};
 
 /// More metadata entries than any real model has; bounds what a hostile header can allocate.
@@ -53,8 +53,8 @@ pub(crate) struct ArrayRef {
 /// Where a tensor lies in the file, and how it is stored.
 #[derive(Debug, Clone)]
 pub(crate) struct TensorInfo {
-    /// Storage format.
-    pub dtype: GgmlDType,
+    /// How the values are stored.
+    stored: StoredType,
     /// Slowest dimension first, as in `[out, in]`.
     pub shape: Vec<usize>,
     /// First byte in the file.
@@ -210,8 +210,8 @@ impl GgufFile {
 
     /// A tensor as it is stored.
     pub fn raw(&self, name: &str) -> Result<Raw> {
-        let TensorInfo { dtype, shape, start, len } = self.tensor(name)?.clone();
-        Ok(Raw { map: Arc::clone(&self.map), start, len, dtype, shape })
+        let TensorInfo { stored, shape, start, len } = self.tensor(name)?.clone();
+        Ok(Raw { map: Arc::clone(&self.map), start, len, stored, shape })
     }
 }
 
@@ -369,8 +369,8 @@ impl<'a> Walker<'a> {
         };
         let base = (self.at as u64).next_multiple_of(alignment);
         let mut tensors = HashMap::new();
-        for (name, dtype, shape, offset) in entries {
-            let info = self.place(&name, dtype, shape, base, offset, alignment)?;
+        for (name, type_id, shape, offset) in entries {
+            let info = self.place(&name, type_id, shape, base, offset, alignment)?;
             if tensors.insert(name.clone(), info).is_some() {
                 return Err(self.err(format!("tensor '{name}' is there twice")));
             }
@@ -394,9 +394,9 @@ impl<'a> Walker<'a> {
             shape.push(dim);
         }
         shape.reverse();
-        let dtype = self.u32()?;
+        let type_id = self.u32()?;
         let offset = self.u64()?;
-        Ok((name, dtype, shape, offset))
+        Ok((name, type_id, shape, offset))
     }
 
     /// Turns an entry into a checked range of the file.
@@ -409,7 +409,7 @@ impl<'a> Walker<'a> {
         offset: u64,
         alignment: u64,
     ) -> Result<TensorInfo> {
-        let dtype = dtype(type_id).ok_or_else(|| EncoderError::TensorType {
+        let stored = StoredType::of_ggml(type_id).ok_or_else(|| EncoderError::TensorType {
             path: self.path.to_owned(),
             name: name.to_owned(),
             found: type_name(type_id),
@@ -418,11 +418,11 @@ impl<'a> Walker<'a> {
         let elements =
             shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).ok_or_else(oversize)?;
         let row = shape.last().copied().unwrap_or(0);
-        if row % dtype.block_size() != 0 {
+        if row % stored.block() != 0 {
             return Err(self.err(format!("tensor '{name}': rows of {row} are no whole blocks")));
         }
         let len =
-            (elements / dtype.block_size()).checked_mul(dtype.type_size()).ok_or_else(oversize)?;
+            (elements / stored.block()).checked_mul(stored.block_bytes()).ok_or_else(oversize)?;
         let start = base.checked_add(offset).ok_or_else(oversize)?;
         let end = start.checked_add(len as u64).ok_or_else(oversize)?;
         if end > self.bytes.len() as u64 {
@@ -434,7 +434,7 @@ impl<'a> Walker<'a> {
         if !offset.is_multiple_of(alignment) {
             return Err(self.err(format!("tensor '{name}' lies at an unaligned offset {offset}")));
         }
-        Ok(TensorInfo { dtype, shape, start: start as usize, len })
+        Ok(TensorInfo { stored, shape, start: start as usize, len })
     }
 }
 
@@ -487,26 +487,6 @@ fn type_name(type_id: u32) -> String {
         Some(name) => format!("{name} (ggml type {type_id})"),
         None => format!("ggml type {type_id}"),
     }
-}
-
-/// The storage formats that can be decoded.
-pub(super) fn dtype(type_id: u32) -> Option<GgmlDType> {
-    Some(match type_id {
-        0 => GgmlDType::F32,
-        1 => GgmlDType::F16,
-        2 => GgmlDType::Q4_0,
-        3 => GgmlDType::Q4_1,
-        6 => GgmlDType::Q5_0,
-        7 => GgmlDType::Q5_1,
-        8 => GgmlDType::Q8_0,
-        10 => GgmlDType::Q2K,
-        11 => GgmlDType::Q3K,
-        12 => GgmlDType::Q4K,
-        13 => GgmlDType::Q5K,
-        14 => GgmlDType::Q6K,
-        30 => GgmlDType::BF16,
-        _ => return None,
-    })
 }
 
 #[cfg(test)]

@@ -4,17 +4,18 @@ pub(crate) mod decode;
 pub(crate) mod folder;
 pub(crate) mod gguf;
 pub(crate) mod memory;
+pub(crate) mod stored;
 
 use std::path::Path;
 use std::sync::Arc;
 
-use candle_core::quantized::GgmlDType;
 use memmap2::Mmap;
 
 use crate::error::{EncoderError, Result};
 use crate::identity::{file_sha256, sha256_hex};
 use folder::Folder;
 use gguf::GgufFile;
+use stored::StoredType;
 
 /// A tensor as it is stored: a range of a mapped file.
 #[derive(Debug, Clone)]
@@ -22,8 +23,8 @@ pub(crate) struct Raw {
     pub map: Arc<Mmap>,
     pub start: usize,
     pub len: usize,
-    /// Storage format.
-    pub dtype: GgmlDType,
+    /// How the values are stored.
+    pub stored: StoredType,
     /// Slowest dimension first, as in `[out, in]`.
     pub shape: Vec<usize>,
 }

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use candle_core::quantized::gguf_file::Value as Entry;
 use tempfile::TempDir;
 
 use super::fixtures::{ROWS, folder, gguf, metadata};
 use super::*;
+use crate::testing::gguf::Entry;
 
 fn copy(kind: &str) -> TempDir {
     let dir = tempfile::tempdir().unwrap();

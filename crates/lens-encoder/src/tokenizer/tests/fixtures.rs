@@ -1,16 +1,14 @@
 //! The small tokenizers, as folders and as the GGUF files that llama.cpp's converter makes of them.
 
-use std::fs::File;
 use std::path::PathBuf;
 
-use candle_core::quantized::gguf_file::{self, Value as Entry};
-use candle_core::quantized::{GgmlDType, QTensor};
-use candle_core::{Device, Tensor};
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::super::*;
 use crate::model::gguf::GgufFile;
+use crate::model::stored::StoredType;
+use crate::testing::gguf::{Entry, Tensor, file};
 
 /// Kinds that exist in both forms.
 pub const KINDS: [&str; 7] = ["llama3", "qwen2", "llama2", "mistral", "gemma", "phi3", "bert"];
@@ -44,10 +42,13 @@ pub fn open_gguf(kind: &str, special: SpecialTokens) -> TextTokenizer {
 pub fn gguf(metadata: &[(String, Entry)]) -> (TempDir, GgufFile) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model.gguf");
-    let tensor = Tensor::zeros((1, 32), candle_core::DType::F32, &Device::Cpu).unwrap();
-    let tensor = QTensor::quantize(&tensor, GgmlDType::F32).unwrap();
-    let metadata: Vec<(&str, &Entry)> = metadata.iter().map(|(k, v)| (k.as_str(), v)).collect();
-    gguf_file::write(&mut File::create(&path).unwrap(), &metadata, &[("x", &tensor)]).unwrap();
+    let tensor = Tensor {
+        name: "x".into(),
+        shape: vec![1, 32],
+        values: vec![0.0; 32],
+        stored: StoredType::F32,
+    };
+    std::fs::write(&path, file(metadata, &[tensor])).unwrap();
     let file = GgufFile::open(&path).unwrap();
     (dir, file)
 }
