@@ -330,6 +330,10 @@ pub struct TrainArgs {
     #[command(flatten)]
     #[serde(skip)]
     pub method: MethodArgs,
+    /// Which head on the stored views: asked (as the settings name it), or auto (that or a logistic
+    /// one, chosen by cross-validation on the training pairs of each split) [default: asked]
+    #[arg(long, value_name = "WHICH")]
+    pub views: Option<String>,
     /// Train an earlier reward model further: only what it was not trained on is held out, and its
     /// settings and encoder are kept
     #[arg(long, value_name = "DIR")]

@@ -6,7 +6,7 @@ use crate::error::CliError;
 use crate::output::percent;
 use crate::progress::Reporter;
 use crate::settings::{Augment, Settings, Views};
-use lens_core::{CoreError, EmbeddedPairs, Progress};
+use lens_core::{CoreError, EmbeddedPairs, MethodSettings, Progress};
 use lens_data::bundle::Kept;
 use lens_encoder::{LayerChoice, Pooling, TextEncoder, ViewChoice};
 use lens_eval::report::{Block, Cell, Column, Format, Section, Table, TableRow};
@@ -111,6 +111,39 @@ pub fn search(
     }
 }
 
+/// The search for stored embeddings, whose views are taken as they are.
+pub struct OnStored {
+    names: Vec<String>,
+    choices: Choices,
+}
+
+impl OnStored {
+    /// For embeddings with so many views, whatever they are called.
+    pub fn new(views: usize, settings: &Settings) -> Self {
+        let names = match views {
+            1 => vec!["the embeddings".to_owned()],
+            n => (1..=n).map(|i| format!("view {i}")).collect(),
+        };
+        let choices = Choices {
+            asked: views,
+            heads: settings.views == Views::Auto,
+            augment: settings.augment == Augment::Auto,
+            ..Choices::default()
+        };
+        OnStored { names, choices }
+    }
+
+    /// Searches on these pairs alone.
+    pub fn tune(
+        &self,
+        pairs: &EmbeddedPairs,
+        method: &MethodSettings,
+        progress: &dyn Progress,
+    ) -> Result<Tuned, CoreError> {
+        tune(pairs, &self.names, method, &self.choices, progress)
+    }
+}
+
 /// The settings with the first view alone, where nothing was chosen.
 pub fn unchosen(settings: &Settings, candidates: &[ViewChoice]) -> Settings {
     Settings {
@@ -123,14 +156,17 @@ pub fn unchosen(settings: &Settings, candidates: &[ViewChoice]) -> Settings {
 
 /// The settings with what was chosen in the place of what was asked for.
 pub fn settled(settings: &Settings, tuned: &Tuned, candidates: &[ViewChoice]) -> Settings {
-    let chosen = &tuned.settings;
-    let settled = Settings {
+    Settings {
         view: tuned.views.iter().map(|&v| shown(&candidates[v])).collect(),
-        views: Views::Asked,
         layers: None,
-        head: chosen.head.clone(),
-        ..settings.clone()
-    };
+        ..settled_method(settings, tuned)
+    }
+}
+
+/// The same where the views are not the tool's to name.
+pub fn settled_method(settings: &Settings, tuned: &Tuned) -> Settings {
+    let chosen = &tuned.settings;
+    let settled = Settings { views: Views::Asked, head: chosen.head.clone(), ..settings.clone() };
     if settings.augment != Augment::Auto {
         return settled;
     }

@@ -177,6 +177,52 @@ fn the_views_that_are_named_are_the_candidates() {
     assert_eq!(heads("--augment auto"), [asked]);
 }
 
+/// Stored embeddings, whose views are all used: head and augmentation are chosen inside every split,
+/// and on all pairs for the bundle.
+#[test]
+fn on_stored_embeddings_the_choice_is_made_inside_every_split() {
+    let lens = lens();
+    let views = "--view layer=-1 --view layer=3,pooling=mean";
+    lens.ok(&format!("embed pairs.jsonl --model tiny.gguf {views} -o e.safetensors"));
+    let train = format!("train e.safetensors --augment auto --splits 3 {SMALL} -o rm");
+    let told = lens.ok(&format!("{train} --views auto --json")).json();
+    let chosen = told["chosen"].as_array().unwrap();
+    assert_eq!(chosen.len(), 3);
+    assert!(chosen.iter().all(|c| c.as_str().unwrap().contains("on all 2 views")), "{told}");
+    assert!(told["difference"]["value"].is_f64(), "{told}");
+
+    let manifest = lens.json("rm/lens.json");
+    assert_eq!(manifest["figures"]["chosen_by_split"], told["chosen"]);
+    let tuned = &manifest["figures"]["tuned"];
+    let heads: Vec<&str> = tuned["tried"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|t| t["what"] == "head")
+        .map(|t| t["label"].as_str().unwrap())
+        .collect();
+    assert_eq!(heads, ["mlp on all 2 views, as asked", "logistic on all 2 views"]);
+    assert_eq!(manifest["method"]["head"], tuned["settings"]["head"]);
+    let kept = if tuned["augment"] == true { "augmented" } else { "none" };
+    assert_eq!(manifest["kept"], kept);
+    assert_eq!(manifest["encoder"]["identity"]["views"].as_array().unwrap().len(), 2);
+    assert!(lens.read("rm/report.md").contains("## What was tried"));
+    assert_eq!(lens.ok("score rm pairs.jsonl --json").out.lines().count(), 60);
+
+    // The same bytes again, also with another number of threads.
+    let before = lens.files("rm");
+    lens.ok(&format!("{train} --views auto --overwrite --threads 1"));
+    assert_eq!(before, lens.files("rm"));
+    // Augmentation alone is chosen for the head that was asked for.
+    let told = lens.ok(&format!("{train} --overwrite --json")).json();
+    assert!(told["chosen"][0].as_str().unwrap().starts_with("mlp on all 2 views, as asked"));
+    // A head alone, with no words of augmentation.
+    let said = lens.ok(&format!("train e.safetensors --views auto --augment 1 {SMALL}")).out;
+    assert!(said.contains("chosen on their seeds") && said.contains("of 5)"), "{said}");
+    assert!(!said.contains("same head"), "{said}");
+    assert!(!lens.ok(&format!("train e.safetensors {SMALL}")).out.contains("chosen"));
+}
+
 #[test]
 fn where_auto_cannot_be_it_says_so_before_anything_is_done() {
     let lens = lens();
@@ -185,15 +231,18 @@ fn where_auto_cannot_be_it_says_so_before_anything_is_done() {
     assert!(said.contains("nested cross-validation"), "{said}");
     let said = lens.fails(2, "run pairs.jsonl --model tiny.gguf --augment sometimes");
     assert!(said.contains("auto"), "{said}");
-    let said = lens.fails(1, "train x.safetensors --augment auto");
-    assert!(said.contains("lens run"), "{said}");
     lens.ok(&format!("run pairs.jsonl --model tiny.gguf {SMALL} -o rm"));
     let said = lens.fails(1, "run pairs.jsonl --warm-start rm --augment auto -o next");
     assert!(said.contains("warm start"), "{said}");
     let said = lens.fails(2, "run pairs.jsonl --model tiny.gguf --views many");
     assert!(said.contains("many"), "{said}");
-    let said = lens.fails(1, "train x.safetensors --set views=auto");
-    assert!(said.contains("lens run"), "{said}");
+    let e = "e.safetensors";
+    lens.ok(&format!("embed few.jsonl --model tiny.gguf -o {e}"));
+    let said = lens.fails(1, &format!("train {e} --views auto --seed-pairs 6 -o none"));
+    assert!(said.contains("nested cross-validation"), "{said}");
+    assert!(!lens.path("none").exists());
+    let said = lens.fails(1, &format!("train {e} --warm-start rm --augment auto -o next"));
+    assert!(said.contains("warm start"), "{said}");
     let said = lens.fails(2, "run pairs.jsonl --model tiny.gguf --augment auto --set head.folds=1");
     assert!(said.contains("head.folds"), "{said}");
 }

@@ -100,7 +100,7 @@ pub fn hold_out(prompts: &[u32], share: f64, seed: u64) -> Vec<bool> {
 pub struct SplitsReport {
     /// Accuracy without augmentation.
     pub none: Estimate,
-    /// Accuracy with it; `None` where the factor is 1.
+    /// Accuracy with it; `None` where the factor is 1 in any split.
     pub augmented: Option<Estimate>,
     /// Augmented minus none on the same pairs of the same splits.
     pub difference: Option<Estimate>,
@@ -120,6 +120,31 @@ pub fn run_splits(
     start: Option<WarmStart<'_>>,
     seed_pairs: usize,
     splits: usize,
+    progress: &dyn Progress,
+) -> Result<SplitsReport, CoreError> {
+    let as_they_are =
+        |_: &EmbeddedPairs, settings: &MethodSettings, _: &dyn Progress| Ok(settings.clone());
+    run_splits_choosing(pairs, settings, start, seed_pairs, splits, &as_they_are, progress)
+}
+
+/// What chooses the settings of a split from its seed pairs and the settings as they are.
+pub type Choose<'a> = dyn Fn(&EmbeddedPairs, &MethodSettings, &dyn Progress) -> Result<MethodSettings, CoreError>
+    + Sync
+    + 'a;
+
+/// As [`run_splits`], with settings that are chosen in every split afresh, on its seed pairs alone, so
+/// that what it holds out is unseen by the choice too. A split is known to `choose` by the seed of its
+/// settings: that of `settings`, and the number of the split on top.
+///
+/// # Errors
+/// As [`run_splits`], and whatever `choose` returns.
+pub fn run_splits_choosing(
+    pairs: &EmbeddedPairs,
+    settings: &MethodSettings,
+    start: Option<WarmStart<'_>>,
+    seed_pairs: usize,
+    splits: usize,
+    choose: &Choose<'_>,
     progress: &dyn Progress,
 ) -> Result<SplitsReport, CoreError> {
     /// The training inside a split: its curves are drawn and it hears when asked to stop, but it has
@@ -165,6 +190,7 @@ pub fn run_splits(
             let folds: Vec<Option<usize>> =
                 start.map_or(Vec::new(), |s| parts.seeds.iter().map(|&i| s.folds[i]).collect());
             let start = start.map(|s| WarmStart { folds: &folds, ..s });
+            let settings = choose(&seeds, &settings, &progress_inside)?;
             let extras = Extras { start, watch };
             let Outcome { none, augmented, .. } =
                 fit_with(&seeds, &settings, extras, inside, &progress_inside)?;
@@ -193,7 +219,7 @@ pub fn run_splits(
     let estimate = |totals: &[f64]| bootstrap(totals, &counts, &pairs.prompts, settings.seed);
     let missing = || CoreError::TooFewPairs { what: "evaluating the splits", needed: 1, found: 0 };
     let differences: Vec<f64> = augmented.iter().zip(&none).map(|(a, b)| a - b).collect();
-    let with = settings.augment > 1;
+    let with = results.iter().all(|(_, _, with)| with.is_some());
     Ok(SplitsReport {
         none: estimate(&none).ok_or_else(missing)?,
         augmented: if with { estimate(&augmented) } else { None },

@@ -4,12 +4,14 @@
 use lens_core::metrics::pair_accuracy;
 use lens_core::pairing::Pairing;
 use lens_core::rng::{Purpose, Stream};
-use lens_core::splits::{hold_out, run_splits, split};
+use lens_core::splits::{hold_out, run_splits, run_splits_choosing, split};
 use lens_core::synthesis::Origin;
 use lens_core::{
     CoreError, EmbeddedPairs, Embeddings, Matrix, MethodSettings, Outcome, Progress, Quiet,
     Threads, fit,
 };
+use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// `n` pairs in `d` dimensions: noise, and a preference along the first two dimensions.
@@ -211,6 +213,43 @@ fn splits_report_both_heads_on_the_same_pairs() {
     let difference = report.difference.unwrap().value;
     assert!((augmented - report.none.value - difference).abs() < 1e-12);
     assert_eq!(report, run_splits(&data, &quick(), None, 100, 3, &Quiet).unwrap());
+}
+
+#[test]
+fn what_is_chosen_in_a_split_is_chosen_on_its_seeds_alone() {
+    let data = pairs(150, 6, 1.0, 1);
+    let settings = MethodSettings { seed: 40, ..quick() };
+    let shown = Mutex::new(BTreeMap::new());
+    // No augmentation in the second split, another head in all.
+    let choose = |seeds: &EmbeddedPairs, settings: &MethodSettings, _: &dyn Progress| {
+        shown.lock().unwrap().insert(settings.seed, seeds.prompts.clone());
+        let mut chosen = settings.clone();
+        chosen.head.hidden = vec![];
+        chosen.augment = if settings.seed == 41 { 1 } else { 4 };
+        Ok(chosen)
+    };
+    let report = run_splits_choosing(&data, &settings, None, 100, 3, &choose, &Quiet).unwrap();
+    for (index, (seed, prompts)) in shown.into_inner().unwrap().into_iter().enumerate() {
+        assert_eq!(seed, 40 + index as u64);
+        assert_eq!(
+            prompts,
+            data.select(&split(&data, 100, 40, index as u64).unwrap().seeds).prompts
+        );
+    }
+    // The figures are of what was chosen; there are none over all splits where one has none.
+    let mut linear = settings.clone();
+    linear.head.hidden = vec![];
+    let asked = run_splits(&data, &linear, None, 100, 3, &Quiet).unwrap();
+    assert_eq!(report.none, asked.none);
+    assert_ne!(report.none, run_splits(&data, &settings, None, 100, 3, &Quiet).unwrap().none);
+    assert_eq!((report.augmented, report.difference), (None, None));
+    let with: Vec<bool> = report.by_split.iter().map(|split| split.1.is_some()).collect();
+    assert_eq!(with, [true, false, true]);
+    let fails = |_: &EmbeddedPairs, _: &MethodSettings, _: &dyn Progress| {
+        Err(CoreError::TooFewPairs { what: "choosing", needed: 9, found: 8 })
+    };
+    let error = run_splits_choosing(&data, &settings, None, 100, 3, &fails, &Quiet).unwrap_err();
+    assert!(matches!(error, CoreError::TooFewPairs { needed: 9, .. }), "{error}");
 }
 
 #[test]

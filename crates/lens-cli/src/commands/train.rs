@@ -12,29 +12,24 @@ use crate::output;
 use crate::progress::Reporter;
 use crate::report::{self, Evidence};
 use crate::saving::{History, Sources, save};
-use crate::settings::{Settings, bad};
+use crate::settings::{Augment, Settings, bad};
 use crate::stored_views::{stored_views, widths};
+use crate::tuning::{self, OnStored};
 use crate::warm::{Earlier, Keys, Known};
-use lens_core::splits::{SplitsReport, run_splits};
-use lens_core::{EmbeddedPairs, Embeddings, Extras, Progress, Rows, Threads, fit_with};
+use lens_core::splits::{SplitsReport, run_splits_choosing};
+use lens_core::{
+    EmbeddedPairs, Embeddings, Extras, MethodSettings, Progress, Rows, Threads, fit_with,
+};
 use lens_data::bundle::{DataRecord, EncoderRecord, check_target};
 use lens_data::{ArrayFile, StoredRows, fingerprint_rows};
 use rayon::prelude::*;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Runs the command.
 pub fn run(args: &TrainArgs, settings: &Settings, reporter: &Reporter) -> Result<(), CliError> {
-    if settings.chooses() {
-        return Err(CliError::Refused(
-            "`auto` chooses settings on all pairs that it is given, so that splits of the \
-             same pairs would not be unseen: it is for `lens run`, which holds pairs out; `lens study` \
-             compares settings on arrays"
-                .to_owned(),
-        ));
-    }
     let clock = std::time::Instant::now();
     if let Some(output) = &settings.output {
         check_target(output, settings.overwrite)?;
@@ -74,15 +69,35 @@ pub fn run(args: &TrainArgs, settings: &Settings, reporter: &Reporter) -> Result
         settings.splits,
         pairs.len()
     ));
-    let report = run_splits(pairs, &method, start, seed_pairs, settings.splits, reporter);
+    // Chosen in every split on its seeds, so that what it holds out is unseen by the choice too.
+    let search = settings.chooses().then(|| OnStored::new(pairs.views.len(), settings));
+    let by_split = Mutex::new(BTreeMap::new());
+    let choose = |seeds: &EmbeddedPairs, method: &MethodSettings, progress: &dyn Progress| {
+        let Some(search) = &search else { return Ok(method.clone()) };
+        let tuned = search.tune(seeds, method, progress)?;
+        let split = method.seed.wrapping_sub(settings.seed);
+        by_split.lock().unwrap_or_else(PoisonError::into_inner).insert(split, tuned.in_words());
+        Ok(tuned.settings)
+    };
+    let report =
+        run_splits_choosing(pairs, &method, start, seed_pairs, settings.splits, &choose, reporter);
     let report = loaded.sound(report)?;
+    let chose: Vec<String> =
+        by_split.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect();
     let seconds = clock.elapsed().as_secs_f64();
 
     let saved = match &settings.output {
         None => None,
         Some(output) => {
+            let tuned = search.as_ref().map(|search| search.tune(pairs, &method, reporter));
+            let tuned = loaded.sound(tuned.transpose())?;
+            let settings = &match &tuned {
+                Some(tuned) => tuning::settled_method(settings, tuned),
+                None => settings.clone(),
+            };
             let extras = Extras { start, watch: None };
-            let outcome = fit_with(pairs, &method, extras, Threads::available(), reporter);
+            let threads = Threads::available();
+            let outcome = fit_with(pairs, &settings.method(), extras, threads, reporter);
             let outcome = loaded.sound(outcome)?;
             reporter.go_on()?;
             let data = DataRecord {
@@ -95,12 +110,16 @@ pub fn run(args: &TrainArgs, settings: &Settings, reporter: &Reporter) -> Result
                     n => BTreeMap::from([("identical-sides".to_owned(), n)]),
                 },
             };
-            let figures = json!({"splits": &report});
+            let mut figures = json!({"splits": &report});
+            if !chose.is_empty() {
+                figures["chosen_by_split"] = json!(&chose);
+            }
             let mut lines = vec![
                 ("splits".to_owned(), format!("{} of {seed_pairs} pairs", settings.splits)),
                 ("without augmentation".to_owned(), Accuracy::from(report.none).shown()),
             ];
             lines.extend(labels.shown().map(|shown| ("labels".to_owned(), shown)));
+            lines.extend(tuned.as_ref().map(tuning::lines).unwrap_or_default());
             if let Some(earlier) = &earlier {
                 lines.insert(0, ("warm start".to_owned(), earlier.shown(known)));
             }
@@ -116,7 +135,7 @@ pub fn run(args: &TrainArgs, settings: &Settings, reporter: &Reporter) -> Result
                 vetted: Vec::new(),
                 command: report::train_command(&args.arrays, settings),
             };
-            let tuned = None;
+            let tuned = tuned.as_ref();
             let sources =
                 Sources { encoder, data, figures, lines, left_out, history, evidence, tuned };
             let saved = loaded.sound(save(output, settings, outcome, sources, reporter))?;
@@ -124,7 +143,7 @@ pub fn run(args: &TrainArgs, settings: &Settings, reporter: &Reporter) -> Result
         }
     };
     let warm = earlier.as_ref().map(|e| (e, known));
-    print(settings, pairs, &report, seed_pairs, seconds, warm, saved)
+    print(settings, pairs, &report, &chose, seed_pairs, seconds, warm, saved)
 }
 
 /// The earlier folds of the pairs, if these can be trained further on.
@@ -159,10 +178,22 @@ fn known_folds(
     Ok(folds)
 }
 
+/// What was chosen in how many splits, the most frequent first.
+fn counted(chose: &[String]) -> String {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    chose.iter().for_each(|what| *counts.entry(what).or_default() += 1);
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
+    let shown = counts.iter().map(|(what, n)| format!("{what} ({n} of {})", chose.len()));
+    shown.collect::<Vec<_>>().join("; ")
+}
+
+#[allow(clippy::too_many_arguments)] // Everything that is said of a training.
 fn print(
     settings: &Settings,
     pairs: &EmbeddedPairs,
     report: &SplitsReport,
+    chose: &[String],
     seed_pairs: usize,
     seconds: f64,
     warm: Option<(&Earlier, Known)>,
@@ -185,6 +216,7 @@ fn print(
             "labels": Labels::count(pairs.labels.iter().copied()),
             "seed_pairs": seed_pairs,
             "by_split": by_split,
+            "chosen": (!chose.is_empty()).then_some(chose),
             "warm_start": warm.map(|(e, n)| json!({"from": e.path, "known": n.known, "new": n.new})),
             "bundle": saved.map(|(path, _)| path),
             "kept": saved.map(|(_, kept)| kept),
@@ -192,15 +224,19 @@ fn print(
     }
     let mut rows = vec![("pairs".to_owned(), format!("{}, width {}", pairs.len(), pairs.dim()))];
     rows.extend(warm.map(|(e, known)| ("warm start".to_owned(), e.shown(known))));
-    rows.extend([
-        (
-            "splits".to_owned(),
-            format!("{}, each {seed_pairs} to train on, the rest held out", settings.splits),
-        ),
-        ("without augmentation".to_owned(), Accuracy::from(report.none).shown()),
-    ]);
+    rows.extend([(
+        "splits".to_owned(),
+        format!("{}, each {seed_pairs} to train on, the rest held out", settings.splits),
+    )]);
+    if !chose.is_empty() {
+        rows.push(("chosen on their seeds".to_owned(), counted(chose)));
+    }
+    rows.push(("without augmentation".to_owned(), Accuracy::from(report.none).shown()));
     if let (Some(augmented), Some(difference)) = (report.augmented, &report.difference) {
-        let label = format!("with {}x, same head", settings.augment.factor());
+        let label = match settings.augment {
+            Augment::Auto => "with the best augmentation, same head".to_owned(),
+            Augment::Factor(factor) => format!("with {factor}x, same head"),
+        };
         rows.push((label, Accuracy::from(augmented).shown()));
         rows.push(("difference".to_owned(), shown_difference(difference)));
     }

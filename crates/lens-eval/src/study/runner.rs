@@ -166,6 +166,7 @@ fn chosen(
         Ok(tuned) => tuned,
         Err(error) => return ran_away(error),
     };
+    let chose = tuned.in_words();
     let mut settings = tuned.settings;
     if !tuned.augment {
         settings.augment = 1;
@@ -178,9 +179,6 @@ fn chosen(
     let augmented = outcome.augmented;
     let parameters = augmented.as_ref().map(|a| a.source_parameters as u64);
     let kept = augmented.map_or(outcome.none, |a| a.fitted);
-    let best: Vec<String> =
-        tuned.tried.iter().filter(|t| t.best).map(|t| t.label.clone()).collect();
-    let chose = best[..if tuned.augment { best.len() } else { 1 }].join(" + ");
     Ok(Run {
         generator_parameters: parameters,
         seconds: Seconds { source: 0.0, head: clock.elapsed().as_secs_f64() },

@@ -59,6 +59,14 @@ pub struct Tuned {
     pub nested: Nested,
 }
 
+impl Tuned {
+    /// What was chosen, in words: views and head, and the source of synthetic pairs if one is taken.
+    pub fn in_words(&self) -> String {
+        let best = self.tried.iter().filter(|t| t.best && (self.augment || t.what == What::Head));
+        best.map(|t| t.label.as_str()).collect::<Vec<_>>().join(" + ")
+    }
+}
+
 /// Chooses views, head and, where `choices` say so, augmentation on the seed pairs. Their views are
 /// named `names`, and the first are those that were asked for, along with the settings `base`.
 ///
