@@ -142,6 +142,14 @@ impl OnStored {
     ) -> Result<Tuned, CoreError> {
         tune(pairs, &self.names, method, &self.choices, progress)
     }
+
+    /// These settings with what was chosen: the head, and the augmentation where that was to be chosen.
+    pub fn settled(&self, method: &MethodSettings, tuned: Tuned) -> MethodSettings {
+        match self.choices.augment {
+            true => tuned.settings,
+            false => MethodSettings { head: tuned.settings.head, ..method.clone() },
+        }
+    }
 }
 
 /// The settings with the first view alone, where nothing was chosen.

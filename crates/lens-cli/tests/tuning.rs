@@ -220,6 +220,10 @@ fn on_stored_embeddings_the_choice_is_made_inside_every_split() {
     let said = lens.ok(&format!("train e.safetensors --views auto --augment 1 {SMALL}")).out;
     assert!(said.contains("chosen on their seeds") && said.contains("of 5)"), "{said}");
     assert!(!said.contains("same head"), "{said}");
+    // A factor that is asked for stays, with the head that is chosen, in the splits and in the bundle.
+    let said = lens.ok(&format!("train e.safetensors --views auto {SMALL} -o four")).out;
+    assert!(said.contains("with 4x, same head") && said.contains("difference"), "{said}");
+    assert_eq!(lens.json("four/lens.json")["method"]["augment"], 4);
     assert!(!lens.ok(&format!("train e.safetensors {SMALL}")).out.contains("chosen"));
 }
 

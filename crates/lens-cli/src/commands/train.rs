@@ -77,7 +77,7 @@ pub fn run(args: &TrainArgs, settings: &Settings, reporter: &Reporter) -> Result
         let tuned = search.tune(seeds, method, progress)?;
         let split = method.seed.wrapping_sub(settings.seed);
         by_split.lock().unwrap_or_else(PoisonError::into_inner).insert(split, tuned.in_words());
-        Ok(tuned.settings)
+        Ok(search.settled(method, tuned))
     };
     let report =
         run_splits_choosing(pairs, &method, start, seed_pairs, settings.splits, &choose, reporter);
@@ -239,6 +239,11 @@ fn print(
         };
         rows.push((label, Accuracy::from(augmented).shown()));
         rows.push(("difference".to_owned(), shown_difference(difference)));
+    }
+    let without = report.by_split.iter().filter(|(_, with)| with.is_none()).count();
+    if report.augmented.is_none() && settings.augment == Augment::Auto {
+        let said = format!("no source could be trained in {without} of {} splits", settings.splits);
+        rows.push(("with augmentation".to_owned(), said));
     }
     rows.push(("time".to_owned(), format!("{seconds:.1} s")));
     if let Some((path, kept)) = saved {

@@ -27,8 +27,8 @@ pub(crate) struct Tensor {
 /// Where every tensor begins.
 const ALIGNMENT: usize = 32;
 
-/// A file of version 2; the reference models of the tests are of version 3, which differs in nothing
-/// but byte orders that nobody uses.
+/// A file of version 2; the reference models of the tests are of version 3, which differs only in that
+/// it may be big-endian.
 pub(crate) fn file(metadata: &[(String, Entry)], tensors: &[Tensor]) -> Vec<u8> {
     let mut out = b"GGUF".to_vec();
     out.extend(2u32.to_le_bytes());
