@@ -74,6 +74,11 @@ def lens(*arguments):
         sys.exit(f"lens {arguments[0]} failed")
 
 
+def named(views):
+    """Views as the flags that name them."""
+    return [x for view in views for x in ("--view", view)]
+
+
 def pool(data, out, name):
     """All pairs of a set in one file."""
     pairs = out / f"{name}.jsonl"
@@ -134,8 +139,8 @@ def run_qwen(data, out, name, model):
         pairs = out / f"{name}.jsonl"
         pairs.write_text(shortest(pool(data, out, of), count), encoding="utf-8")
         lens("embed", pairs, "-o", stored, "--model", model, "--dtype", "f16",
-             *[x for view in QWEN_VIEWS for x in ("--view", view)])
-    flags = [] if of == "harmless" else [x for view in QWEN_VIEWS for x in ("--view", view)]
+             *named(QWEN_VIEWS))
+    flags = [] if of == "harmless" else named(QWEN_VIEWS)
     lens("study", "views", stored, "-o", out / name / "views", "--seed-pairs", seeds, *flags)
 
 
@@ -147,10 +152,10 @@ def run(data, out, only, qwen):
             continue
         stored = out / f"{name}.safetensors"
         if not stored.exists():
-            lens("embed", pool(data, out, name), "-o", stored, *[x for view in VIEWS for x in ("--view", view)])
+            lens("embed", pool(data, out, name), "-o", stored, *named(VIEWS))
         for study in studies:
             views = SEVERAL.get(study, [] if study in NAMES_VIEWS else [LAST])
-            flags = [x for view in views for x in ("--view", view)]
+            flags = named(views)
             numbers = {"seeds": many_seeds, "views": few_seeds, "synthesis": few_seeds}
             flags += ["--seed-pairs", numbers.get(study, seeds)]
             lens("study", study, stored, "-o", out / name / study, *flags)

@@ -92,13 +92,10 @@ pub fn search(
     reporter: &Reporter,
 ) -> Result<Option<Tuned>, CliError> {
     let names: Vec<String> = candidates.iter().map(shown).collect();
-    let choices = Choices {
-        // Views that are listed are asked for, all of them; of one, the others are ours.
-        asked: settings.views()?.len().max(if settings.layers.is_some() { names.len() } else { 1 }),
-        heads: settings.views == Views::Auto,
-        augment: settings.augment == Augment::Auto,
-        ..Choices::default()
-    };
+    // Views that are listed are asked for, all of them; of one, the others are ours.
+    let asked =
+        settings.views()?.len().max(if settings.layers.is_some() { names.len() } else { 1 });
+    let choices = choices(asked, settings);
     match tune(pairs, &names, &settings.method(), &choices, reporter) {
         Err(CoreError::TooFewPairs { needed, found, .. }) if settings.is_default_choice() => {
             reporter.note(&format!(
@@ -108,6 +105,16 @@ pub fn search(
             Ok(None)
         }
         found => Ok(Some(found?)),
+    }
+}
+
+/// What is to be chosen, where so many views were asked for.
+fn choices(asked: usize, settings: &Settings) -> Choices {
+    Choices {
+        asked,
+        heads: settings.views == Views::Auto,
+        augment: settings.augment == Augment::Auto,
+        ..Choices::default()
     }
 }
 
@@ -124,13 +131,7 @@ impl OnStored {
             1 => vec!["the embeddings".to_owned()],
             n => (1..=n).map(|i| format!("view {i}")).collect(),
         };
-        let choices = Choices {
-            asked: views,
-            heads: settings.views == Views::Auto,
-            augment: settings.augment == Augment::Auto,
-            ..Choices::default()
-        };
-        OnStored { names, choices }
+        OnStored { names, choices: choices(views, settings) }
     }
 
     /// Searches on these pairs alone.
@@ -142,12 +143,18 @@ impl OnStored {
     ) -> Result<Tuned, CoreError> {
         tune(pairs, &self.names, method, &self.choices, progress)
     }
+}
 
-    /// These settings with what was chosen: the head, and the augmentation where that was to be chosen.
-    pub fn settled(&self, method: &MethodSettings, tuned: Tuned) -> MethodSettings {
-        match self.choices.augment {
-            true => tuned.settings,
-            false => MethodSettings { head: tuned.settings.head, ..method.clone() },
+/// The method with what was chosen: the head, and the augmentation where that was to be chosen.
+pub fn chosen_method(
+    method: &MethodSettings,
+    tuned: &Tuned,
+    settings: &Settings,
+) -> MethodSettings {
+    match settings.augment {
+        Augment::Auto => tuned.settings.clone(),
+        Augment::Factor(_) => {
+            MethodSettings { head: tuned.settings.head.clone(), ..method.clone() }
         }
     }
 }
@@ -173,19 +180,11 @@ pub fn settled(settings: &Settings, tuned: &Tuned, candidates: &[ViewChoice]) ->
 
 /// The same where the views are not the tool's to name.
 pub fn settled_method(settings: &Settings, tuned: &Tuned) -> Settings {
-    let chosen = &tuned.settings;
-    let settled = Settings { views: Views::Asked, head: chosen.head.clone(), ..settings.clone() };
-    if settings.augment != Augment::Auto {
-        return settled;
-    }
-    Settings {
-        augment: Augment::Factor(chosen.augment),
-        source: chosen.source,
-        vae: chosen.vae.clone(),
-        synthesis: chosen.synthesis.clone(),
-        rivals: chosen.rivals.clone(),
-        ..settled
-    }
+    let MethodSettings { augment, source, vae, synthesis, rivals, head, .. } =
+        chosen_method(&settings.method(), tuned, settings);
+    let augment = Augment::Factor(augment);
+    let views = Views::Asked;
+    Settings { views, augment, source, vae, synthesis, rivals, head, ..settings.clone() }
 }
 
 /// Which head is kept, and why, where augmentation was tried.

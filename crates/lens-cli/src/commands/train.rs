@@ -77,7 +77,7 @@ pub fn run(args: &TrainArgs, settings: &Settings, reporter: &Reporter) -> Result
         let tuned = search.tune(seeds, method, progress)?;
         let split = method.seed.wrapping_sub(settings.seed);
         by_split.lock().unwrap_or_else(PoisonError::into_inner).insert(split, tuned.in_words());
-        Ok(search.settled(method, tuned))
+        Ok(tuning::chosen_method(method, &tuned, settings))
     };
     let report =
         run_splits_choosing(pairs, &method, start, seed_pairs, settings.splits, &choose, reporter);
