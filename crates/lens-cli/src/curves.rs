@@ -15,13 +15,17 @@ pub fn start(
 ) -> Result<(), CliError> {
     let Some(dir) = &settings.log_dir else { return Ok(()) };
     if let Some(output) = output {
-        let place = |path| resolved(path).map_err(|e| lens_data::Error::io(path, "open", e));
+        let place = |path| {
+            let failed = |e| lens::Error::from(lens_data::Error::io(path, "open", e));
+            resolved(path).map_err(failed)
+        };
         if place(dir)?.starts_with(place(output)?) {
             let detail = "must not be in the folder of the reward model, which appears as a whole";
             return Err(bad("log_dir", detail));
         }
     }
-    reporter.log_curves(CurveLog::create(dir, settings.overwrite)?);
+    let log = CurveLog::create(dir, settings.overwrite).map_err(lens::Error::from)?;
+    reporter.log_curves(log);
     Ok(())
 }
 

@@ -1,107 +1,22 @@
 //! The binary's errors: the libraries' own, and what only the command line can get wrong.
 
 use crate::output::tell;
+use lens::Error;
 use lens_core::CoreError;
 use lens_encoder::{EncoderError, ServerError};
 use lens_eval::EvalError;
 use lens_server::ServeError;
 use std::error::Error as _;
-use std::path::PathBuf;
-use thiserror::Error;
 
 /// Why a command failed.
-#[derive(Debug, Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum CliError {
-    /// Datasets, arrays, bundles, outputs.
+    /// The job itself.
     #[error(transparent)]
-    Data(#[from] lens_data::Error),
-    /// Models and hidden states.
-    #[error(transparent)]
-    Encoder(#[from] EncoderError),
-    /// The method.
-    #[error(transparent)]
-    Core(#[from] CoreError),
-    /// Figures, studies, the report.
-    #[error(transparent)]
-    Eval(EvalError),
-    /// The settings file or a --set does not fit.
-    #[error("{origin}: {detail}")]
-    Settings {
-        /// The file, or the flag.
-        origin: String,
-        /// What does not fit.
-        detail: String,
-    },
-    /// The bundle was trained with another encoder than the one at hand.
-    #[error("{} was trained with another encoder: {differences}", bundle.display())]
-    EncoderMismatch {
-        /// The bundle.
-        bundle: PathBuf,
-        /// Field by field: what the bundle has, what the encoder has.
-        differences: String,
-    },
-    /// The bundle cannot be trained further on these pairs.
-    #[error("{} cannot be trained further: {reason}", bundle.display())]
-    NoWarmStart {
-        /// The bundle.
-        bundle: PathBuf,
-        /// Why not.
-        reason: String,
-    },
+    Job(#[from] Error),
     /// Serving.
     #[error(transparent)]
-    Serve(lens_server::ServeError),
-    /// Two things that do not go together.
-    #[error("{0}")]
-    Refused(String),
-    /// The user asked to stop.
-    #[error("stopped")]
-    Cancelled,
-    /// Training needs pairs on several prompts, of which holding out takes some.
-    #[error(
-        "{}: {pairs} usable pair{} on {prompts} prompt{}{heldout}; training needs at least 2 \
-         different prompts (left out: {left_out})",
-        path.display(), plural(*pairs), plural(*prompts)
-    )]
-    TooFewPrompts {
-        /// The file.
-        path: PathBuf,
-        /// Pairs that could be trained on.
-        pairs: usize,
-        /// Distinct prompts of these.
-        prompts: usize,
-        /// How many pairs were held out of them, as a part of the sentence; may be empty.
-        heldout: String,
-        /// Counts by reason.
-        left_out: String,
-    },
-    /// The embeddings come from another encoder than the bundle's.
-    #[error(
-        "{} holds embeddings of another encoder than the reward model's: {differences}",
-        path.display()
-    )]
-    ArraysMismatch {
-        /// The embeddings.
-        path: PathBuf,
-        /// Field by field: what the bundle has, what the file has.
-        differences: String,
-    },
-    /// Every pair of a file was left out.
-    #[error("{}: no pair is left to train on ({left_out})", path.display())]
-    NothingLeft {
-        /// The file.
-        path: PathBuf,
-        /// Counts by reason.
-        left_out: String,
-    },
-    /// Every pair of a file was left out of evaluation.
-    #[error("{}: no pair is left to evaluate on (left out: {left_out})", path.display())]
-    NothingToEvaluate {
-        /// The file.
-        path: PathBuf,
-        /// Counts by reason.
-        left_out: String,
-    },
+    Serve(ServeError),
     /// The curves of a training could not all be written, which did not stop the training.
     #[error("training curves are not complete, but training went on without them: {source}")]
     Curves {
@@ -117,42 +32,22 @@ pub enum CliError {
     },
 }
 
-impl From<EvalError> for CliError {
-    /// What comes from below is what it was: hints and exit codes know it.
-    fn from(error: EvalError) -> Self {
-        match error {
-            EvalError::Core(error) => CliError::Core(error),
-            EvalError::Data(error) => CliError::Data(error),
-            error => CliError::Eval(error),
-        }
-    }
-}
-
 impl CliError {
     /// Whether the user asked to stop.
     fn is_cancelled(&self) -> bool {
-        matches!(
-            self,
-            CliError::Cancelled
-                | CliError::Eval(EvalError::Cancelled)
-                | CliError::Core(CoreError::Cancelled { .. })
-                | CliError::Data(lens_data::Error::Cancelled)
-                | CliError::Encoder(EncoderError::Cancelled)
-                | CliError::Eval(EvalError::Core(CoreError::Cancelled { .. }))
-        )
+        match self {
+            CliError::Job(error) => error.is_cancelled(),
+            CliError::Serve(error) => matches!(error, ServeError::Stopped),
+            _ => false,
+        }
     }
 
     /// 2 for settings that do not fit (as for flags), 130 after Ctrl-C, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            CliError::Settings { .. }
-            | CliError::Serve(ServeError::Open { .. } | ServeError::Option { .. })
-            | CliError::Eval(EvalError::StudySyntax { .. } | EvalError::StudyKey { .. })
-            | CliError::Core(CoreError::Setting { .. })
-            | CliError::Encoder(
-                EncoderError::InvalidOption { .. } | EncoderError::LayerOutOfRange { .. },
-            ) => 2,
-            e if e.is_cancelled() => 130,
+            error if error.is_cancelled() => 130,
+            CliError::Job(error) if error.is_wrong_option() => 2,
+            CliError::Serve(ServeError::Open { .. } | ServeError::Option { .. }) => 2,
             _ => 1,
         }
     }
@@ -181,59 +76,8 @@ impl CliError {
     }
 
     fn hint(&self) -> Option<&'static str> {
-        use lens_data::Error as Data;
         match self {
-            CliError::Data(Data::TargetExists { .. }) => {
-                Some("choose another folder with -o, or replace a reward model with --overwrite")
-            }
-            CliError::Data(Data::CurvesExist { .. }) => {
-                Some("choose another folder with --log-dir, or replace them with --overwrite")
-            }
-            CliError::Data(Data::CurvesInBundle { .. }) => {
-                Some("choose another folder with --log-dir")
-            }
-            CliError::Data(Data::AllMalformed { .. }) => {
-                Some("each row needs chosen and rejected (and a prompt); see `lens run --help`")
-            }
-            CliError::Data(Data::Malformed(_)) => {
-                Some("without --strict malformed rows are counted, listed and left out")
-            }
-            CliError::Data(Data::DiskFull { .. }) => Some("free some space and run again"),
-            CliError::Data(Data::MissingArray { .. }) => {
-                Some("name the arrays with --chosen-key and --rejected-key (or --key)")
-            }
-            CliError::EncoderMismatch { .. } => {
-                Some("give the model it was trained with by --model, or train again")
-            }
-            CliError::Core(CoreError::WarmStart { .. }) => Some(
-                "settings that are not named are the earlier model's; others need a training afresh",
-            ),
-            CliError::NoWarmStart { .. } => Some("train afresh on all pairs, without --warm-start"),
-            CliError::Encoder(EncoderError::UnknownArchitecture { .. }) => {
-                Some("choose another model with --model; `lens pull` lists those at hand")
-            }
-            CliError::Encoder(EncoderError::Server(ServerError::Unauthorised { .. })) => {
-                Some("set LENS_API_KEY to the server's key (server_key_env names another variable)")
-            }
-            CliError::Encoder(EncoderError::Server(ServerError::TooLong { .. })) => {
-                Some("leave the text out, or serve the model with a longer context")
-            }
-            CliError::ArraysMismatch { .. } => {
-                Some("embed the texts again with the settings of the reward model")
-            }
-            CliError::Encoder(EncoderError::Cache { .. }) => {
-                Some("finished embeddings are kept; another folder is chosen with --cache")
-            }
-            CliError::TooFewPrompts { .. } => Some(
-                "add pairs; --eval FILE or --holdout 0 leave all pairs of this file to training",
-            ),
-            CliError::Eval(EvalError::OtherStudy { .. }) => {
-                Some("choose another folder with -o, or replace the study with --overwrite")
-            }
-            CliError::Eval(EvalError::NotAStudy { .. }) => Some("choose another folder with -o"),
-            CliError::Eval(EvalError::StudyKey { .. } | EvalError::StudySyntax { .. }) => Some(
-                "`lens study NAME --show` prints a ready-made study; docs/studies.md says more",
-            ),
+            CliError::Job(error) => hint(error),
             CliError::Serve(ServeError::Open { .. }) => Some(
                 "set a token (--token-file FILE, or LENS_TOKENS), bind to 127.0.0.1, or let \
                  everybody in with --insecure-no-token",
@@ -241,23 +85,78 @@ impl CliError {
             CliError::Serve(ServeError::Bind { .. }) => {
                 Some("choose another port with --bind; port 0 takes a free one")
             }
-            CliError::NothingLeft { .. } | CliError::NothingToEvaluate { .. } => {
-                Some("`lens info` on the file lists the lines and what is wrong with each")
-            }
-            CliError::Eval(EvalError::WrongRow { .. }) => Some(
-                "a file holds rows of one kind; --benchmark says which, where it is told wrongly",
-            ),
-            CliError::Eval(EvalError::TooFewResponses { .. }) => {
-                Some("--n of at most the smallest number of responses; it is the default")
-            }
-            CliError::Settings { .. } => {
-                Some("`lens run PAIRS --show-settings` prints every setting with its value")
-            }
             _ => None,
         }
     }
 }
 
-fn plural(n: usize) -> &'static str {
-    if n == 1 { "" } else { "s" }
-}
+/// What to do about the failure of a job.
+fn hint(error: &Error) -> Option<&'static str> {
+        use lens_data::Error as Data;
+        match error {
+            Error::Data(Data::TargetExists { .. }) => {
+                Some("choose another folder with -o, or replace a reward model with --overwrite")
+            }
+            Error::Data(Data::CurvesExist { .. }) => {
+                Some("choose another folder with --log-dir, or replace them with --overwrite")
+            }
+            Error::Data(Data::CurvesInBundle { .. }) => {
+                Some("choose another folder with --log-dir")
+            }
+            Error::Data(Data::AllMalformed { .. }) => {
+                Some("each row needs chosen and rejected (and a prompt); see `lens run --help`")
+            }
+            Error::Data(Data::Malformed(_)) => {
+                Some("without --strict malformed rows are counted, listed and left out")
+            }
+            Error::Data(Data::DiskFull { .. }) => Some("free some space and run again"),
+            Error::Data(Data::MissingArray { .. }) => {
+                Some("name the arrays with --chosen-key and --rejected-key (or --key)")
+            }
+            Error::EncoderMismatch { .. } => {
+                Some("give the model it was trained with by --model, or train again")
+            }
+            Error::Core(CoreError::WarmStart { .. }) => Some(
+                "settings that are not named are the earlier model's; others need a training afresh",
+            ),
+            Error::NoWarmStart { .. } => Some("train afresh on all pairs, without --warm-start"),
+            Error::Encoder(EncoderError::UnknownArchitecture { .. }) => {
+                Some("choose another model with --model; `lens pull` lists those at hand")
+            }
+            Error::Encoder(EncoderError::Server(ServerError::Unauthorised { .. })) => {
+                Some("set LENS_API_KEY to the server's key (server_key_env names another variable)")
+            }
+            Error::Encoder(EncoderError::Server(ServerError::TooLong { .. })) => {
+                Some("leave the text out, or serve the model with a longer context")
+            }
+            Error::ArraysMismatch { .. } => {
+                Some("embed the texts again with the settings of the reward model")
+            }
+            Error::Encoder(EncoderError::Cache { .. }) => {
+                Some("finished embeddings are kept; another folder is chosen with --cache")
+            }
+            Error::TooFewPrompts { .. } => Some(
+                "add pairs; --eval FILE or --holdout 0 leave all pairs of this file to training",
+            ),
+            Error::Eval(EvalError::OtherStudy { .. }) => {
+                Some("choose another folder with -o, or replace the study with --overwrite")
+            }
+            Error::Eval(EvalError::NotAStudy { .. }) => Some("choose another folder with -o"),
+            Error::Eval(EvalError::StudyKey { .. } | EvalError::StudySyntax { .. }) => Some(
+                "`lens study NAME --show` prints a ready-made study; docs/studies.md says more",
+            ),
+            Error::NothingToTrainOn { .. } | Error::NothingToEvaluate { .. } => {
+                Some("`lens info` on the file lists the lines and what is wrong with each")
+            }
+            Error::Eval(EvalError::WrongRow { .. }) => Some(
+                "a file holds rows of one kind; --benchmark says which, where it is told wrongly",
+            ),
+            Error::Eval(EvalError::TooFewResponses { .. }) => {
+                Some("--n of at most the smallest number of responses; it is the default")
+            }
+            Error::Option { .. } => {
+                Some("`lens run PAIRS --show-settings` prints every setting with its value")
+            }
+            _ => None,
+        }
+    }

@@ -3,20 +3,10 @@
 mod args;
 mod commands;
 mod curves;
-mod embedding;
 mod error;
-mod evaluation;
-mod labels;
 mod output;
-mod pool;
 mod progress;
-mod report;
-mod saving;
-mod server;
 mod settings;
-mod stored_views;
-mod tuning;
-mod warm;
 
 use args::{Cli, Command};
 use clap::Parser;

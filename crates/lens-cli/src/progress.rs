@@ -2,10 +2,11 @@
 //! nothing with --quiet. Also where Ctrl-C is heard, and where training curves go to their log.
 
 use crate::error::CliError;
-use crate::output::{tell, thousands};
+use crate::output::tell;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use lens_core::Progress;
+use lens::Progress;
 use lens_data::CurveLog;
+use lens_report::text::thousands;
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -78,11 +79,6 @@ impl Reporter {
 
     fn quiet(&self) -> bool {
         self.quiet.load(Ordering::Relaxed)
-    }
-
-    /// An error if the user asked to stop: for work that does not look by itself.
-    pub fn go_on(&self) -> Result<(), CliError> {
-        if self.cancelled() { Err(CliError::Cancelled) } else { Ok(()) }
     }
 
     /// Removes the bar, so that an error stands alone.

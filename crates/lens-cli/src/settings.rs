@@ -8,6 +8,10 @@ pub use serve::ServeSettings;
 
 use crate::args::{Cli, Command};
 use crate::error::CliError;
+use lens::{
+    BundleModelOptions, Error, Keep, MethodOptions, ModelOptions, RuntimeOptions, ServerOptions,
+    StoredPairsOptions, ViewSelection, server_key,
+};
 use lens_core::MethodSettings;
 use lens_core::head::HeadSettings;
 use lens_core::pairing::Pairing;
@@ -15,34 +19,22 @@ use lens_core::source::{RivalSettings, SourceKind};
 use lens_core::synthesis::SynthesisSettings;
 use lens_core::vae::VaeSettings;
 use lens_data::bundle::Manifest;
-use lens_data::{FloatType, ReadOptions};
+use lens_data::{FloatType, StoreKeys};
 use lens_encoder::{
-    EncoderOptions, GenerateOptions, LayerChoice, Pooling, Precision, ServerApi, SpecialTokens,
-    TemplateChoice, ViewChoice,
+    EncoderOptions, GenerateOptions, LayerChoice, Pooling, ServerApi, ViewChoice,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-/// Which head a run saves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Keep {
-    /// The augmented one if it is clearly better on the seeds' own folds.
-    Auto,
-    /// The one without augmentation.
-    None,
-    /// The one with augmentation.
-    Augmented,
-}
-
-/// Which views of the texts, and which head, a run uses.
+/// How views of the texts, and the head on them, are selected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Views {
     /// Those that the settings name.
-    Asked,
-    /// Whatever cross-validation on the training pairs chooses.
+    Fixed,
+    /// By cross-validation on the training pairs.
     Auto,
 }
 
@@ -58,8 +50,11 @@ pub enum Bos {
     Never,
 }
 
-/// Where one of these is named, `lens run` does not choose views and head of itself.
-const CHOICES: [&str; 8] =
+/// Settings that say which hidden states are taken.
+const VIEW_SETTINGS: [&str; 4] = ["layer", "layers", "pooling", "view"];
+
+/// Where one of these is named, `lens run` does not select views and head unless it is told to.
+const SELECTED: [&str; 8] =
     ["views", "layer", "layers", "pooling", "view", "server", "warm_start", "head"];
 
 /// All settings. Every key can stand in the settings file; unknown keys are refused.
@@ -92,7 +87,7 @@ pub struct Settings {
     pub pooling: String,
     /// Several views side by side, each `layer=..,pooling=..,suffix=..`.
     pub view: Vec<String>,
-    /// Whether views and head are those asked for, or chosen on the training pairs.
+    /// Whether views and head are those that are named, or selected on the training pairs.
     pub views: Views,
     /// In which form weights are held: `auto`, `f32`, `bf16`, `stored`.
     pub weights: String,
@@ -173,15 +168,12 @@ pub struct Settings {
     pub generate: GenerateOptions,
     /// The server.
     pub serve: ServeSettings,
-    /// Whether finished embeddings are kept in the cache.
-    #[serde(skip)]
-    pub keep_vectors: bool,
-    /// With an earlier reward model and in a study, the settings that the user named.
+    /// The settings that the user named.
     #[serde(skip)]
     pub given: BTreeSet<String>,
-    /// Whether `views = "auto"` is nobody's wish.
+    /// Whether `views = "auto"` is a default that the user did not name.
     #[serde(skip)]
-    pub by_default: bool,
+    pub views_by_default: bool,
 }
 
 impl Default for Settings {
@@ -211,7 +203,7 @@ impl Default for Settings {
             layers: None,
             pooling: Pooling::default().to_string(),
             view: Vec::new(),
-            views: Views::Asked,
+            views: Views::Fixed,
             weights: encoder.weights.to_string(),
             template: "auto".to_owned(),
             max_length: encoder.max_length,
@@ -248,9 +240,8 @@ impl Default for Settings {
             head,
             generate: GenerateOptions::default(),
             serve: ServeSettings::default(),
-            keep_vectors: true,
             given: BTreeSet::new(),
-            by_default: false,
+            views_by_default: false,
         }
     }
 }
@@ -288,69 +279,40 @@ impl Settings {
         for entry in &cli.set {
             set(&mut table, entry)?;
         }
-        let mut given = BTreeSet::new();
-        // `lens run` chooses views and head unless something is said of them.
-        let by_default = matches!(cli.command, Command::Run(_))
-            && !CHOICES.into_iter().any(|key| table.contains_key(key));
-        if by_default {
+        let given = table.keys().cloned().collect();
+        // `lens run` selects views and head unless something is said of them.
+        let views_by_default = matches!(cli.command, Command::Run(_))
+            && !SELECTED.into_iter().any(|key| table.contains_key(key));
+        if views_by_default {
             table.insert("views".to_owned(), "auto".into());
         }
         if matches!(cli.command, Command::Run(_) | Command::Train(_))
             && let Some(path) = table.get("warm_start").and_then(toml::Value::as_str)
         {
-            let mut earlier = of_bundle(Path::new(path))?;
-            given = table.keys().cloned().collect();
+            let mut earlier = settings_of_bundle(Path::new(path))?;
             overlay(&mut earlier, table);
             table = earlier;
         }
-        if matches!(cli.command, Command::Study(_)) {
-            given = table.keys().cloned().collect();
-        }
         let mut settings: Settings = table.try_into().map_err(|e| bad("settings", e))?;
         settings.given = given;
-        settings.by_default = by_default;
+        settings.views_by_default = views_by_default;
         settings.check()?;
         Ok(settings)
     }
 
     fn check(&self) -> Result<(), CliError> {
-        self.method().check()?;
+        self.method().check().map_err(Error::from)?;
+        self.generate.check().map_err(Error::from)?;
+        self.model()?.check()?;
         if !(0.0..1.0).contains(&self.holdout) {
             return Err(bad("holdout", "must be at least 0 and below 1"));
         }
-        self.generate.check()?;
-        self.views()?;
-        self.weights.parse::<Precision>()?;
-        self.special_tokens.parse::<SpecialTokens>()?;
-        if let Some(url) = &self.server {
-            crate::server::options(url, self)?.check()?;
+        let at_least_one =
+            [("seed_pairs", self.seed_pairs), ("threads", self.threads), ("splits", Some(self.splits))];
+        match at_least_one.into_iter().find(|(_, value)| *value == Some(0)) {
+            Some((name, _)) => Err(bad(name, "must be at least 1")),
+            None => Ok(()),
         }
-        if self.max_length < 2 {
-            return Err(bad("max_length", "must be at least 2"));
-        }
-        if self.batch_tokens == 0 {
-            return Err(bad("batch_tokens", "must be at least 1"));
-        }
-        if self.seed_pairs == Some(0) {
-            return Err(bad("seed_pairs", "must be at least 1"));
-        }
-        if self.splits == 0 {
-            return Err(bad("splits", "must be at least 1"));
-        }
-        if self.threads == Some(0) {
-            return Err(bad("threads", "must be at least 1"));
-        }
-        Ok(())
-    }
-
-    /// Whether cross-validation on the training pairs has something to choose.
-    pub fn chooses(&self) -> bool {
-        self.views == Views::Auto || self.augment == Augment::Auto
-    }
-
-    /// Whether the choice is one that nobody asked for.
-    pub fn is_default_choice(&self) -> bool {
-        self.by_default && self.augment != Augment::Auto
     }
 
     /// The settings of the method.
@@ -368,33 +330,106 @@ impl Settings {
         }
     }
 
-    /// How datasets are read.
-    pub fn reading(&self) -> ReadOptions {
-        ReadOptions { strict: self.strict, ..ReadOptions::default() }
+    /// The method, and which of its settings are selected.
+    pub fn method_options(&self) -> MethodOptions {
+        MethodOptions {
+            settings: self.method(),
+            views: match (self.views, self.views_by_default) {
+                (Views::Fixed, _) => ViewSelection::Fixed,
+                (Views::Auto, false) => ViewSelection::Auto,
+                (Views::Auto, true) => ViewSelection::AutoIfEnough,
+            },
+            select_augmentation: self.augment == Augment::Auto,
+            keep: self.keep,
+        }
     }
 
-    /// The options of the encoder.
-    pub fn encoder(&self) -> Result<EncoderOptions, CliError> {
-        Ok(EncoderOptions {
-            template: template(&self.template)?,
+    /// The language model, and how texts become embeddings with it.
+    pub fn model(&self) -> Result<ModelOptions, CliError> {
+        Ok(ModelOptions {
+            model: self.model.clone(),
             views: self.views()?,
-            weights: self.weights.parse()?,
+            template: self.template.clone(),
             max_length: self.max_length,
-            add_bos: match self.bos {
-                Bos::Auto => None,
-                Bos::Always => Some(true),
-                Bos::Never => Some(false),
-            },
-            special_tokens: self.special_tokens.parse()?,
-            cache_dir: Some(self.cache_dir()?.join("embeddings")),
-            keep_vectors: self.keep_vectors,
-            batch_tokens: self.batch_tokens,
-            ..EncoderOptions::default()
+            add_bos: self.add_bos(),
+            special_tokens: self.special_tokens.parse().map_err(|e| bad("special_tokens", e))?,
+            runtime: self.runtime()?,
         })
     }
 
+    /// How a language model runs.
+    pub fn runtime(&self) -> Result<RuntimeOptions, CliError> {
+        Ok(RuntimeOptions {
+            weights: self.weights.parse().map_err(Error::from)?,
+            batch_tokens: self.batch_tokens,
+            cache: self.cache.clone(),
+            keep_embeddings: true,
+            server: ServerOptions {
+                url: self.server.clone(),
+                api: self.server_api,
+                concurrency: self.server_concurrency,
+                batch: self.server_batch,
+                timeout: Duration::from_secs(self.server_timeout),
+                retries: self.server_retries,
+                key: server_key(&self.server_key_env)?,
+            },
+        })
+    }
+
+    /// A bundle's own encoder, whose model may be in another place.
+    pub fn encoder_of_bundle(&self, model: Option<&str>) -> Result<BundleModelOptions, CliError> {
+        Ok(BundleModelOptions {
+            model: model.map(str::to_owned),
+            runtime: self.runtime()?,
+            ..BundleModelOptions::default()
+        })
+    }
+
+    /// The encoder of an earlier model that is trained further: what the user named is used, so that
+    /// it is refused where it differs.
+    pub fn encoder_of_earlier_model(&self) -> Result<BundleModelOptions, CliError> {
+        let given = |name: &str| self.given.contains(name);
+        let ModelOptions { model, views, template, max_length, add_bos, special_tokens, runtime } =
+            self.model()?;
+        Ok(BundleModelOptions {
+            model: given("model").then_some(model),
+            views: self.names_views().then_some(views),
+            template: given("template").then_some(template),
+            max_length: given("max_length").then_some(max_length),
+            add_bos: given("bos").then_some(add_bos),
+            special_tokens: given("special_tokens").then_some(special_tokens),
+            runtime,
+        })
+    }
+
+    /// Embedded pairs in files, with the views that the user named.
+    pub fn stored(&self, files: Vec<PathBuf>) -> Result<StoredPairsOptions, CliError> {
+        Ok(StoredPairsOptions {
+            keys: StoreKeys {
+                chosen: self.chosen_key.clone(),
+                rejected: self.rejected_key.clone(),
+            },
+            views: if self.names_views() { self.views()? } else { Vec::new() },
+            memory_mb: self.memory_mb,
+            ..StoredPairsOptions::new(files)
+        })
+    }
+
+    /// Whether the user named hidden states.
+    fn names_views(&self) -> bool {
+        VIEW_SETTINGS.into_iter().any(|name| self.given.contains(name))
+    }
+
+    fn add_bos(&self) -> Option<bool> {
+        match self.bos {
+            Bos::Auto => None,
+            Bos::Always => Some(true),
+            Bos::Never => Some(false),
+        }
+    }
+
     /// The views of a text: those listed, or one for each layer.
-    pub fn views(&self) -> Result<Vec<ViewChoice>, CliError> {
+    fn views(&self) -> Result<Vec<ViewChoice>, CliError> {
         if !self.view.is_empty() {
             if self.layers.is_some() {
                 return Err(bad(
@@ -402,29 +437,19 @@ impl Settings {
                     "and `layers` exclude each other: name layers in the views",
                 ));
             }
-            return Ok(self.view.iter().map(|v| v.parse()).collect::<Result<_, _>>()?);
+            let views = self.view.iter().map(|v| v.parse());
+            return views.collect::<Result<_, _>>().map_err(|e| bad("view", e));
         }
-        let pooling: Pooling = self.pooling.parse()?;
+        let pooling: Pooling = self.pooling.parse().map_err(|e| bad("pooling", e))?;
         let view = |layer| ViewChoice { layer, pooling, suffix: None };
         match &self.layers {
             None => Ok(vec![view(LayerChoice::Index(self.layer))]),
             Some(list) => {
                 let layers = list.split(',').map(|l| l.trim().parse::<LayerChoice>());
-                Ok(layers.map(|l| l.map(view)).collect::<Result<_, _>>()?)
+                let views = layers.map(|l| l.map(view));
+                views.collect::<Result<_, _>>().map_err(|e| bad("layers", e))
             }
         }
-    }
-
-    /// Where models and embeddings are kept: the setting, $LENS_CACHE, the user's cache folder.
-    pub fn cache_dir(&self) -> Result<PathBuf, CliError> {
-        if let Some(dir) = &self.cache {
-            return Ok(dir.clone());
-        }
-        let set = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-        set("LENS_CACHE")
-            .or_else(|| set("XDG_CACHE_HOME").map(|d| d.join("lens")))
-            .or_else(|| set("HOME").map(|d| d.join(".cache").join("lens")))
-            .ok_or_else(|| bad("cache", "no home folder: name a folder with --cache"))
     }
 
     /// Starts the thread pool that everything parallel runs in.
@@ -442,24 +467,14 @@ impl Settings {
     }
 }
 
+/// The error of a setting that does not fit.
 pub fn bad(origin: &str, detail: impl ToString) -> CliError {
-    CliError::Settings { origin: origin.to_owned(), detail: detail.to_string().trim().to_owned() }
-}
-
-pub fn template(name: &str) -> Result<TemplateChoice, CliError> {
-    Ok(match name {
-        "auto" => TemplateChoice::Auto,
-        "chat" => TemplateChoice::Chat,
-        "plain" => TemplateChoice::Plain,
-        path => TemplateChoice::Custom(std::fs::read_to_string(path).map_err(|e| {
-            bad("template", format!("`{path}` is not auto, chat or plain, nor a file: {e}"))
-        })?),
-    })
+    Error::option(origin, detail).into()
 }
 
 /// The settings of the method that a reward model was trained with, and the name of its encoder.
-fn of_bundle(path: &Path) -> Result<toml::Table, CliError> {
-    let manifest = Manifest::read(path)?;
+fn settings_of_bundle(path: &Path) -> Result<toml::Table, CliError> {
+    let manifest = Manifest::read(path).map_err(Error::from)?;
     let name = path.display().to_string();
     let mut table = toml::Table::try_from(&manifest.method).map_err(|e| bad(&name, e))?;
     if let Some(encoder) = manifest.encoder {

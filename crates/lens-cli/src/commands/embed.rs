@@ -1,228 +1,46 @@
-//! `lens embed`: texts or pairs to hidden states, stored as safetensors.
+//! `lens embed`: texts or pairs to embeddings, stored as safetensors.
 
 use crate::args::EmbedArgs;
-use crate::embedding::{
-    encoder_of_bundle, encoder_record, note_truncated, open_encoder, prompt_numbers,
-};
 use crate::error::CliError;
-use crate::labels::{MARGIN_KEY, TIE_KEY};
 use crate::output;
 use crate::progress::Reporter;
 use crate::settings::Settings;
-use lens_core::{Content, Exchange, Label, Progress};
-use lens_data::bundle::Bundle;
-use lens_data::{
-    Array2, AtomicFile, Row, ScoreRow, Tensor, prompt_key, read_exchanges_with, write_tensors,
-};
-use lens_encoder::{Encoded, TextEncoder};
-use serde_json::json;
-use std::collections::BTreeMap;
-use std::path::Path;
-
-/// Key of the line numbers, one for each embedding.
-pub const ROW_KEY: &str = "row";
-/// Key of the prompt numbers of pairs: equal prompts have equal numbers.
-pub const PROMPT_KEY: &str = "prompt";
-/// What the metadata says under the same key where the numbers are those of [`prompt_key`], which
-/// mean the same in every file.
-pub const PROMPT_NUMBERS: &str = "lens-prompt-v1";
-/// Metadata key of what lies in which columns.
-pub const VIEWS_KEY: &str = "views";
-/// Metadata key of what made the embeddings.
-pub const ENCODER_KEY: &str = "encoder";
+use lens::{EmbedOptions, EmbedWith, embed};
+use lens_report::text::thousands;
 
 /// Runs the command.
 pub fn run(args: &EmbedArgs, settings: &Settings, reporter: &Reporter) -> Result<(), CliError> {
-    let start = std::time::Instant::now();
-    check_output(&args.file, &args.output)?;
-    let options = settings.reading();
-    let set = read_exchanges_with(&args.file, &options, reporter)?;
-    for row in &set.malformed {
-        reporter.note(&format!("left out: {row}"));
-    }
-    let (encoder, model) = match &args.like {
-        None => (open_encoder(settings, reporter)?, settings.model.clone()),
-        Some(path) => {
-            let bundle = Bundle::read(path)?;
-            let named = args.encoder.text.model.as_deref();
-            let encoder = encoder_of_bundle(&bundle, path, named, settings, reporter)?;
-            let recorded = bundle.manifest.encoder.map(|record| record.model);
-            let model = named.map(str::to_owned).or(recorded);
-            (encoder, model.unwrap_or_else(|| settings.model.clone()))
-        }
+    let encoder = match &args.like {
+        None => EmbedWith::Model(settings.model()?),
+        Some(path) => EmbedWith::Bundle {
+            path: path.clone(),
+            encoder: settings.encoder_of_bundle(args.encoder.text.model.as_deref())?,
+        },
     };
-    let arrays = embed(&set.rows, encoder.as_ref(), reporter)?;
-    note_truncated(&arrays.encoded, encoder.identity().max_length, reporter);
-    let tensors: Vec<(&str, &Array2)> = arrays.tensors.iter().map(|(n, a)| (*n, a)).collect();
-    let floats = tensors.iter().map(|(name, a)| (*name, Tensor::Floats(a, settings.dtype)));
-    let mut stored: Vec<(&str, Tensor)> = floats.collect();
-    stored.push((ROW_KEY, Tensor::Integers(&arrays.rows)));
-    if !arrays.prompts.is_empty() {
-        stored.push((PROMPT_KEY, Tensor::Integers(&arrays.prompts)));
-    }
-    let margin = |label: &Label| match label {
-        Label::Preferred { margin } => *margin,
-        Label::Tie => 0.0,
+    let options = EmbedOptions {
+        encoder,
+        dtype: settings.dtype,
+        strict: settings.strict,
+        ..EmbedOptions::new(&args.file, &args.output)
     };
-    let margins: Vec<f32> = arrays.labels.iter().map(margin).collect();
-    let ties: Vec<i64> = arrays.labels.iter().map(|l| i64::from(l.is_tie())).collect();
-    if margins.iter().any(|&margin| margin != 0.0) {
-        stored.push((MARGIN_KEY, Tensor::Vector(&margins)));
-    }
-    if ties.contains(&1) {
-        stored.push((TIE_KEY, Tensor::Integers(&ties)));
-    }
-    let record = encoder_record(encoder.as_ref(), &model)?;
-    let record = serde_json::to_string(&record).map_err(std::io::Error::from)?;
-    let mut metadata = BTreeMap::from([
-        (ENCODER_KEY.to_owned(), record),
-        ("lens_version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
-    ]);
-    if arrays.tensors.len() == 2 {
-        metadata.insert(PROMPT_KEY.to_owned(), PROMPT_NUMBERS.to_owned());
-    }
-    let metadata = with_views(metadata, encoder.as_ref())?;
-    reporter.go_on()?;
-    write_tensors(&args.output, &stored, &metadata)?;
-
-    let stats = encoder.stats();
-    let shapes: serde_json::Map<String, serde_json::Value> =
-        tensors.iter().map(|(n, a)| ((*n).to_owned(), json!(a.shape()))).collect();
-    let seconds = start.elapsed().as_secs_f64();
+    let result = embed(&options, reporter)?;
     if settings.json {
-        return output::json(&json!({
-            "read": set.read, "embedded": set.rows.len(), "malformed": set.malformed.len(),
-            "tensors": shapes, "dtype": settings.dtype, "output": args.output, "seconds": seconds,
-            "tokens": stats.tokens, "computed": stats.computed,
-        }));
+        return output::json(&result);
     }
-    let tensors: Vec<String> =
-        tensors.iter().map(|(n, a)| format!("{n} [{}, {}]", a.rows, a.dim)).collect();
+    let tensor = |(name, [n, d]): &(String, [usize; 2])| format!("{name} [{n}, {d}]");
+    let tensors: Vec<String> = result.tensors.iter().map(tensor).collect();
     output::line(&output::aligned(&[
-        ("rows".into(), format!("{} read, {} malformed", set.read, set.malformed.len())),
+        ("rows".into(), format!("{} read, {} malformed", result.read, result.malformed)),
         ("tensors".into(), tensors.join(", ")),
         (
             "tokens".into(),
             format!(
-                "{}, of which computed {} in {seconds:.1} s",
-                output::thousands(stats.tokens),
-                output::thousands(stats.computed)
+                "{}, {} of them computed, in {:.1} s",
+                thousands(result.tokens),
+                thousands(result.computed),
+                result.seconds
             ),
         ),
-        ("file".into(), args.output.display().to_string()),
+        ("file".into(), result.output.display().to_string()),
     ]))
-}
-
-/// Adds what lies in which columns: a list of `{"columns": [from, to], "view": ..}`.
-fn with_views(
-    mut metadata: BTreeMap<String, String>,
-    encoder: &dyn TextEncoder,
-) -> Result<BTreeMap<String, String>, CliError> {
-    let id = encoder.identity();
-    let one = |(i, view)| json!({"columns": [i * id.dim, (i + 1) * id.dim], "view": view});
-    let views: Vec<_> = id.views.iter().enumerate().map(one).collect();
-    if !views.is_empty() {
-        let text = serde_json::to_string(&views).map_err(std::io::Error::from)?;
-        metadata.insert(VIEWS_KEY.to_owned(), text);
-    }
-    Ok(metadata)
-}
-
-/// Whether the output can be written: asked before hours of embedding. A store is replaced without
-/// a question, as by other tools with `-o`; the rows it is made of are not.
-pub fn check_output(file: &Path, output: &Path) -> Result<(), CliError> {
-    let same = |a: &Path, b: &Path| Some(a.canonicalize().ok()? == b.canonicalize().ok()?);
-    if same(file, output) == Some(true) {
-        return Err(CliError::Refused(format!(
-            "{}: is the very file that is read; choose another with -o",
-            output.display()
-        )));
-    }
-    Ok(AtomicFile::check(output)?)
-}
-
-/// What goes into the file.
-struct Arrays {
-    tensors: Vec<(&'static str, Array2)>,
-    rows: Vec<i64>,
-    prompts: Vec<i64>,
-    /// Of pairs.
-    labels: Vec<Label>,
-    encoded: Vec<Encoded>,
-}
-
-fn embed(
-    rows: &[Row<ScoreRow>],
-    encoder: &dyn TextEncoder,
-    progress: &dyn Progress,
-) -> Result<Arrays, CliError> {
-    let (mut texts, mut first, mut second) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut lines, mut prompts): (Vec<i64>, Vec<&Content>) = (Vec::new(), Vec::new());
-    let mut labels = Vec::new();
-    let (mut key, mut keys) = (None, Vec::new());
-    for row in rows {
-        let line = row.line.cast_signed();
-        let kind = match &row.value {
-            ScoreRow::Text(text) => {
-                lines.push(line);
-                texts.push(text.clone());
-                "text"
-            }
-            ScoreRow::Single(exchange) => {
-                lines.push(line);
-                prompts.push(&exchange.prompt);
-                first.push(exchange.clone());
-                "response"
-            }
-            ScoreRow::Candidates { prompt, responses } => {
-                for response in responses {
-                    lines.push(line);
-                    prompts.push(prompt);
-                    first.push(Exchange { prompt: prompt.clone(), response: response.clone() });
-                }
-                "responses"
-            }
-            ScoreRow::Pair(pair) => {
-                lines.push(line);
-                labels.push(pair.label());
-                keys.push(prompt_key(pair));
-                first.push(pair.chosen_exchange());
-                second.push(pair.rejected_exchange());
-                "chosen"
-            }
-        };
-        match key {
-            None => key = Some((kind, row.line)),
-            Some((known, line)) if known != kind => {
-                return Err(CliError::Refused(format!(
-                    "line {line} is a row with `{known}`, line {} one with `{kind}`: rows of one \
-                     kind go into one file",
-                    row.line
-                )));
-            }
-            Some(_) => {}
-        }
-    }
-    let key = key.map_or("text", |(k, _)| k);
-    let n = first.len();
-    let encoded = if key == "text" {
-        encoder.encode_texts(&texts, progress)?
-    } else {
-        first.extend(second);
-        encoder.encode_exchanges(&first, progress)?
-    };
-    let array = |part: &[Encoded]| -> Result<Array2, CliError> {
-        let data = part.iter().flat_map(|e| e.vector.iter().copied()).collect();
-        Ok(Array2::new(part.len(), encoder.dim(), data)?)
-    };
-    let tensors = match key {
-        "text" => vec![("text", array(&encoded)?)],
-        "chosen" => vec![("chosen", array(&encoded[..n])?), ("rejected", array(&encoded[n..])?)],
-        other => vec![(other, array(&encoded)?)],
-    };
-    let prompts = match keys.is_empty() {
-        true => prompt_numbers(prompts.into_iter()).into_iter().map(i64::from).collect(),
-        false => keys,
-    };
-    Ok(Arrays { tensors, rows: lines, prompts, labels, encoded })
 }

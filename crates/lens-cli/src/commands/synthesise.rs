@@ -1,43 +1,18 @@
-//! `lens synthesise`: the synthetic responses that training draws and never decodes, as embeddings
-//! to look at or to train something else on.
+//! `lens synthesise`: the synthetic responses that training draws and never decodes, as embeddings.
 
 use crate::args::SynthesiseArgs;
-use crate::commands::embed::{ENCODER_KEY, PROMPT_KEY, check_output};
-use crate::commands::train::{Loaded, load, names};
-use crate::embedding::check_arrays;
 use crate::error::CliError;
-use crate::output::{self, thousands};
+use crate::output;
 use crate::progress::Reporter;
 use crate::settings::Settings;
-use lens_core::head::folds::Folds;
-use lens_core::pairing::synthetic_per_side;
-use lens_core::source::lens::Latent;
-use lens_core::source::{Seeds, Source as _, Synthetic, Wanted};
-use lens_core::synthesis::SynthesisSettings;
-use lens_core::vae::Vae;
-use lens_core::{MethodSettings, Progress, Standardiser, Threads};
-use lens_data::ArrayWriter;
-use lens_data::bundle::Bundle;
-use rayon::prelude::*;
-use serde_json::json;
-use std::collections::BTreeMap;
-use std::ops::Range;
-use std::sync::mpsc::{channel, sync_channel};
-
-/// Key of the row of the seed pair that a synthetic one was made of, counted from 0.
-const PAIR_KEY: &str = "pair";
-/// Key of the number of a synthetic response among those of its seed response, counted from 1.
-const COPY_KEY: &str = "copy";
-/// Metadata key of how the responses came about.
-const SYNTHETIC_KEY: &str = "synthetic";
-/// Both sides, in the order in which the file has them.
-const SIDES: [&str; 2] = ["chosen", "rejected"];
-/// About how much is computed, and then written, at a time.
-const BLOCK_BYTES: usize = 4 << 20;
+use lens::{SynthesiseOptions, synthesise};
+use lens_core::MethodSettings;
+use lens_data::Bundle;
+use lens_report::text::thousands;
 
 /// The settings of the method that the reward model was trained with.
 pub fn base(args: &SynthesiseArgs) -> Result<MethodSettings, CliError> {
-    Ok(Bundle::read(&args.bundle)?.manifest.method)
+    Ok(Bundle::read(&args.bundle).map_err(lens::Error::from)?.manifest.method)
 }
 
 /// Runs the command.
@@ -46,256 +21,37 @@ pub fn run(
     settings: &Settings,
     reporter: &Reporter,
 ) -> Result<(), CliError> {
-    check_target(args, settings)?;
-    let bundle = Bundle::read(&args.bundle)?;
-    let name = args.bundle.display();
-    let vae = bundle.vae.as_ref().ok_or_else(|| {
-        CliError::Refused(format!(
-            "{name}: has no VAE to synthesise with: it was trained with augment = 1 (train one with \
-             --augment 2 or more)"
-        ))
-    })?;
-    let per_side = synthetic_per_side(settings.augment.factor());
-    if per_side == 0 {
-        return Err(CliError::Refused(
-            "augment = 1 is no synthesis: give --augment 2 or more".to_owned(),
-        ));
-    }
-    let loaded = load(&args.arrays, settings, reporter)?;
-    check_arrays(&bundle, loaded.encoder.as_ref(), &args.arrays[0], reporter)?;
-    let equal = loaded.equal.len();
-    if equal > 0 {
-        let all = equal + loaded.pairs.len();
-        reporter
-            .note(&format!("left out: {equal} of {all} pairs have equal embeddings on both sides"));
-    }
-
-    let start = std::time::Instant::now();
-    let standardiser = &bundle.model.standardiser;
-    // None is kept: each block draws its own, whatever their number.
-    let drawing = SynthesisSettings { memory_mb: 0, ..settings.synthesis.clone() };
-    let threads = Threads::available();
-    if args.codes && !drawing.is_plain() {
-        return Err(CliError::Refused(
-            "--codes writes what plain synthesis draws, and these settings ask for more (decoding, \
-             around, noise or gate of `synthesis`): write embeddings, without --codes"
-                .to_owned(),
-        ));
-    }
-    let (pairs, seed) = (&loaded.pairs, settings.seed);
-    let folds = Folds::assign(&pairs.prompts, settings.head.folds, seed);
-    let latent = Latent(vae);
-    let wanted = Wanted { per_side, synthesis: &drawing, seed, threads };
-    let drawn = latent.synthesise(Seeds { pairs, standardiser, folds: &folds }, wanted)?;
-    let decoder = (!args.codes).then_some((vae, standardiser));
-    let source = Source { drawn, pairs: pairs.len(), decoder, threads };
-    let bytes = write(args, settings, &loaded, &source, reporter)?;
-    let seconds = start.elapsed().as_secs_f64();
-
-    let (rows, width) = (source.rows(), source.width());
-    let (responses, megabytes) = (2 * rows, bytes as f64 / 1e6);
-    let rate = megabytes / seconds.max(1e-9);
+    let options = SynthesiseOptions {
+        settings: Some(settings.method()),
+        codes: args.codes,
+        overwrite: settings.overwrite,
+        ..SynthesiseOptions::new(
+            &args.bundle,
+            settings.stored(args.arrays.clone())?,
+            &args.output,
+        )
+    };
+    let result = synthesise(&options, reporter)?;
     if settings.json {
-        return output::json(&json!({
-            "pairs": loaded.pairs.len(), "left_out": equal, "per_side": per_side,
-            "responses": responses, "what": source.what(), "augment": settings.augment.factor(),
-            "seed": settings.seed, "output": args.output, "bytes": bytes,
-            "tensors": {"chosen": [rows, width], "rejected": [rows, width]},
-            "seconds": seconds, "mb_per_s": rate,
-        }));
+        return output::json(&result);
     }
+    let [rows, width] = result.shape;
+    let (responses, megabytes) = (result.responses() as u64, result.bytes as f64 / 1e6);
     output::line(&output::aligned(&[
-        ("pairs".into(), format!("{}, {per_side} synthetic responses a side", loaded.pairs.len())),
+        (
+            "pairs".into(),
+            format!("{}, {} synthetic responses a side", result.pairs, result.per_side),
+        ),
         ("tensors".into(), format!("chosen [{rows}, {width}], rejected [{rows}, {width}]")),
         (
             "written".into(),
             format!(
-                "{} synthetic responses, {megabytes:.1} MB, {seconds:.1} s, {rate:.0} MB/s",
-                thousands(responses as u64)
+                "{} synthetic responses, {megabytes:.1} MB, {:.1} s, {:.0} MB/s",
+                thousands(responses),
+                result.seconds,
+                result.mb_per_s()
             ),
         ),
-        ("file".into(), args.output.display().to_string()),
+        ("file".into(), result.output.display().to_string()),
     ]))
-}
-
-/// Whether the file may be written: asked before the work.
-fn check_target(args: &SynthesiseArgs, settings: &Settings) -> Result<(), CliError> {
-    for file in &args.arrays {
-        check_output(file, &args.output)?;
-    }
-    if !settings.overwrite && args.output.is_file() {
-        return Err(CliError::Refused(format!(
-            "{}: exists already; choose another name with -o, or replace it with --overwrite",
-            args.output.display()
-        )));
-    }
-    Ok(())
-}
-
-/// Where the rows of the file come from, block after block.
-struct Source<'a> {
-    drawn: Synthetic<'a>,
-    /// Seed pairs.
-    pairs: usize,
-    /// What makes embeddings of codes; none where the codes themselves are wanted.
-    decoder: Option<(&'a Vae, &'a Standardiser)>,
-    threads: Threads,
-}
-
-/// Writes the rows of one seed pair: of its chosen side, of the rejected one.
-type WritePair<'a> = dyn Fn(usize, &mut [f32], &mut [f32]) + Sync + 'a;
-
-impl Source<'_> {
-    /// Rows of each side.
-    fn rows(&self) -> usize {
-        self.pairs * self.drawn.per_side()
-    }
-
-    fn width(&self) -> usize {
-        match (self.decoder, &self.drawn) {
-            (None, Synthetic::Codes { codes, .. }) => codes.latent(),
-            (Some((vae, _)), _) => vae.shape().dim,
-            (None, Synthetic::Embeddings(embeddings)) => embeddings.dim(),
-        }
-    }
-
-    fn what(&self) -> &'static str {
-        if self.decoder.is_some() { "embeddings" } else { "codes" }
-    }
-
-    /// Blocks of seed pairs.
-    fn blocks(&self) -> impl Iterator<Item = Range<usize>> {
-        let of_pair = self.drawn.per_side() * self.width() * size_of::<f32>();
-        let pairs = (BLOCK_BYTES / of_pair.max(1)).max(1);
-        (0..self.pairs).step_by(pairs).map(move |first| first..(first + pairs).min(self.pairs))
-    }
-
-    /// The rows of the seed pairs `pairs` on one side.
-    fn fill(&self, side: usize, pairs: Range<usize>, rows: &mut Vec<f32>) {
-        // Of a pair both sides are drawn, from one stream.
-        let both = |size: usize, write: &WritePair<'_>| {
-            let mut sides = [(); 2].map(|()| vec![0.0f32; pairs.len() * size]);
-            let [chosen, rejected] = &mut sides;
-            let sides_of_pair =
-                chosen.par_chunks_exact_mut(size).zip(rejected.par_chunks_exact_mut(size));
-            pairs
-                .clone()
-                .into_par_iter()
-                .zip(sides_of_pair)
-                .with_min_len(8)
-                .for_each(|(pair, (chosen, rejected))| write(pair, chosen, rejected));
-            let [chosen, rejected] = sides;
-            if side == 0 { chosen } else { rejected }
-        };
-        let per_side = self.drawn.per_side();
-        match (&self.drawn, self.decoder) {
-            (Synthetic::Codes { codes, .. }, None) => {
-                *rows = both(per_side * codes.latent(), &|i, a, b| codes.write(i, a, b));
-            }
-            (Synthetic::Codes { codes, .. }, Some((vae, _))) => {
-                let drawn = both(per_side * codes.latent(), &|i, a, b| codes.write(i, a, b));
-                rows.resize(pairs.len() * per_side * vae.shape().dim, 0.0);
-                vae.decode_into(&drawn, rows, self.threads);
-            }
-            (Synthetic::Embeddings(own), _) => {
-                *rows = both(per_side * own.dim(), &|i, a, b| own.write(i, a, b));
-            }
-        }
-        if let Some((vae, standardiser)) = self.decoder {
-            let each = rows.par_chunks_exact_mut(vae.shape().dim).with_min_len(16);
-            each.for_each(|row| standardiser.undo(row));
-        }
-    }
-}
-
-/// Writes the file; returns its size.
-fn write(
-    args: &SynthesiseArgs,
-    settings: &Settings,
-    loaded: &Loaded,
-    source: &Source<'_>,
-    reporter: &Reporter,
-) -> Result<u64, CliError> {
-    let (rows, width) = (source.rows(), source.width());
-    let per_side = source.drawn.per_side();
-    let integers = [(PAIR_KEY, rows), (COPY_KEY, rows), (PROMPT_KEY, rows)];
-    let floats = SIDES.map(|side| (side, [rows, width]));
-    let metadata = metadata(args, settings, loaded, source)?;
-    let mut file = ArrayWriter::create(&args.output, &floats, &integers, &metadata)?;
-    let mut write_integers = |name, of_row: &dyn Fn(usize, usize) -> i64| {
-        source.blocks().try_for_each(|block| {
-            let each = block.flat_map(|i| (0..per_side).map(move |copy| (i, copy)));
-            file.integers(name, &each.map(|(i, copy)| of_row(i, copy)).collect::<Vec<i64>>())
-        })
-    };
-    write_integers(COPY_KEY, &|_, copy| copy as i64 + 1)?;
-    write_integers(PAIR_KEY, &|i, _| loaded.rows[i] as i64)?;
-    write_integers(PROMPT_KEY, &|i, _| i64::from(loaded.pairs.prompts[i]))?;
-
-    reporter.begin("synthesise", 2 * rows as u64, "responses");
-    // One block is written while the next is computed; a third waits between the two.
-    let (full, to_write) = sync_channel::<(&str, Vec<f32>)>(1);
-    let (empty, to_fill) = channel::<Vec<f32>>();
-    let file = std::thread::scope(|scope| {
-        let writer = scope.spawn(move || -> Result<ArrayWriter, lens_data::Error> {
-            for (side, block) in to_write {
-                file.floats(side, &block)?;
-                // After the last block nobody wants it.
-                let _ = empty.send(block);
-            }
-            Ok(file)
-        });
-        // Within the pool: from outside, every parallel part would have to wake it. The writer ends
-        // when the closure, and with it its end of the channel, is gone.
-        let computed = rayon::scope(move |_| -> Result<(), CliError> {
-            for (side, name) in SIDES.into_iter().enumerate() {
-                for pairs in source.blocks() {
-                    reporter.go_on()?;
-                    let count = pairs.len() * per_side;
-                    let mut block = to_fill.try_recv().unwrap_or_default();
-                    source.fill(side, pairs, &mut block);
-                    if full.send((name, block)).is_err() {
-                        // The writer has ended early, and says why.
-                        return Ok(());
-                    }
-                    reporter.advance(count as u64);
-                }
-            }
-            Ok(())
-        });
-        let written = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        computed?;
-        Ok::<_, CliError>(written?)
-    })?;
-    reporter.go_on()?;
-    let bytes = file.finish()?;
-    reporter.end();
-    Ok(bytes)
-}
-
-fn metadata(
-    args: &SynthesiseArgs,
-    settings: &Settings,
-    loaded: &Loaded,
-    source: &Source<'_>,
-) -> Result<BTreeMap<String, String>, CliError> {
-    let SynthesisSettings {
-        noise_variance, candidates, origin, noise, decoding, around, gate, ..
-    } = &settings.synthesis;
-    let synthetic = json!({
-        "what": source.what(), "per_side": source.drawn.per_side(), "augment": settings.augment.factor(),
-        "seed": settings.seed, "noise_variance": noise_variance, "candidates": candidates,
-        "origin": origin, "noise": noise, "decoding": decoding, "around": around, "gate": gate,
-        "pairs": names(&args.arrays), "pairs_fingerprint": loaded.fingerprint,
-    });
-    let mut metadata = BTreeMap::from([
-        (SYNTHETIC_KEY.to_owned(), synthetic.to_string()),
-        ("lens_version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
-    ]);
-    // Decoded they are embeddings of that encoder, and can be scored by what was trained on it.
-    if let (Some(_), Some(encoder)) = (source.decoder, &loaded.encoder) {
-        let encoder = serde_json::to_string(encoder).map_err(std::io::Error::from)?;
-        metadata.insert(ENCODER_KEY.to_owned(), encoder);
-    }
-    Ok(metadata)
 }

@@ -1,11 +1,8 @@
 //! What `lens eval` prints.
 
-use super::Evaluated;
-use crate::commands::train::file_name;
 use crate::error::CliError;
-use crate::evaluation::Accuracy;
-use crate::output::{self, percent};
-use crate::settings::Settings;
+use crate::output;
+use lens::EvaluatedFile;
 use lens_core::Content;
 use lens_core::metrics::Estimate;
 use lens_eval::figures::Evaluation;
@@ -16,50 +13,19 @@ use lens_eval::figures::rewardbench::RewardBench;
 use lens_eval::figures::rewardbench2::RewardBench2;
 use lens_eval::figures::rm_bench::RmBench;
 use lens_eval::figures::worst::Example;
-use serde_json::json;
-use std::path::Path;
+use lens_data::file_name;
+use lens_eval::figures::heldout::PairAccuracy;
+use lens_report::text::percent;
 
 type Lines = Vec<(String, String)>;
 
-/// One file's figures, on one line of JSON or as a table.
-pub fn print(
-    result: &Evaluated,
-    report: Option<&Path>,
-    settings: &Settings,
-) -> Result<(), CliError> {
-    let Evaluated { path, rows, evaluation, trained_on, .. } = result;
-    let what = if evaluation.taken_for.is_of_pairs() { "pairs" } else { "rows" };
-    if settings.json {
-        let accuracy = evaluation.accuracy.get();
-        let subsets = evaluation.subsets.get().into_iter().flatten();
-        let subsets: serde_json::Map<String, serde_json::Value> = subsets
-            .map(|(name, a)| {
-                let figures =
-                    json!({"pairs": a.pairs, "accuracy": a.half.value, "ci95": a.half.ci95});
-                (name.clone(), figures)
-            })
-            .collect();
-        let mut answer = json!({
-            "file": path,
-            "taken_for": evaluation.taken_for,
-            (what): rows,
-            "accuracy": accuracy.map(|a| a.half.value),
-            "ci95": accuracy.map(|a| a.half.ci95),
-            "log_loss": evaluation.calibration.get().map(|c| c.plain.log_loss),
-            "longer_wins": evaluation.length.get().map(|l| l.longer_wins),
-            "subsets": subsets,
-            "trained_on": trained_on,
-        });
-        if let Some(report) = report {
-            answer["report"] = json!(report);
-        }
-        answer["evaluation"] = json!(evaluation);
-        return output::json(&answer);
-    }
+/// One file's figures as a table.
+pub fn print(result: &EvaluatedFile) -> Result<(), CliError> {
+    let EvaluatedFile { path, rows, evaluation, .. } = result;
     let mut lines = vec![
         ("taken for".to_owned(), evaluation.taken_for.to_string()),
         (
-            what.to_owned(),
+            result.unit().to_owned(),
             format!("{} read, {} used, {} left out", rows.read, rows.used, rows.left_out_total()),
         ),
     ];
@@ -72,7 +38,7 @@ pub fn print(
 }
 
 fn share(e: &Estimate) -> String {
-    Accuracy::from(*e).shown()
+    PairAccuracy::from(*e).to_string()
 }
 
 fn figures(evaluation: &Evaluation, lines: &mut Lines) {

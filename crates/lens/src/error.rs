@@ -1,0 +1,158 @@
+//! Why a job failed: the libraries' own errors, and what only a whole job can get wrong.
+
+use lens_core::CoreError;
+use lens_encoder::EncoderError;
+use lens_eval::EvalError;
+use lens_report::ReportError;
+use std::path::PathBuf;
+
+/// Why a job failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Datasets, arrays, bundles, outputs.
+    #[error(transparent)]
+    Data(#[from] lens_data::Error),
+    /// Models and hidden states.
+    #[error(transparent)]
+    Encoder(#[from] EncoderError),
+    /// The method.
+    #[error(transparent)]
+    Core(#[from] CoreError),
+    /// Figures and studies.
+    #[error(transparent)]
+    Eval(EvalError),
+    /// The report's charts.
+    #[error(transparent)]
+    Report(#[from] ReportError),
+    /// An option of a job that is out of its range, or does not go with another.
+    #[error("{option}: {detail}")]
+    Option {
+        /// The option, as the settings file names it; or the file it comes from.
+        option: String,
+        /// What does not fit.
+        detail: String,
+    },
+    /// The bundle was trained with another encoder than the one at hand.
+    #[error("{} was trained with another encoder: {differences}", bundle.display())]
+    EncoderMismatch {
+        /// The bundle.
+        bundle: PathBuf,
+        /// Field by field: what the bundle has, what the encoder has.
+        differences: String,
+    },
+    /// The embeddings come from another encoder than the bundle's.
+    #[error(
+        "{} holds embeddings of another encoder than the reward model's: {differences}",
+        path.display()
+    )]
+    ArraysMismatch {
+        /// The embeddings.
+        path: PathBuf,
+        /// Field by field: what the bundle has, what the file has.
+        differences: String,
+    },
+    /// The bundle cannot be trained further on these pairs.
+    #[error("{} cannot be trained further: {reason}", bundle.display())]
+    NoWarmStart {
+        /// The bundle.
+        bundle: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// Training needs pairs on several prompts, of which holding out takes some.
+    #[error(
+        "{}: {pairs} usable pair{} on {prompts} prompt{}{heldout}; training needs at least 2 \
+         different prompts (left out: {left_out})",
+        path.display(), plural(*pairs), plural(*prompts)
+    )]
+    TooFewPrompts {
+        /// The file.
+        path: PathBuf,
+        /// Pairs that could be trained on.
+        pairs: usize,
+        /// Distinct prompts of these.
+        prompts: usize,
+        /// How many pairs were held out of them, as a part of the sentence; may be empty.
+        heldout: String,
+        /// Counts by reason.
+        left_out: String,
+    },
+    /// Every pair of a file was left out of training.
+    #[error("{}: no pair is left to train on ({left_out})", path.display())]
+    NothingToTrainOn {
+        /// The file.
+        path: PathBuf,
+        /// Counts by reason.
+        left_out: String,
+    },
+    /// Every pair of a file was left out of evaluation.
+    #[error("{}: no pair is left to evaluate on (left out: {left_out})", path.display())]
+    NothingToEvaluate {
+        /// The file.
+        path: PathBuf,
+        /// Counts by reason.
+        left_out: String,
+    },
+    /// Two things that do not go together, in words.
+    #[error("{0}")]
+    Refused(String),
+    /// The caller's [`Progress`](crate::Progress) asked to stop.
+    #[error("stopped")]
+    Cancelled,
+}
+
+impl From<EvalError> for Error {
+    /// An error from below the evaluation keeps its own variant.
+    fn from(error: EvalError) -> Self {
+        match error {
+            EvalError::Core(error) => Error::Core(error),
+            EvalError::Data(error) => Error::Data(error),
+            error => Error::Eval(error),
+        }
+    }
+}
+
+impl Error {
+    /// An [`Error::Option`].
+    pub fn option(option: &str, detail: impl ToString) -> Error {
+        Error::Option { option: option.to_owned(), detail: detail.to_string().trim().to_owned() }
+    }
+
+    /// Whether the job ended because the caller asked it to.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(
+            self,
+            Error::Cancelled
+                | Error::Report(ReportError::Cancelled)
+                | Error::Eval(EvalError::Cancelled)
+                | Error::Core(CoreError::Cancelled { .. })
+                | Error::Data(lens_data::Error::Cancelled)
+                | Error::Encoder(EncoderError::Cancelled)
+                | Error::Eval(EvalError::Core(CoreError::Cancelled { .. }))
+        )
+    }
+
+    /// Whether an option is wrong, not the data or the machine: the caller can mend it by another
+    /// call.
+    pub fn is_wrong_option(&self) -> bool {
+        matches!(
+            self,
+            Error::Option { .. }
+                | Error::Eval(EvalError::StudySyntax { .. } | EvalError::StudyKey { .. })
+                | Error::Core(CoreError::Setting { .. })
+                | Error::Encoder(
+                    EncoderError::InvalidOption { .. } | EncoderError::LayerOutOfRange { .. },
+                )
+        )
+    }
+}
+
+/// An error if the caller asked to stop: for work that does not ask by itself.
+pub(crate) fn stop_if_cancelled(progress: &dyn crate::Progress) -> Result<(), Error> {
+    if progress.cancelled() { Err(Error::Cancelled) } else { Ok(()) }
+}
+
+fn plural(n: usize) -> &'static str {
+    if n == 1 { "" } else { "s" }
+}

@@ -1,0 +1,367 @@
+//! Evaluation on text: what a file is, every distinct exchange embedded once, and the figures.
+
+use super::outputs::Outputs;
+use super::{EvaluateOptions, EvaluatedFile, nothing_left};
+use crate::models::{equal_sides, matrix, note_truncated};
+use crate::options::reading;
+use crate::{Error, Progress};
+use lens_core::{Content, Exchange, PreferencePair, Threads};
+use lens_data::bundle::Bundle;
+use lens_data::{
+    Candidates, JudgedRow, JudgedSet, KeyKind, LeftOut, RankedRow, Reason, Row, VetReport, Vetted,
+    content_key, group_by_prompt, prompt_numbers, read_judged_with, vet,
+};
+use lens_encoder::{Encoded, TextEncoder};
+use lens_eval::EvalError;
+use lens_eval::figures::heldout::PairRewards;
+use lens_eval::figures::best_of_n::Scored;
+use lens_eval::figures::rewardbench2::Ranked;
+use lens_eval::figures::worst::Texts;
+use lens_eval::figures::{Benchmark, Evaluation, PairData, ScoredPairs, part_of, recognise};
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+
+/// A file that was read and recognised.
+pub(super) struct Prepared {
+    path: PathBuf,
+    benchmark: Benchmark,
+    material: Material,
+    trained_on: bool,
+}
+
+enum Material {
+    Pairs(Vetted),
+    Ranked(Vec<Row<RankedRow>>, VetReport),
+    Scored(Vec<Candidates>, VetReport),
+}
+
+/// Reads a file and finds out what it is.
+pub(super) fn prepare(
+    path: &Path,
+    bundle: &Bundle,
+    options: &EvaluateOptions,
+    progress: &dyn Progress,
+) -> Result<Prepared, Error> {
+    let mut set = read_judged_with(path, &reading(options.strict), progress)?;
+    let benchmark = recognise(&set.rows, options.benchmark, path)?;
+    let how = if options.benchmark.is_some() { "as asked" } else { "--benchmark says otherwise" };
+    progress.note(&format!("{}: taken for {benchmark} ({how})", path.display()));
+    keep_subsets(&mut set, benchmark, &options.subsets)?;
+    let trained = |vetted: &Vetted| vetted.fingerprint() == bundle.manifest.data.fingerprint;
+    let mut trained_on = false;
+    let material = match benchmark {
+        Benchmark::Pairs => {
+            let mut vetted = vet(set.into_pairs());
+            trained_on = trained(&vetted);
+            vetted.leave_out_ties();
+            Material::Pairs(vetted)
+        }
+        // The benchmark counts every pair, equal and repeated ones too.
+        Benchmark::RewardBench => {
+            let report = report(&set);
+            let data = set.into_pairs();
+            trained_on = trained(&vet(data.clone()));
+            let mut all = Vetted::new(data.pairs, report);
+            all.leave_out_ties();
+            Material::Pairs(all)
+        }
+        Benchmark::RewardBench2 | Benchmark::RmBench => {
+            let report = report(&set);
+            let rows = set.rows.into_iter().filter_map(|row| match row.value {
+                JudgedRow::Ranked(value) => {
+                    Some(Row { line: row.line, value, metadata: row.metadata })
+                }
+                _ => None,
+            });
+            Material::Ranked(rows.collect(), report)
+        }
+        Benchmark::BestOfN => {
+            // Without one of its responses a prompt would have another best one.
+            if let Some(bad) = set.malformed.first() {
+                return Err(EvalError::MissingScore(Box::new(bad.clone())).into());
+            }
+            let report = report(&set);
+            let rows = set.rows.into_iter().filter_map(|row| match row.value {
+                JudgedRow::Scored(value) => {
+                    Some(Row { line: row.line, value, metadata: row.metadata })
+                }
+                _ => None,
+            });
+            let groups = group_by_prompt(rows);
+            // The model is not needed to find that there is nothing to choose.
+            let scored: Vec<Scored> = groups.iter().map(|g| scored(g, &mut || 0.0)).collect();
+            lens_eval::figures::best_of_n::check(&scored, options.n, path)?;
+            Material::Scored(groups, report)
+        }
+    };
+    if let Some(n) = options.n.filter(|_| benchmark != Benchmark::BestOfN) {
+        progress.note(&format!("warning: --n {n} is for best-of-n and says nothing here"));
+    }
+    if let Material::Pairs(vetted) = &material
+        && vetted.used.is_empty()
+    {
+        return Err(nothing_left(path, &vetted.report));
+    }
+    let prepared = Prepared { path: path.to_owned(), benchmark, material, trained_on };
+    prepared.note_known(bundle, progress);
+    Ok(prepared)
+}
+
+/// Keeps the rows of the subsets that were asked for.
+fn keep_subsets(
+    set: &mut JudgedSet,
+    benchmark: Benchmark,
+    asked: &[String],
+) -> Result<(), Error> {
+    if asked.is_empty() {
+        return Ok(());
+    }
+    let present: BTreeSet<&str> =
+        set.rows.iter().filter_map(|row| part_of(row, benchmark)).collect();
+    if let Some(unknown) = asked.iter().find(|name| !present.contains(name.as_str())) {
+        return Err(EvalError::UnknownSubset {
+            file: set.path.clone(),
+            asked: unknown.clone(),
+            present: present.into_iter().map(str::to_owned).collect(),
+        }
+        .into());
+    }
+    let before = set.rows.len();
+    set.rows.retain(|row| part_of(row, benchmark).is_some_and(|p| asked.iter().any(|a| a == p)));
+    set.read -= before - set.rows.len();
+    Ok(())
+}
+
+/// What became of rows that are not vetted: all are used but the malformed ones.
+fn report(set: &JudgedSet) -> VetReport {
+    let malformed: Vec<LeftOut> = set
+        .malformed
+        .iter()
+        .map(|row| LeftOut {
+            line: row.line,
+            detail: format!("{}: expected {}, found {}", row.field, row.expected, row.found),
+        })
+        .collect();
+    let left_out = [(Reason::Malformed, malformed)].into_iter().filter(|(_, m)| !m.is_empty());
+    VetReport { read: set.read, used: set.rows.len(), left_out: left_out.collect() }
+}
+
+/// Distinct exchanges in the order in which they were first met.
+#[derive(Default)]
+struct Distinct(HashMap<Exchange, usize>);
+
+impl Distinct {
+    fn add(&mut self, prompt: &Content, response: &Content) -> usize {
+        let next = self.0.len();
+        let exchange = Exchange { prompt: prompt.clone(), response: response.clone() };
+        *self.0.entry(exchange).or_insert(next)
+    }
+
+    fn into_list(self) -> Vec<Exchange> {
+        let mut all: Vec<(Exchange, usize)> = self.0.into_iter().collect();
+        all.sort_unstable_by_key(|(_, at)| *at);
+        all.into_iter().map(|(exchange, _)| exchange).collect()
+    }
+}
+
+/// Every distinct exchange with what the encoder made of it, and its reward.
+struct ScoredExchanges {
+    encoded: Vec<Encoded>,
+    rewards: Vec<f32>,
+}
+
+fn score(
+    distinct: Distinct,
+    bundle: &Bundle,
+    encoder: &dyn TextEncoder,
+    progress: &dyn Progress,
+) -> Result<ScoredExchanges, Error> {
+    let encoded = encoder.encode_exchanges(&distinct.into_list(), progress)?;
+    note_truncated(&encoded, encoder.identity().max_length, progress);
+    let embeddings = matrix(encoded.iter(), encoder.dim())?;
+    let rewards = bundle.model.rewards(&embeddings, Threads::available())?;
+    Ok(ScoredExchanges { encoded, rewards })
+}
+
+/// A prompt of best-of-n, with rewards.
+fn scored(group: &Candidates, reward: &mut dyn FnMut() -> f32) -> Scored {
+    let proxy = group.responses.iter().map(|_| reward()).collect();
+    Scored { line: group.line, gold: group.scores.clone(), proxy }
+}
+
+impl Prepared {
+    /// Warns of prompts that the model was trained on.
+    fn note_known(&self, bundle: &Bundle, progress: &dyn Progress) {
+        let Some(trained) = bundle.trained.as_ref().filter(|t| t.by == KeyKind::Prompt) else {
+            return;
+        };
+        let of_prompt = |p: &Content| content_key(p).is_some_and(|k| trained.fold(k).is_some());
+        let (known, all, what) = match &self.material {
+            Material::Pairs(vetted) => {
+                let known = vetted.prompt_keys().filter(|&key| trained.fold(key).is_some());
+                (known.count(), vetted.used.len(), "pairs")
+            }
+            Material::Ranked(rows, _) => {
+                let known = rows.iter().filter(|r| of_prompt(&r.value.prompt)).count();
+                (known, rows.len(), "rows")
+            }
+            Material::Scored(groups, _) => {
+                let known = groups.iter().filter(|g| of_prompt(&g.prompt)).count();
+                (known, groups.len(), "prompts")
+            }
+        };
+        if known > 0 && !self.trained_on {
+            progress.note(&format!(
+                "warning: this model was trained on the prompts of {known} of the {all} {what} of {}",
+                self.path.display()
+            ));
+        }
+    }
+
+    /// Embeds, scores, and reckons.
+    pub(super) fn evaluate(
+        self,
+        bundle: &Bundle,
+        encoder: &dyn TextEncoder,
+        options: &EvaluateOptions,
+        outputs: Option<&Outputs>,
+        progress: &dyn Progress,
+    ) -> Result<EvaluatedFile, Error> {
+        let Prepared { path, benchmark, material, trained_on } = self;
+        let seed = options.seed;
+        let (rows, evaluation, rewards) = match material {
+            Material::Pairs(mut vetted) => {
+                let (chosen, rejected) = {
+                    let ids = add_pairs(&vetted.used);
+                    let scored = score(ids.0, bundle, encoder, progress)?;
+                    pair_rewards(&mut vetted, benchmark, &ids.1, &scored)
+                };
+                if vetted.used.is_empty() {
+                    return Err(nothing_left(&path, &vetted.report));
+                }
+                let prompts = vetted.prompt_numbers();
+                let lines: Vec<u64> = vetted.used.iter().map(|r| r.line).collect();
+                let pairs =
+                    ScoredPairs { chosen: &chosen, rejected: &rejected, prompts: &prompts, seed };
+                let rows = Some(&*vetted.used);
+                let data = PairData { file: &path, pairs, lines: &lines, rows, worst: options.worst };
+                let evaluation = Evaluation::of_pairs(benchmark, data)?;
+                if let Some(outputs) = outputs {
+                    outputs.write_pairs(bundle, &vetted.used, &chosen, &rejected)?;
+                }
+                (vetted.report, evaluation, PairRewards { chosen, rejected })
+            }
+            Material::Ranked(rows, report) => {
+                let ranked = rank(&rows, benchmark, bundle, encoder, progress)?;
+                let texts = |row: usize, chosen: usize, rejected: usize| {
+                    let RankedRow { prompt, chosen: c, rejected: r, .. } = &rows[row].value;
+                    Texts::of(prompt, &c[chosen], &r[rejected])
+                };
+                let of = match benchmark {
+                    Benchmark::RmBench => {
+                        Evaluation::of_rm_bench(&ranked, options.worst, seed, &path, texts)?
+                    }
+                    _ => Evaluation::of_rewardbench2(&ranked, options.worst, seed, &path, texts)?,
+                };
+                if let Some(outputs) = outputs {
+                    outputs.write_ranked(bundle, &rows, &ranked, &of)?;
+                }
+                let all = |side: fn(&Ranked) -> &[f32]| ranked.iter().flat_map(side).copied();
+                let chosen = all(|row| &row.chosen).collect();
+                let rejected = all(|row| &row.rejected).collect();
+                (report, of, PairRewards { chosen, rejected })
+            }
+            Material::Scored(groups, report) => {
+                if outputs.is_some() {
+                    return Err(Outputs::not_for(benchmark));
+                }
+                let mut distinct = Distinct::default();
+                let ids: Vec<usize> = groups
+                    .iter()
+                    .flat_map(|g| g.responses.iter().map(|r| (&g.prompt, r)))
+                    .map(|(prompt, response)| distinct.add(prompt, response))
+                    .collect();
+                let all = score(distinct, bundle, encoder, progress)?;
+                let mut rewards = ids.iter().map(|&id| all.rewards[id]);
+                let mut next = || rewards.next().unwrap_or(f32::NAN);
+                let prompts: Vec<Scored> = groups.iter().map(|g| scored(g, &mut next)).collect();
+                let texts = |prompt: usize, best: usize, picked: usize| {
+                    let g = &groups[prompt];
+                    Texts::of(&g.prompt, &g.responses[best], &g.responses[picked])
+                };
+                let of =
+                    Evaluation::of_best_of_n(&prompts, options.n, options.worst, seed, &path, texts)?;
+                (report, of, PairRewards { chosen: Vec::new(), rejected: Vec::new() })
+            }
+        };
+        Ok(EvaluatedFile { path, rows, evaluation, trained_on, rewards, report: None })
+    }
+}
+
+/// The exchanges of pairs, and where each side of each stands among them.
+fn add_pairs(rows: &[Row<PreferencePair>]) -> (Distinct, Vec<[usize; 2]>) {
+    let mut distinct = Distinct::default();
+    let ids = rows
+        .iter()
+        .map(|Row { value: pair, .. }| {
+            [&pair.chosen, &pair.rejected].map(|side| distinct.add(&pair.prompt, side))
+        })
+        .collect();
+    (distinct, ids)
+}
+
+/// The rewards of both sides; pairs that are the same to the encoder are left out, but of RewardBench,
+/// where they are ties.
+fn pair_rewards(
+    vetted: &mut Vetted,
+    benchmark: Benchmark,
+    ids: &[[usize; 2]],
+    scored: &ScoredExchanges,
+) -> (Vec<f32>, Vec<f32>) {
+    let equal: Vec<Option<LeftOut>> = ids
+        .iter()
+        .zip(&vetted.used)
+        .map(|(&[a, b], row)| match benchmark {
+            Benchmark::RewardBench => None,
+            _ => equal_sides(row.line, &scored.encoded[a], &scored.encoded[b]),
+        })
+        .collect();
+    let kept = || ids.iter().zip(&equal).filter(|(_, equal)| equal.is_none()).map(|(ids, _)| ids);
+    let rewards = |side: usize| kept().map(|ids| scored.rewards[ids[side]]).collect();
+    let rewards = (rewards(0), rewards(1));
+    vetted.leave_out(Reason::EqualAfterTruncation, equal.into_iter().flatten());
+    rewards
+}
+
+fn rank(
+    rows: &[Row<RankedRow>],
+    benchmark: Benchmark,
+    bundle: &Bundle,
+    encoder: &dyn TextEncoder,
+    progress: &dyn Progress,
+) -> Result<Vec<Ranked>, Error> {
+    let mut distinct = Distinct::default();
+    let ids: Vec<[Vec<usize>; 2]> = rows
+        .iter()
+        .map(|Row { value, .. }| {
+            [&value.chosen, &value.rejected]
+                .map(|side| side.iter().map(|r| distinct.add(&value.prompt, r)).collect())
+        })
+        .collect();
+    let scored = score(distinct, bundle, encoder, progress)?;
+    let rewards = |ids: &[usize]| ids.iter().map(|&id| scored.rewards[id]).collect();
+    let prompts = prompt_numbers(rows.iter().map(|r| &r.value.prompt));
+    let one = |((row, [chosen, rejected]), prompt): ((&Row<RankedRow>, &[Vec<usize>; 2]), u32)| {
+        // Files of numbers only have numbers for ids.
+        let id = row.metadata.get("id").filter(|id| !id.is_null());
+        Ranked {
+            line: row.line,
+            subset: part_of(row, benchmark).map(str::to_owned),
+            id: id.map(|id| id.as_str().map_or_else(|| id.to_string(), str::to_owned)),
+            chosen: rewards(chosen),
+            rejected: rewards(rejected),
+            prompt,
+        }
+    };
+    Ok(rows.iter().zip(&ids).zip(prompts).map(one).collect())
+}

@@ -1,0 +1,245 @@
+//! What a file or folder is: a reward model, a language model, arrays, preference pairs, rows.
+
+use crate::options::RuntimeOptions;
+use crate::{Error, Progress};
+use lens_core::head::HeadKind;
+use lens_data::bundle::{Bundle, Kept};
+use lens_data::{
+    ArrayFile, LabelCounts, ReadOptions, read_exchanges_with, read_pairs_with, vet,
+};
+use lens_encoder::{Encoder, EncoderOptions};
+use lens_eval::figures::heldout::longer_baseline;
+use lens_report::text::{percent, thousands};
+use serde::{Serialize, Serializer};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+/// Lines named for each reason; --json has them all.
+const NAMED: usize = 12;
+
+/// What a file or folder is. Serialises to what `lens info --json` prints.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Info {
+    /// The file or folder.
+    pub path: PathBuf,
+    /// `reward model`, `language model`, `arrays`, `preference pairs`, or `rows to score or embed`.
+    pub kind: &'static str,
+    /// What is to be said of it, as lines of label and value.
+    pub table: Vec<(String, String)>,
+    /// The same for machines: an object.
+    pub details: Value,
+}
+
+impl Serialize for Info {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut value = self.details.clone();
+        value["kind"] = self.kind.into();
+        value.serialize(to)
+    }
+}
+
+/// Finds out what the file or folder `path` is. The hash of a language model is kept in the cache of
+/// `runtime`.
+///
+/// # Errors
+/// A file that is nothing of this, or damaged.
+pub fn info(
+    path: &Path,
+    runtime: &RuntimeOptions,
+    progress: &dyn Progress,
+) -> Result<Info, Error> {
+    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+    let (kind, table, details) = match extension {
+        _ if path.is_dir() => bundle(path)?,
+        "gguf" => model(path, runtime)?,
+        "safetensors" | "npy" => arrays(path)?,
+        _ => pairs(path, progress)?,
+    };
+    Ok(Info { path: path.to_owned(), kind, table, details })
+}
+
+/// Kind, table and details.
+type Described = (&'static str, Vec<(String, String)>, Value);
+
+fn bundle(path: &Path) -> Result<Described, Error> {
+    let manifest = Bundle::read(path)?.manifest;
+    let value = json!({"manifest": manifest});
+    let heldout = &manifest.figures["heldout"];
+    let mut rows = vec![
+        ("written by".to_owned(), format!("lens {}", manifest.lens_version)),
+        (
+            "trained on".to_owned(),
+            format!("{} pairs of {}", manifest.data.used, manifest.data.file),
+        ),
+        ("fingerprint".to_owned(), manifest.data.fingerprint.clone()),
+    ];
+    rows.extend(manifest.warm_start.iter().map(|w| {
+        let from = format!("a model of {}: {} pairs known, {} new", w.file, w.known, w.new);
+        ("warm start".to_owned(), from)
+    }));
+    rows.extend([
+        (
+            "head".to_owned(),
+            format!(
+                "{} on embeddings of width {}, {}, {} augmentation",
+                head_in_words(&manifest.head.hidden, manifest.method.head.kind),
+                manifest.head.dim,
+                match manifest.head.members {
+                    1 => "1 member".to_owned(),
+                    n => format!("mean of {n} members"),
+                },
+                if manifest.kept == Kept::None { "without" } else { "with" },
+            ),
+        ),
+        (
+            "rewards".to_owned(),
+            format!(
+                "mean {:.4}, standard deviation {:.4}",
+                manifest.reward_mean, manifest.reward_deviation
+            ),
+        ),
+    ]);
+    rows.extend(manifest.novelty.map(|n| {
+        let judges = match n.judged {
+            0 => "by these themselves".to_owned(),
+            n => format!("by {} held-out ones", thousands(n as u64)),
+        };
+        let shown = format!(
+            "a response further than {:.2} from the {} seed responses in latent space, {judges}",
+            n.threshold,
+            thousands(n.responses as u64)
+        );
+        ("out of distribution".to_owned(), shown)
+    }));
+    for (key, label) in [("none", "held out, without"), ("augmented", "held out, augmented")] {
+        if let Some(accuracy) = heldout[key]["accuracy"].as_f64() {
+            rows.push((label.to_owned(), percent(accuracy)));
+        }
+    }
+    if let Some(encoder) = &manifest.encoder {
+        rows.push(("encoder".to_owned(), encoder.model.clone()));
+        let fields = encoder.identity.listed().into_iter();
+        rows.extend(fields.map(|(name, value)| (format!("  {name}"), value)));
+    } else {
+        rows.push(("encoder".to_owned(), "none: trained on arrays, scores arrays".to_owned()));
+    }
+    Ok(("reward model", rows, value))
+}
+
+/// `logistic`, `linear`, or `network with hidden layers of 256, 64`.
+fn head_in_words(hidden: &[usize], kind: HeadKind) -> String {
+    let widths: Vec<String> = hidden.iter().map(usize::to_string).collect();
+    match (kind, &widths[..]) {
+        (HeadKind::Logistic, _) => "logistic".to_owned(),
+        (HeadKind::Mlp, []) => "linear".to_owned(),
+        (HeadKind::Mlp, [one]) => format!("network with a hidden layer of {one}"),
+        (HeadKind::Mlp, several) => {
+            format!("network with hidden layers of {}", several.join(", "))
+        }
+    }
+}
+
+fn model(path: &Path, runtime: &RuntimeOptions) -> Result<Described, Error> {
+    let cache_dir = Some(runtime.cache_folder()?.join("embeddings"));
+    let options = EncoderOptions { cache_dir, ..EncoderOptions::default() };
+    let encoder = Encoder::open(path, &options)?;
+    let id = encoder.identity();
+    let memory = encoder.memory_estimate();
+    let megabytes = |bytes: u64| format!("{} MB", thousands(bytes / 1_000_000));
+    let rows = vec![
+        ("architecture".to_owned(), id.architecture.clone()),
+        ("layers".to_owned(), id.layers.to_string()),
+        ("width".to_owned(), id.dim.to_string()),
+        ("context".to_owned(), format!("{} tokens", thousands(encoder.spec().context as u64))),
+        ("template".to_owned(), id.template.clone()),
+        ("BOS".to_owned(), if id.add_bos { "yes" } else { "no" }.to_owned()),
+        (
+            "memory".to_owned(),
+            format!(
+                "{} weights, {} for a batch, {} mapped",
+                megabytes(memory.weights),
+                megabytes(memory.workspace),
+                megabytes(memory.mapped)
+            ),
+        ),
+        ("SHA-256".to_owned(), id.model_sha256.clone()),
+    ];
+    let value = json!({"identity": id, "context": encoder.spec().context,
+        "memory": {"weights": memory.weights, "workspace": memory.workspace,
+            "mapped": memory.mapped}});
+    Ok(("language model", rows, value))
+}
+
+fn arrays(path: &Path) -> Result<Described, Error> {
+    let file = ArrayFile::open(path)?;
+    let (mut rows, mut shapes) = (Vec::new(), serde_json::Map::new());
+    let keys = file.keys();
+    for key in &keys {
+        let shape = file.shape(Some(key))?;
+        rows.push((key.clone(), shape_in_words(&shape)));
+        shapes.insert(key.clone(), json!(shape));
+    }
+    if keys.is_empty() {
+        let shape = file.shape(None)?;
+        rows.push(("array".to_owned(), shape_in_words(&shape)));
+        shapes.insert(String::new(), json!(shape));
+    }
+    let metadata = file.metadata();
+    rows.extend(metadata.iter().map(|(k, v)| (format!("metadata {k}"), v.clone())));
+    Ok(("arrays", rows, json!({"arrays": shapes, "metadata": metadata})))
+}
+
+/// `[400, 640]`.
+fn shape_in_words(shape: &[usize]) -> String {
+    let sizes: Vec<String> = shape.iter().map(usize::to_string).collect();
+    format!("[{}]", sizes.join(", "))
+}
+
+fn pairs(path: &Path, progress: &dyn Progress) -> Result<Described, Error> {
+    let options = ReadOptions::default();
+    let data = match read_pairs_with(path, &options, progress) {
+        Ok(data) => data,
+        // Not pairs: perhaps rows to score or embed.
+        Err(pairs_error) => {
+            let set = match read_exchanges_with(path, &options, progress) {
+                Ok(set) => set,
+                Err(lens_data::Error::Cancelled) => return Err(Error::Cancelled),
+                Err(_) => return Err(pairs_error.into()),
+            };
+            let rows = vec![
+                ("format".to_owned(), format!("{}, {}", set.format, set.compression)),
+                ("rows".to_owned(), format!("{}, {} malformed", set.read, set.malformed.len())),
+            ];
+            let value = json!({"read": set.read, "malformed": set.malformed.len()});
+            return Ok(("rows to score or embed", rows, value));
+        }
+    };
+    let format = format!("{}, {}", data.format, data.compression);
+    let shapes: Vec<String> = data.shapes.iter().map(|(s, n)| format!("{n} with {s}")).collect();
+    let vetted = vet(data);
+    let longer = longer_baseline(vetted.used.iter().map(|r| &r.value));
+    let mut rows = vec![
+        ("format".to_owned(), format.clone()),
+        ("shapes".to_owned(), shapes.join(", ")),
+        ("pairs".to_owned(), format!("{} read, {} usable", vetted.report.read, vetted.used.len())),
+    ];
+    for (reason, lines) in &vetted.report.left_out {
+        rows.push((format!("  {reason}"), lines.len().to_string()));
+        for line in lines.iter().take(NAMED) {
+            rows.push((format!("    line {}", line.line), line.detail.clone()));
+        }
+        if lines.len() > NAMED {
+            let more = lines.len() - NAMED;
+            rows.push(("    ..".to_owned(), format!("and {more} more (all with --json)")));
+        }
+    }
+    let labels = LabelCounts::count(vetted.used.iter().map(|row| row.value.label()));
+    rows.extend(labels.summary().map(|summary| ("labels".to_owned(), summary)));
+    if let Some(longer) = longer {
+        rows.push(("longer answer wins".to_owned(), percent(longer)));
+    }
+    rows.push(("fingerprint".to_owned(), vetted.fingerprint()));
+    let value = json!({"format": format, "shapes": shapes, "pairs": vetted.report,
+        "labels": labels, "longer_wins": longer, "fingerprint": vetted.fingerprint()});
+    Ok(("preference pairs", rows, value))
+}

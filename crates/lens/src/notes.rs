@@ -1,0 +1,44 @@
+//! Sentences that several jobs say.
+
+use crate::Progress;
+use lens_core::head::HeadSettings;
+use lens_data::{LabelCounts, MalformedRow, VetReport};
+
+/// Most malformed rows that are named while a job runs; the report has all.
+const MOST_NAMED: usize = 3;
+
+/// Names the first malformed rows, and how many more there are.
+pub(crate) fn malformed(rows: &[MalformedRow], progress: &dyn Progress) {
+    for row in rows.iter().take(MOST_NAMED) {
+        progress.note(&format!("left out: {row}"));
+    }
+    if rows.len() > MOST_NAMED {
+        let more = rows.len() - MOST_NAMED;
+        progress.note(&format!("left out: {more} more malformed rows (see the report)"));
+    }
+}
+
+/// Says which labels beyond preferences training uses, and by which settings.
+pub(crate) fn labels(counts: &LabelCounts, head: &HeadSettings, progress: &dyn Progress) {
+    let Some(words) = counts.summary() else { return };
+    let mut by = Vec::new();
+    if counts.ties > 0 {
+        by.push(format!("head.tie_threshold = {}", head.tie_threshold));
+    }
+    if counts.margins > 0 {
+        let ignored = if head.margin_weight == 0.0 { ": margins are ignored" } else { "" };
+        by.push(format!("head.margin_weight = {}{ignored}", head.margin_weight));
+    }
+    let (pairs, by) = (counts.pairs, by.join(", "));
+    progress.note(&format!("labels of the {pairs} training pairs: {words} ({by})"));
+}
+
+/// Says how many stored pairs are left out because both sides have equal embeddings.
+pub(crate) fn equal_embeddings(report: &VetReport, progress: &dyn Progress) {
+    let equal = report.left_out_total();
+    if equal > 0 {
+        let all = report.read;
+        progress
+            .note(&format!("left out: {equal} of {all} pairs have equal embeddings on both sides"));
+    }
+}

@@ -1,0 +1,28 @@
+//! Whether outputs may be written: asked before the work.
+
+use crate::Error;
+use lens_data::AtomicFile;
+use std::path::Path;
+
+/// Refuses an output that is the very file that is read, or cannot be written.
+pub(crate) fn check_output(file: &Path, output: &Path) -> Result<(), Error> {
+    let same = |a: &Path, b: &Path| Some(a.canonicalize().ok()? == b.canonicalize().ok()?);
+    if same(file, output) == Some(true) {
+        return Err(Error::Refused(format!(
+            "{}: is the very file that is read; choose another with -o",
+            output.display()
+        )));
+    }
+    Ok(AtomicFile::check(output)?)
+}
+
+/// Refuses an output that is there already, unless it may be replaced. `flag` names it.
+pub(crate) fn check_new(output: &Path, overwrite: bool, flag: &str) -> Result<(), Error> {
+    if overwrite || std::fs::symlink_metadata(output).is_err() {
+        return Ok(());
+    }
+    Err(Error::Refused(format!(
+        "{}: exists already; choose another name with {flag}, or replace it with --overwrite",
+        output.display()
+    )))
+}

@@ -1,0 +1,233 @@
+//! Rewards: of rows of text, and of stored embeddings, in their order.
+
+use crate::models::{check_arrays, matrix, note_truncated, open_encoder_of_bundle};
+use crate::options::{BundleModelOptions, reading};
+use crate::{Error, Progress};
+use lens_core::{Exchange, Threads};
+use lens_data::bundle::Bundle;
+use lens_data::{MalformedRow, Row, ScoreRow, StoredTable, read_exchanges_with};
+use lens_encoder::{Encoded, TextEncoder};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// What [`score`] is told.
+#[derive(Debug, Clone)]
+pub struct ScoreOptions {
+    /// A reward model's folder.
+    pub bundle: PathBuf,
+    /// Rows of prompt and response(s), of pairs or of text; or a safetensors or .npy file of
+    /// embeddings.
+    pub file: PathBuf,
+    /// The encoder, where it is not the bundle's own.
+    pub encoder: BundleModelOptions,
+    /// Name of the array to score in a safetensors file. Defaults to its only one.
+    pub key: Option<String>,
+    /// Rewards in standard deviations from the mean of the training responses. Defaults to `false`.
+    pub normalise: bool,
+    /// Stop at the first malformed row. Defaults to `false`: it is answered with an error.
+    pub strict: bool,
+}
+
+impl ScoreOptions {
+    /// The defaults, for a reward model and a file.
+    pub fn new(bundle: impl Into<PathBuf>, file: impl Into<PathBuf>) -> Self {
+        ScoreOptions {
+            bundle: bundle.into(),
+            file: file.into(),
+            encoder: BundleModelOptions::default(),
+            key: None,
+            normalise: false,
+            strict: false,
+        }
+    }
+}
+
+/// The answer to one row.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum RowRewards {
+    /// Of a row with one response, a text or an embedding.
+    One {
+        /// Its reward.
+        reward: f64,
+    },
+    /// Of a row with several responses.
+    Several {
+        /// A reward for each, in their order.
+        rewards: Vec<f64>,
+    },
+    /// Of a pair.
+    Pair {
+        /// Reward of the chosen response.
+        chosen: f64,
+        /// Reward of the rejected response.
+        rejected: f64,
+    },
+    /// Of a malformed row.
+    Error {
+        /// What is wrong with it.
+        error: String,
+    },
+}
+
+/// The answer to one row, with its place.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ScoredRow {
+    /// The rewards.
+    #[serde(flatten)]
+    pub rewards: RowRewards,
+    /// The row's line in the file; of arrays its row, both counted from 1.
+    pub line: u64,
+}
+
+/// What [`score`] found: an answer for every row of the file, in its order.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Scores {
+    /// The answers.
+    pub rows: Vec<ScoredRow>,
+    /// How many of them are malformed rows.
+    pub malformed: usize,
+}
+
+/// A reward model and its encoder, opened: for callers that score more than once.
+pub struct Scorer {
+    bundle: Bundle,
+    encoder: Box<dyn TextEncoder>,
+}
+
+impl Scorer {
+    /// Opens the reward model in the folder `bundle` and the encoder that it was trained with.
+    ///
+    /// # Errors
+    /// As [`crate::open_encoder_of_bundle`]; a bundle that cannot be read.
+    pub fn open(
+        bundle: &Path,
+        encoder: &BundleModelOptions,
+        progress: &dyn Progress,
+    ) -> Result<Self, Error> {
+        let path = bundle;
+        let bundle = Bundle::read(path)?;
+        let encoder = open_encoder_of_bundle(&bundle, path, encoder, progress)?;
+        Ok(Scorer { bundle, encoder })
+    }
+
+    /// The reward model.
+    pub fn bundle(&self) -> &Bundle {
+        &self.bundle
+    }
+
+    /// The rewards of exchanges, in their order.
+    ///
+    /// # Errors
+    /// An exchange that cannot be encoded; [`Error::is_cancelled`].
+    pub fn score(
+        &self,
+        exchanges: &[Exchange],
+        progress: &dyn Progress,
+    ) -> Result<Vec<f32>, Error> {
+        self.rewards(&self.encoder.encode_exchanges(exchanges, progress)?, progress)
+    }
+
+    fn rewards(&self, encoded: &[Encoded], progress: &dyn Progress) -> Result<Vec<f32>, Error> {
+        note_truncated(encoded, self.encoder.identity().max_length, progress);
+        let embeddings = matrix(encoded.iter(), self.encoder.dim())?;
+        Ok(self.bundle.model.rewards(&embeddings, Threads::available())?)
+    }
+}
+
+/// Scores every row of a file.
+///
+/// # Errors
+/// As [`Scorer::open`]; a file that cannot be read; [`Error::ArraysMismatch`] for embeddings of another
+/// encoder.
+pub fn score(options: &ScoreOptions, progress: &dyn Progress) -> Result<Scores, Error> {
+    if options.file.extension().is_some_and(|e| e == "safetensors" || e == "npy") {
+        return arrays(options, progress);
+    }
+    let bundle = Bundle::read(&options.bundle)?;
+    let set = read_exchanges_with(&options.file, &reading(options.strict), progress)?;
+    let encoder = open_encoder_of_bundle(&bundle, &options.bundle, &options.encoder, progress)?;
+    let scorer = Scorer { bundle, encoder };
+
+    let (mut exchanges, mut texts) = (Vec::new(), Vec::new());
+    for row in &set.rows {
+        match &row.value {
+            ScoreRow::Text(text) => texts.push(text.clone()),
+            other => exchanges.extend(exchanges_of(other)),
+        }
+    }
+    let mut encoded = scorer.encoder.encode_exchanges(&exchanges, progress)?;
+    encoded.extend(scorer.encoder.encode_texts(&texts, progress)?);
+    let rewards = in_units(&scorer.bundle, scorer.rewards(&encoded, progress)?, options.normalise);
+    let (of_exchanges, of_texts) = rewards.split_at(exchanges.len());
+    let rows = in_order(&set.rows, &set.malformed, of_exchanges, of_texts);
+    if !set.malformed.is_empty() {
+        let (bad, read) = (set.malformed.len(), set.read);
+        progress.note(&format!("{bad} of {read} rows are malformed and have no reward"));
+    }
+    Ok(Scores { rows, malformed: set.malformed.len() })
+}
+
+/// The exchanges of a row, in the order of its answer; none of a row of text.
+pub(crate) fn exchanges_of(row: &ScoreRow) -> Vec<Exchange> {
+    match row {
+        ScoreRow::Single(exchange) => vec![exchange.clone()],
+        ScoreRow::Candidates { prompt, responses } => responses
+            .iter()
+            .map(|r| Exchange { prompt: prompt.clone(), response: r.clone() })
+            .collect(),
+        ScoreRow::Pair(pair) => vec![pair.chosen_exchange(), pair.rejected_exchange()],
+        ScoreRow::Text(_) => Vec::new(),
+    }
+}
+
+/// Malformed rows are answered in their place, so that lines never shift.
+fn in_order(
+    rows: &[Row<ScoreRow>],
+    malformed: &[MalformedRow],
+    of_exchanges: &[f64],
+    of_texts: &[f64],
+) -> Vec<ScoredRow> {
+    let mut exchanges = of_exchanges.iter().copied();
+    let mut texts = of_texts.iter().copied();
+    let mut answers: Vec<ScoredRow> = rows
+        .iter()
+        .map(|row| {
+            let mut next = || exchanges.next().unwrap_or(f64::NAN);
+            let rewards = match &row.value {
+                ScoreRow::Single(_) => RowRewards::One { reward: next() },
+                ScoreRow::Candidates { responses, .. } => {
+                    RowRewards::Several { rewards: responses.iter().map(|_| next()).collect() }
+                }
+                ScoreRow::Pair(_) => RowRewards::Pair { chosen: next(), rejected: next() },
+                ScoreRow::Text(_) => RowRewards::One { reward: texts.next().unwrap_or(f64::NAN) },
+            };
+            ScoredRow { rewards, line: row.line }
+        })
+        .collect();
+    answers.extend(malformed.iter().map(|bad| ScoredRow {
+        rewards: RowRewards::Error { error: bad.to_string() },
+        line: bad.line,
+    }));
+    answers.sort_by_key(|row| row.line);
+    answers
+}
+
+fn in_units(bundle: &Bundle, rewards: Vec<f32>, normalise: bool) -> Vec<f64> {
+    let value =
+        |r: f32| if normalise { bundle.model.normalise(r) } else { f64::from(r) };
+    rewards.into_iter().map(value).collect()
+}
+
+/// Scores stored embeddings, a row each.
+fn arrays(options: &ScoreOptions, progress: &dyn Progress) -> Result<Scores, Error> {
+    let bundle = Bundle::read(&options.bundle)?;
+    let table = StoredTable::open(&options.file, options.key.as_deref(), progress)?;
+    check_arrays(&bundle, table.encoder.as_ref(), &options.file, progress)?;
+    let rewards = bundle.model.rewards(&*table.rows, Threads::available());
+    table.check_reads()?;
+    let rewards = rewards?;
+    let row = |(i, reward)| ScoredRow { rewards: RowRewards::One { reward }, line: i as u64 + 1 };
+    let rows = in_units(&bundle, rewards, options.normalise).into_iter().enumerate().map(row);
+    Ok(Scores { rows: rows.collect(), malformed: 0 })
+}
