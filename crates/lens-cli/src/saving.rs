@@ -7,10 +7,10 @@ use crate::report::{self, Evidence};
 use crate::settings::{Keep, Settings};
 use crate::tuning;
 use crate::warm::{Earlier, Keys, Known};
-use lens_core::head::folds::Folds;
-use lens_core::head::train::HeadEpoch;
-use lens_core::novelty::Again;
-use lens_core::synthesis::Around;
+use lens_core::folds::Folds;
+use lens_core::head::HeadEpoch;
+use lens_core::novelty::VaeRecipe;
+use lens_core::synthesis::Centring;
 use lens_core::vae::Vae;
 use lens_core::{CoreError, Novelty, Outcome, Progress, RewardModel, Threads};
 use lens_data::Trained;
@@ -65,7 +65,7 @@ pub struct History<'a> {
 
 impl History<'_> {
     /// The pairs of all trainings, with `folds` those of this one.
-    fn trained(&self, folds: &lens_core::head::folds::Folds) -> Trained {
+    fn trained(&self, folds: &lens_core::folds::Folds) -> Trained {
         let mut trained = match self.earlier {
             Some(earlier) => earlier.trained.clone(),
             None => Trained::new(self.keys.by, folds.count()),
@@ -120,7 +120,7 @@ pub fn save(
         curves.extend(epochs.map(|e| json!({"stage": "vae", "values": e})));
         head("augmented head", &a.fitted.report.epochs, &mut curves);
     }
-    let folds = |r: &lens_core::head::train::HeadReport| {
+    let folds = |r: &lens_core::head::HeadReport| {
         json!({"log_loss": r.fold_log_loss, "accuracy": r.fold_accuracy,
             "kept_epoch": r.kept_epoch, "parameters": r.parameters})
     };
@@ -194,18 +194,18 @@ fn novelty(
     reporter: &Reporter,
 ) -> Result<Option<Novelty>, CliError> {
     let (standardiser, pairs) = (&model.standardiser, sources.evidence.pairs);
-    if pairs.len() < 2 || settings.synthesis.around == Around::Pair {
+    if pairs.len() < 2 || settings.synthesis.around == Centring::Pair {
         return Ok(None);
     }
     let threads = Threads::available();
-    let again = Again { folds, settings: &settings.vae, seed: settings.seed };
-    match Novelty::held_out(vae, standardiser, pairs, again, threads, reporter) {
+    let again = VaeRecipe { folds, settings: &settings.vae, seed: settings.seed };
+    match Novelty::fit_held_out(vae, standardiser, pairs, again, threads, reporter) {
         Err(CoreError::Diverged { figures, .. }) => {
             reporter.note(&format!(
                 "the VAE cannot be trained without a fold of the pairs ({figures}): what is unlike \
                  them is judged by the pairs themselves, and may be too much"
             ));
-            Ok(Some(Novelty::of(vae, standardiser, pairs, threads)?))
+            Ok(Some(Novelty::fit(vae, standardiser, pairs, threads)?))
         }
         measured => Ok(Some(measured?)),
     }

@@ -80,8 +80,8 @@ impl Earlier {
             return Err(CliError::NoWarmStart { bundle: path, reason });
         };
         let vae = bundle.vae.is_some();
-        settings.method().check_further(&bundle.manifest.method, vae)?;
-        let wants = settings.method().wants_vae();
+        settings.method().check_warm_start(&bundle.manifest.method, vae)?;
+        let wants = settings.method().trains_vae();
         if !vae && wants {
             let path = path.display();
             reporter.note(&format!("{path} has no VAE: that of this training starts afresh"));

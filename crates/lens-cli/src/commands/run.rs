@@ -74,10 +74,10 @@ pub fn run(args: &RunArgs, settings: &Settings, reporter: &Reporter) -> Result<(
             Some(found) => tuning::settled(&settings, found, &views),
             None => tuning::unchosen(&settings, &views),
         };
-        train_pairs = train_pairs.of_views(&kept)?;
+        train_pairs = train_pairs.select_views(&kept)?;
         heldout_pairs = match heldout_pairs.is_empty() {
             true => train_pairs.select(&[]),
-            false => heldout_pairs.of_views(&kept)?,
+            false => heldout_pairs.select_views(&kept)?,
         };
         stages.push(stage("choose", start.elapsed().as_secs_f64()));
         if views.len() > kept.len() {

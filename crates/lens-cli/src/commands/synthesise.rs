@@ -9,10 +9,10 @@ use crate::error::CliError;
 use crate::output::{self, thousands};
 use crate::progress::Reporter;
 use crate::settings::Settings;
-use lens_core::head::folds::Folds;
+use lens_core::folds::Folds;
 use lens_core::pairing::synthetic_per_side;
-use lens_core::source::lens::Latent;
-use lens_core::source::{Seeds, Source as _, Synthetic, Wanted};
+use lens_core::source::lens::PretrainedVae;
+use lens_core::source::{DrawOptions, SeedPairs, Source as _, Synthetic};
 use lens_core::synthesis::SynthesisSettings;
 use lens_core::vae::Vae;
 use lens_core::{MethodSettings, Progress, Standardiser, Threads};
@@ -84,9 +84,9 @@ pub fn run(
     }
     let (pairs, seed) = (&loaded.pairs, settings.seed);
     let folds = Folds::assign(&pairs.prompts, settings.head.folds, seed);
-    let latent = Latent(vae);
-    let wanted = Wanted { per_side, synthesis: &drawing, seed, threads };
-    let drawn = latent.synthesise(Seeds { pairs, standardiser, folds: &folds }, wanted)?;
+    let latent = PretrainedVae(vae);
+    let wanted = DrawOptions { per_side, synthesis: &drawing, seed, threads };
+    let drawn = latent.synthesise(SeedPairs { pairs, standardiser, folds: &folds }, wanted)?;
     let decoder = (!args.codes).then_some((vae, standardiser));
     let source = Source { drawn, pairs: pairs.len(), decoder, threads };
     let bytes = write(args, settings, &loaded, &source, reporter)?;

@@ -4,7 +4,7 @@ use crate::output::{percent, thousands};
 use crate::settings::Settings;
 use lens_core::Outcome;
 use lens_core::head::HeadKind;
-use lens_core::head::train::{HeadEpoch, HeadReport};
+use lens_core::head::{HeadEpoch, HeadReport};
 use lens_core::vae::train::VaeEpoch;
 use lens_eval::report::{Axis, Block, Chart, ChartKind, LinePoint, Lines, Section, Series};
 

@@ -5,8 +5,8 @@ use crate::error::CliError;
 use crate::output::{percent, thousands};
 use crate::progress::Reporter;
 use lens_core::pairing::synthetic_per_side;
-use lens_core::source::lens::Latent;
-use lens_core::source::{Seeds, Source, Wanted, rival};
+use lens_core::source::lens::PretrainedVae;
+use lens_core::source::{DrawOptions, SeedPairs, Source, fit_rival};
 use lens_core::synthesis::SynthesisSettings;
 use lens_core::{EmbeddedPairs, Rows, Threads};
 use lens_eval::report::tsne::{TsneSettings, tsne};
@@ -43,15 +43,15 @@ pub fn section(
         let threads = Threads::available();
         let factor = made.settings.augment.factor();
         let drawing = SynthesisSettings { memory_mb: 0, ..made.settings.synthesis.clone() };
-        let seeds = Seeds { pairs, standardiser, folds: &made.outcome.folds };
+        let seeds = SeedPairs { pairs, standardiser, folds: &made.outcome.folds };
         let source: Box<dyn Source + '_> = match &a.vae {
-            Some((vae, _)) => Box::new(Latent(vae)),
-            None => match rival(made.settings.source, &made.settings.rivals, seeds, threads)? {
+            Some((vae, _)) => Box::new(PretrainedVae(vae)),
+            None => match fit_rival(made.settings.source, &made.settings.rivals, seeds, threads)? {
                 Some(rival) => rival,
                 None => return Err(CliError::Refused("the VAE is gone".to_owned())),
             },
         };
-        let wanted = Wanted {
+        let wanted = DrawOptions {
             per_side: synthetic_per_side(factor),
             synthesis: &drawing,
             seed: made.settings.seed,

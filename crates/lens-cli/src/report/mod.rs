@@ -279,7 +279,7 @@ fn headlines(made: &Made<'_>, sources: &Sources<'_>, judged: Option<&Judged<'_>>
 fn result(made: &Made<'_>, sources: &Sources<'_>, judged: Option<&Judged<'_>>) -> Section {
     let mut blocks = Vec::new();
     let outcome = made.outcome;
-    let folds = |report: &lens_core::head::train::HeadReport| {
+    let folds = |report: &lens_core::head::HeadReport| {
         let share = report.fold_accuracy.map_or("not held out".to_owned(), percent);
         let loss = report.fold_log_loss.map_or(String::new(), |l| format!("{l:.4}"));
         [Cell::text(share), Cell::text(loss)]

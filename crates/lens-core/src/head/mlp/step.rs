@@ -3,7 +3,7 @@
 //! Two identities make augmentation nearly free; neither changes the result.
 //!
 //! - **Score once.** Every response is scored once, however many comparisons it is in (see
-//!   [`super::loss`]).
+//!   [`super::pair_losses`]).
 //! - **Never decode.** With c as the row of one more hidden unit that is always 1, a synthetic
 //!   embedding is e = V' u, so that the first layer on it is A e = (A V') u: the h + 1 rows of V ride
 //!   along with the real embeddings through the two wide products, forward as inputs, backward with
@@ -12,13 +12,14 @@
 //! A test holds both against the plain computation: decode, materialise every pair, differentiate
 //! automatically; in any number of slabs (see `crate::wide`) and chunks.
 
-use super::loss::{Comparison, LossForm, PairLosses};
-use super::{Head, HeadShape, Layer};
+use super::pair_losses::{Comparison, PairLosses};
 use crate::activation::Activation;
 use crate::adam::{Adam, AdamSettings};
-use crate::linalg::{Target, Threads, View, add_column_sums, matmul, vectorised};
+use crate::bradley_terry::BradleyTerry;
+use crate::head::ensemble::{Head, HeadShape, Layer};
+use crate::linalg::{Target, Threads, View, add_bias, add_column_sums, matmul, vectorised};
 use crate::real::Real;
-use crate::vae::{Vae, add_bias};
+use crate::vae::Vae;
 use crate::wide::{Load, Wide};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -190,7 +191,7 @@ impl<'a, T: Real> HeadTrainer<'a, T> {
     pub(crate) fn step(
         &mut self,
         batch: Batch<'_, T>,
-        form: LossForm,
+        form: BradleyTerry,
         losses: &mut [f64],
         update: Option<AdamSettings>,
     ) {

@@ -1,14 +1,16 @@
 //! What each minibatch of head training consists of: seed pairs, their synthetic responses, and every
 //! comparison between them.
 
-use super::folds::Folds;
-use super::loss::{Comparison, LossForm};
+use super::pair_losses::Comparison;
 use super::step::{Batch, HeadTrainer};
-use super::train::Augmentation;
-use super::{HeadSettings, HeadShape};
 use crate::adam::AdamSettings;
+use crate::bradley_terry::BradleyTerry;
 use crate::embedded::{EmbeddedPairs, Label};
 use crate::error::CoreError;
+use crate::folds::Folds;
+use crate::head::data::Augmentation;
+use crate::head::ensemble::HeadShape;
+use crate::head::settings::HeadSettings;
 use crate::linalg::Threads;
 use crate::pairing::{Combination, Pairing, check_factor, combinations, synthetic_per_side};
 use crate::rng::{Purpose, Stream};
@@ -126,7 +128,7 @@ impl<'a> Batches<'a> {
         &mut self,
         rows: &[usize],
         trainer: &mut HeadTrainer<'_, f32>,
-        form: LossForm,
+        form: BradleyTerry,
         losses: &mut [f64],
         update: AdamSettings,
         threads: Threads,
@@ -134,7 +136,7 @@ impl<'a> Batches<'a> {
         let b = rows.len();
         self.trains.clear();
         for m in 0..losses.len() {
-            self.trains.extend(rows.iter().map(|&pair| !self.folds.held(m, pair)));
+            self.trains.extend(rows.iter().map(|&pair| !self.folds.is_held_out(m, pair)));
         }
         self.compare(rows);
         let (mut codes, mut embeddings): (&[f32], &[f32]) = (&[], &[]);
@@ -181,7 +183,7 @@ impl<'a> Batches<'a> {
             return;
         }
         self.compared = b;
-        let label = |pair: usize| self.pairs.labels[pair].weighted(self.margin_weight);
+        let label = |pair: usize| self.pairs.labels[pair].with_scaled_margin(self.margin_weight);
         self.comparisons.clear();
         let Some(a) = self.augmentation else {
             self.comparisons.extend(rows.iter().zip(0..b as u32).map(|(&pair, i)| Comparison {

@@ -28,7 +28,7 @@ impl Trainer<'_> {
         };
         let copies = (self.differences.labels.len() / pairs.max(1)).saturating_sub(1) as f64;
         let real = 1.0 / (1.0 + copies * weighing.weight);
-        let judges = match weighing.needs_judges() {
+        let judges = match weighing.needs_cross_fitting() {
             true => Some(self.judges(penalties)?),
             false => None,
         };
@@ -59,7 +59,7 @@ impl Trainer<'_> {
     /// `weights`, with 0 for what head `f` is not trained on.
     fn trained(&self, f: usize, weights: &[f64]) -> Vec<f64> {
         let own = weights.iter().zip(&self.differences.pair);
-        own.map(|(&w, &pair)| if self.folds.held(f, pair) { 0.0 } else { w }).collect()
+        own.map(|(&w, &pair)| if self.folds.is_held_out(f, pair) { 0.0 } else { w }).collect()
     }
 
     /// How much synthetic comparisons of each pair count against those of others: 1 in the mean over the
@@ -71,7 +71,7 @@ impl Trainer<'_> {
         }
         // The slope of the loss: how much a pair still asks for.
         let doubt: Vec<f64> = originals.iter().map(|&i| 1.0 / (1.0 + margins[i].exp())).collect();
-        let seen = (0..originals.len()).filter(|&pair| !self.folds.held(f, pair));
+        let seen = (0..originals.len()).filter(|&pair| !self.folds.is_held_out(f, pair));
         let (mut sum, mut count) = (0.0, 0.0);
         seen.for_each(|pair| {
             sum += doubt[pair];
@@ -120,7 +120,7 @@ impl Trainer<'_> {
             for (head, fold) in [(*f, *g), (*g, *f)] {
                 let Some(own) = margins.get_mut(head) else { continue };
                 for (i, &pair) in self.differences.pair.iter().enumerate() {
-                    if self.folds.held(fold, pair) {
+                    if self.folds.is_held_out(fold, pair) {
                         own[i] = solved.margins[i];
                     }
                 }
