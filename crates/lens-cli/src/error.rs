@@ -4,6 +4,7 @@ use crate::output::tell;
 use lens_core::CoreError;
 use lens_encoder::{EncoderError, ServerError};
 use lens_eval::EvalError;
+use lens_report::ReportError;
 use lens_server::ServeError;
 use std::error::Error as _;
 use std::path::PathBuf;
@@ -24,6 +25,9 @@ pub enum CliError {
     /// Figures, studies, the report.
     #[error(transparent)]
     Eval(EvalError),
+    /// The map of the report.
+    #[error(transparent)]
+    Report(#[from] ReportError),
     /// The settings file or a --set does not fit.
     #[error("{origin}: {detail}")]
     Settings {
@@ -135,6 +139,7 @@ impl CliError {
             self,
             CliError::Cancelled
                 | CliError::Eval(EvalError::Cancelled)
+                | CliError::Report(ReportError::Cancelled)
                 | CliError::Core(CoreError::Cancelled { .. })
                 | CliError::Data(lens_data::Error::Cancelled)
                 | CliError::Encoder(EncoderError::Cancelled)

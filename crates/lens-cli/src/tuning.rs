@@ -9,8 +9,8 @@ use crate::settings::{Augment, Settings, Views};
 use lens_core::{CoreError, EmbeddedPairs, MethodSettings, Progress};
 use lens_data::bundle::Kept;
 use lens_encoder::{LayerChoice, Pooling, TextEncoder, ViewChoice};
-use lens_eval::report::{Block, Cell, Column, Format, Section, Table, TableRow};
 use lens_eval::tuning::{Choices, Tuned, What, tune};
+use lens_report::{Block, Cell, Column, Format, Section, Table, TableRow};
 
 /// Opens the encoder with every view that is a candidate: those that the settings list, or, where they
 /// name one, that one first, and with it the last layer and those one and two thirds up, pooled both

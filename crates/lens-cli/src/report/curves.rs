@@ -6,7 +6,7 @@ use lens_core::Outcome;
 use lens_core::head::HeadKind;
 use lens_core::head::{HeadEpoch, HeadReport};
 use lens_core::vae::train::VaeEpoch;
-use lens_eval::report::{Axis, Block, Chart, ChartKind, LinePoint, Lines, Section, Series};
+use lens_report::{Axis, Block, Chart, ChartKind, LinePoint, Lines, Section, Series};
 
 /// Learning curves.
 pub fn section(outcome: &Outcome, settings: &Settings) -> Section {

@@ -10,7 +10,7 @@ use lens_core::metrics::{Estimate, credit};
 use lens_core::{Content, EmbeddedPairs, PreferencePair, RewardModel};
 use lens_data::Row;
 use lens_data::bundle::Kept;
-use lens_eval::report::{
+use lens_report::{
     Axis, Block, Calibration, CalibrationBin, Chart, ChartKind, Example, Format, Histogram,
     PointClass, Scale, Scatter, Section, Shape, Trend, shortened,
 };

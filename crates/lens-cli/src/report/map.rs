@@ -9,8 +9,8 @@ use lens_core::source::lens::PretrainedVae;
 use lens_core::source::{DrawOptions, SeedPairs, Source, fit_rival};
 use lens_core::synthesis::SynthesisSettings;
 use lens_core::{EmbeddedPairs, Rows, Threads};
-use lens_eval::report::tsne::{TsneSettings, tsne};
-use lens_eval::report::{Block, Chart, ChartKind, PointClass, Scatter, Section, Shape};
+use lens_report::tsne::{TsneSettings, tsne};
+use lens_report::{Block, Chart, ChartKind, PointClass, Scatter, Section, Shape};
 
 /// Most seed pairs on the map: with one synthetic response a side, 4,000 points.
 const MOST_PAIRS: usize = 1000;

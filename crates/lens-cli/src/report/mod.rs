@@ -22,7 +22,7 @@ use lens_core::splits::SplitsReport;
 use lens_core::{EmbeddedPairs, Outcome, PreferencePair};
 use lens_data::bundle::Kept;
 use lens_data::{Row, VetReport};
-use lens_eval::report::{
+use lens_report::{
     Block, Cell, Column, Format, Headline, Report, Section, Table, TableRow, shortened,
 };
 use std::path::{Path, PathBuf};

@@ -4,7 +4,7 @@ use super::{columns, count, estimate, percent, row, share, table};
 use lens_eval::figures::rewardbench::RewardBench;
 use lens_eval::figures::rewardbench2::RewardBench2;
 use lens_eval::figures::rm_bench::{RmBench, STYLES};
-use lens_eval::report::{Block, Cell, Format, TableRow};
+use lens_report::{Block, Cell, Format, TableRow};
 
 pub(super) fn rewardbench(found: &RewardBench) -> Vec<Block> {
     let mut rows = Vec::new();

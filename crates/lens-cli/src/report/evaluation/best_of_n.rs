@@ -3,7 +3,7 @@
 use super::{columns, estimate, percent, row, table};
 use crate::output::thousands;
 use lens_eval::figures::best_of_n::BestOfN;
-use lens_eval::report::{Axis, Block, Cell, Chart, ChartKind, Format, LinePoint, Lines, Series};
+use lens_report::{Axis, Block, Cell, Chart, ChartKind, Format, LinePoint, Lines, Series};
 
 pub(super) fn best_of_n(found: &BestOfN) -> Vec<Block> {
     let point = |y: f64, kl: f64, interval| LinePoint { x: kl.max(0.0).sqrt(), y, interval };

@@ -16,7 +16,7 @@ use best_of_n::best_of_n;
 use lens_core::metrics::Estimate;
 use lens_data::bundle::Bundle;
 use lens_eval::figures::Part;
-use lens_eval::report::{
+use lens_report::{
     Block, Cell, Chart, ChartKind, Column, Format, Headline, Histogram, Report, Section, Table,
     TableRow, shortened,
 };

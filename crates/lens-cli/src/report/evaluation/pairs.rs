@@ -6,7 +6,7 @@ use crate::output::thousands;
 use lens_eval::figures::calibration::{self, Calibration};
 use lens_eval::figures::length::{Length, Share};
 use lens_eval::figures::{Benchmark, worst};
-use lens_eval::report::{
+use lens_report::{
     Axis, Block, Calibration as Curves, CalibrationBin, Cell, Chart, ChartKind, Example, Format,
     PointClass, Scale, Scatter, Shape, TableRow, Trend,
 };

@@ -1,7 +1,7 @@
 //! Axes: their range, their ticks, and where a value stands on them.
 
-use super::document::{Axis, Format, Scale};
-use super::escape::escape;
+use crate::document::{Axis, Format, Scale};
+use crate::escape::escape;
 
 /// Widths are in units of the drawing, whose text is 12 high: what the widest of the usual fonts take.
 pub(super) fn text_width(text: &str) -> f64 {

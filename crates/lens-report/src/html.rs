@@ -1,8 +1,11 @@
 //! The page: one file without scripts, fonts or addresses outside itself.
 
-use super::charts::{self, Drawing};
-use super::document::{Block, Cell, Chart, ChartKind, Example, Report, Section, Table, TableRow};
-use super::escape::{escape, shortened};
+use crate::charts::{self, Drawing};
+use crate::document::{
+    Block, Cell, Chart, ChartKind, Example, Rendering, Report, Section, Table, TableRow,
+};
+use crate::escape::escape;
+use crate::text::shortened;
 
 const STYLE: &str = include_str!("style.css");
 /// Nothing may be loaded or run, whatever a text says.
@@ -66,16 +69,18 @@ impl Page {
             }
             self.out.push_str("</dl>\n");
         }
-        if report.sections.len() > 1 {
+        let sections = report.sections.iter().enumerate();
+        let sections: Vec<_> = sections.filter(|(_, s)| s.is_in(Rendering::Html)).collect();
+        if sections.len() > 1 {
             self.out.push_str("<nav aria-label=\"Contents\"><ul>\n");
-            for (i, section) in report.sections.iter().enumerate() {
+            for &(i, section) in &sections {
                 let (id, heading) = (name(section, i), escape(&section.heading));
                 self.out += &format!("<li><a href=\"#{id}\">{heading}</a></li>\n");
             }
             self.out.push_str("</ul></nav>\n");
         }
         self.out.push_str("</header>\n<main id=\"content\">\n");
-        for (i, section) in report.sections.iter().enumerate() {
+        for (i, section) in sections {
             let id = name(section, i);
             self.out += &format!(
                 "<section id=\"{id}\" aria-labelledby=\"{id}-heading\">\n\
@@ -136,6 +141,8 @@ impl Page {
                 self.blocks(blocks);
                 self.out.push_str("</details>\n");
             }
+            Block::Only(Rendering::Html, blocks) => self.blocks(blocks),
+            Block::Only(Rendering::Markdown, _) => {}
         }
     }
 
@@ -301,7 +308,7 @@ fn whisker(table: &Table, column: usize, cell: &Cell) -> String {
     if ends.len() < 2 || !finite || most - least <= 0.0 {
         return String::new();
     }
-    let x = |v: f64| super::axes::c(4.0 + 92.0 * (v - least) / (most - least));
+    let x = |v: f64| crate::axes::c(4.0 + 92.0 * (v - least) / (most - least));
     let bar = match low == high {
         true => String::new(),
         false => {

@@ -1,7 +1,7 @@
 //! Charts as drawings: each with a legend, a description and a table of what it shows.
 
-use super::axes::{Frame, Range, c, usable};
-use super::document::{
+use crate::axes::{Frame, Range, c, usable};
+use crate::document::{
     Axis, Calibration, Cell, Column, Format, Histogram, Lines, Scale, Scatter, Shape, Table,
     TableRow,
 };
@@ -109,7 +109,7 @@ pub(super) fn lines(chart: &Lines) -> Option<Drawing> {
     })
 }
 
-fn band(frame: &Frame, index: usize, series: &super::document::Series) -> String {
+fn band(frame: &Frame, index: usize, series: &crate::document::Series) -> String {
     let mut upper = Vec::new();
     let mut lower = Vec::new();
     for at in thinned(series.points.len(), MOST_POINTS) {
@@ -164,11 +164,17 @@ fn described(chart: &Lines) -> String {
     said.trim_end().to_owned()
 }
 
-fn lines_table(chart: &Lines) -> Table {
+/// The horizontal coordinates at which any of the lines has a point, ascending, each once.
+pub(super) fn places(chart: &Lines) -> Vec<f64> {
     let mut places: Vec<f64> = chart.series.iter().flat_map(|s| &s.points).map(|p| p.x).collect();
     places.retain(|x| x.is_finite());
     places.sort_unstable_by(f64::total_cmp);
     places.dedup();
+    places
+}
+
+fn lines_table(chart: &Lines) -> Table {
+    let places = places(chart);
     let mut columns = vec![Column::number(chart.x.label.clone())];
     columns.extend(chart.series.iter().map(|s| Column::number(s.name.clone())));
     let digits = digits_of(places.iter().copied());
@@ -498,7 +504,7 @@ fn scatter_table(chart: &Scatter) -> Table {
         Column::number(format!("{y}: mean")),
         Column::number("deviation"),
     ];
-    let row = |class: &super::document::PointClass| {
+    let row = |class: &crate::document::PointClass| {
         let mut cells =
             vec![Cell::text(class.name.clone()), Cell::text(class.points.len().to_string())];
         for axis in 0..2 {

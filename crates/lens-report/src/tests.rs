@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use super::*;
 
+mod markdown;
+
 const HOSTILE: &str = "</style></title></svg><script>alert(1)</script>\0\u{202e}\" onload='x' <!--";
 
 fn chart(kind: ChartKind) -> Block {

@@ -1,6 +1,6 @@
-//! What a report says, before it is drawn: sections of paragraphs, tables, charts and examples.
+//! The document: sections of paragraphs, tables, charts and examples, before they are rendered.
 
-/// A report: one page.
+/// A report: one document, rendered as a page or as Markdown.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Report {
     /// The heading of the page.
@@ -37,6 +37,14 @@ pub struct Section {
     pub blocks: Vec<Block>,
 }
 
+impl Section {
+    /// Whether a rendering has this section: not where all its blocks are those of the other.
+    pub(crate) fn is_in(&self, rendering: Rendering) -> bool {
+        let other = |b: &Block| matches!(b, Block::Only(only, _) if *only != rendering);
+        self.blocks.is_empty() || !self.blocks.iter().all(other)
+    }
+}
+
 /// A part of a section.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Block {
@@ -64,6 +72,17 @@ pub enum Block {
         /// What is folded.
         blocks: Vec<Block>,
     },
+    /// Blocks of one rendering, which the other leaves out.
+    Only(Rendering, Vec<Block>),
+}
+
+/// The renderings of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rendering {
+    /// The page: [`Report::to_html`].
+    Html,
+    /// The text: [`Report::to_markdown`].
+    Markdown,
 }
 
 /// A table.

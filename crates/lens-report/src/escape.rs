@@ -1,18 +1,31 @@
-//! Text of unknown origin made harmless, and what is invisible in it visible.
+//! Text of unknown origin made harmless, and invisible characters in it made visible.
 
 /// `text` for an HTML page, as content or in a quoted attribute. Characters that would end an
 /// element or turn the direction of what follows, that HTML forbids, or that nobody can see, are
 /// written out.
 pub(crate) fn escape(text: &str) -> String {
+    mapped(text, |out, c| match c {
+        '&' => out.push_str("&amp;"),
+        '<' => out.push_str("&lt;"),
+        '>' => out.push_str("&gt;"),
+        '"' => out.push_str("&quot;"),
+        '\'' => out.push_str("&#39;"),
+        c => out.push(c),
+    })
+}
+
+/// `text` with control characters, characters that turn the direction of text, and other invisible
+/// ones written out; line ends are `\n`. Nothing else is escaped.
+pub(crate) fn visible(text: &str) -> String {
+    mapped(text, String::push)
+}
+
+/// [`visible`], with the visible characters written by `put`.
+fn mapped(text: &str, put: impl Fn(&mut String, char)) -> String {
     let mut out = String::with_capacity(text.len() + text.len() / 16);
     let mut characters = text.chars().peekable();
     while let Some(c) = characters.next() {
         match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
             '\n' | '\t' => out.push(c),
             '\r' => {
                 if characters.peek() != Some(&'\n') {
@@ -31,7 +44,7 @@ pub(crate) fn escape(text: &str) -> String {
             | '\u{fdd0}'..='\u{fdef}'
             | '\u{e0000}'..='\u{e007f}' => named(&mut out, c),
             _ if u32::from(c) & 0xfffe == 0xfffe => named(&mut out, c),
-            _ => out.push(c),
+            _ => put(&mut out, c),
         }
     }
     out
@@ -39,14 +52,6 @@ pub(crate) fn escape(text: &str) -> String {
 
 fn named(out: &mut String, c: char) {
     out.push_str(&format!("\u{27e8}U+{:04X}\u{27e9}", u32::from(c)));
-}
-
-/// The first `most` characters of a text, and how many are left out.
-pub fn shortened(text: &str, most: usize) -> (&str, usize) {
-    match text.char_indices().nth(most) {
-        None => (text, 0),
-        Some((at, _)) => (&text[..at], text[at..].chars().count()),
-    }
 }
 
 #[cfg(test)]
@@ -68,11 +73,5 @@ mod tests {
         assert_eq!(escape("\u{85}\u{ffff}\u{e0041}"), "⟨U+0085⟩⟨U+FFFF⟩⟨U+E0041⟩");
         assert_eq!(escape("one\r\ntwo\rthree\tfour"), "one\ntwo\nthree\tfour");
         assert_eq!(escape("naïve 漢字 👩‍👩‍👧 שלום"), "naïve 漢字 👩‍👩‍👧 שלום");
-    }
-
-    #[test]
-    fn a_text_is_cut_between_characters() {
-        assert_eq!(shortened("äöü", 2), ("äö", 1));
-        assert_eq!(shortened("äöü", 3), ("äöü", 0));
     }
 }

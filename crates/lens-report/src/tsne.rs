@@ -6,9 +6,9 @@
 //! thousands of points that a plot can show. Each point's sums are formed in a fixed order by one
 //! thread, without fused products: the same points give the same bits on any number of threads.
 
-use super::pca::{self, Noise, WIDTH};
-use crate::error::EvalError;
-use lens_core::{CoreError, Progress};
+use crate::error::ReportError;
+use crate::pca::{self, Noise, WIDTH};
+use lens_core::Progress;
 use rayon::prelude::*;
 
 /// Points that are summed over side by side.
@@ -47,14 +47,14 @@ impl Default for TsneSettings {
 /// the square of `n` grow together: 4,000 points take seconds.
 ///
 /// # Errors
-/// [`CoreError::Shape`] when the points are not a whole number of rows; [`CoreError::NotFinite`]
-/// names the first value that is NaN or infinite; [`CoreError::Cancelled`].
+/// [`ReportError::Shape`] when the points are not a whole number of rows; [`ReportError::NotFinite`]
+/// names the first value that is NaN or infinite; [`ReportError::Cancelled`].
 pub fn tsne(
     points: &[f32],
     dim: usize,
     settings: &TsneSettings,
     progress: &dyn Progress,
-) -> Result<Vec<[f32; 2]>, EvalError> {
+) -> Result<Vec<[f32; 2]>, ReportError> {
     check(points, dim)?;
     let n = points.len().checked_div(dim).unwrap_or(0);
     if n < 2 {
@@ -69,7 +69,7 @@ pub fn tsne(
     progress.begin("map embeddings", settings.iterations as u64, "steps");
     for step in 0..settings.iterations {
         if progress.cancelled() {
-            return Err(CoreError::Cancelled { stage: "t-SNE" }.into());
+            return Err(ReportError::Cancelled);
         }
         let early = step < settings.exaggerated;
         let exaggeration = if early { settings.exaggeration as f32 } else { 1.0 };
@@ -81,25 +81,16 @@ pub fn tsne(
     Ok((0..n).map(|i| [map.x[i], map.y[i]]).collect())
 }
 
-fn check(points: &[f32], dim: usize) -> Result<(), CoreError> {
+fn check(points: &[f32], dim: usize) -> Result<(), ReportError> {
     if dim == 0 && points.is_empty() {
         return Ok(());
     }
     if dim == 0 || !points.len().is_multiple_of(dim) {
-        return Err(CoreError::Shape {
-            what: "points to map",
-            expected: (points.len().checked_div(dim).unwrap_or(0), dim),
-            found: (1, points.len()),
-        });
+        return Err(ReportError::Shape { values: points.len(), width: dim });
     }
     match points.iter().position(|v| !v.is_finite()) {
         None => Ok(()),
-        Some(i) => Err(CoreError::NotFinite {
-            what: "points to map",
-            row: i / dim,
-            column: i % dim,
-            value: points[i],
-        }),
+        Some(i) => Err(ReportError::NotFinite { row: i / dim, column: i % dim, value: points[i] }),
     }
 }
 
