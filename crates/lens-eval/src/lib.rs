@@ -9,3 +9,8 @@ pub mod study;
 pub mod tuning;
 
 pub use error::EvalError;
+
+/// Runs the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;
