@@ -4,9 +4,9 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use lens_core::folds::Folds;
 use lens_core::head::HeadSettings;
-use lens_core::head::folds::Folds;
-use lens_core::head::train::{Augmentation, HeadData, train as train_head};
+use lens_core::head::{Augmentation, HeadData, train as train_head};
 use lens_core::pairing::{Pairing, synthetic_per_side};
 use lens_core::rng::{Purpose, Stream};
 use lens_core::source::Synthetic;

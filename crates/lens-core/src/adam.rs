@@ -42,14 +42,14 @@ impl<T: Real> Adam<T> {
         assert_eq!(parameters.len(), gradient.len());
         self.steps += 1;
         let factors = Factors {
-            keep1: T::of(BETA1),
-            take1: T::of(1.0 - BETA1),
-            keep2: T::of(BETA2),
-            take2: T::of(1.0 - BETA2),
-            rate: T::of(settings.learning_rate / (1.0 - BETA1.powi(self.steps))),
-            root: T::of(1.0 / (1.0 - BETA2.powi(self.steps)).sqrt()),
-            epsilon: T::of(EPSILON),
-            shrink: T::of(1.0 - settings.learning_rate * settings.weight_decay),
+            keep1: T::narrow(BETA1),
+            take1: T::narrow(1.0 - BETA1),
+            keep2: T::narrow(BETA2),
+            take2: T::narrow(1.0 - BETA2),
+            rate: T::narrow(settings.learning_rate / (1.0 - BETA1.powi(self.steps))),
+            root: T::narrow(1.0 / (1.0 - BETA2.powi(self.steps)).sqrt()),
+            epsilon: T::narrow(EPSILON),
+            shrink: T::narrow(1.0 - settings.learning_rate * settings.weight_decay),
         };
         update(&factors, parameters, gradient, &mut self.first, &mut self.second);
     }

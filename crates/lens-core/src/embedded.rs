@@ -26,10 +26,10 @@ impl Default for Label {
 }
 
 impl Label {
-    /// The same with its margin, where it has one, multiplied by `weight`.
-    pub(crate) fn weighted(self, weight: f32) -> Label {
+    /// The same label, its margin, where it has one, multiplied by `scale`.
+    pub(crate) fn with_scaled_margin(self, scale: f32) -> Label {
         match self {
-            Label::Preferred { margin } => Label::Preferred { margin: margin * weight },
+            Label::Preferred { margin } => Label::Preferred { margin: margin * scale },
             Label::Tie => Label::Tie,
         }
     }
@@ -130,7 +130,7 @@ impl EmbeddedPairs {
     ///
     /// # Errors
     /// [`CoreError::Shape`] when there is no such view, or none is named.
-    pub fn of_views(&self, views: &[usize]) -> Result<EmbeddedPairs, CoreError> {
+    pub fn select_views(&self, views: &[usize]) -> Result<EmbeddedPairs, CoreError> {
         let all = self.view_columns();
         let missing = views.iter().find(|&&v| v >= all.len());
         if views.is_empty() || missing.is_some() {
@@ -141,7 +141,7 @@ impl EmbeddedPairs {
             });
         }
         let columns: Vec<Range<usize>> = views.iter().map(|&v| all[v].clone()).collect();
-        self.parts(&columns)
+        self.column_ranges(&columns)
     }
 
     /// The same pairs with several ranges of columns side by side, each of them a view. None is
@@ -149,10 +149,10 @@ impl EmbeddedPairs {
     ///
     /// # Errors
     /// [`CoreError::Shape`] when there are no such columns.
-    pub fn parts(&self, columns: &[Range<usize>]) -> Result<EmbeddedPairs, CoreError> {
+    pub fn column_ranges(&self, columns: &[Range<usize>]) -> Result<EmbeddedPairs, CoreError> {
         Ok(EmbeddedPairs {
-            chosen: self.chosen.parts(columns)?,
-            rejected: self.rejected.parts(columns)?,
+            chosen: self.chosen.column_ranges(columns)?,
+            rejected: self.rejected.column_ranges(columns)?,
             prompts: self.prompts.clone(),
             labels: self.labels.clone(),
             views: columns.iter().map(Range::len).collect(),
@@ -310,7 +310,7 @@ mod tests {
         assert!(pairs.clone().with_views(vec![2, 3]).is_err());
         assert!(pairs.clone().with_views(vec![6, 0]).is_err());
         let pairs = pairs.with_views(vec![1, 3, 2]).unwrap();
-        let some = pairs.of_views(&[2, 1]).unwrap();
+        let some = pairs.select_views(&[2, 1]).unwrap();
         assert_eq!((some.dim(), &some.views[..]), (5, &[2, 3][..]));
         for start in 0..5 {
             for len in 0..=5 - start {
@@ -320,8 +320,8 @@ mod tests {
             }
         }
         // Views of views, and of a selection of the pairs.
-        let one = some.select(&[1]).of_views(&[1]).unwrap();
+        let one = some.select(&[1]).select_views(&[1]).unwrap();
         assert_eq!(one.chosen.to_matrix().data(), [7.0, 8.0, 9.0]);
-        assert!(pairs.of_views(&[3]).is_err() && pairs.of_views(&[]).is_err());
+        assert!(pairs.select_views(&[3]).is_err() && pairs.select_views(&[]).is_err());
     }
 }

@@ -167,16 +167,26 @@ pub(crate) fn add_column_sums<T: Real>(out: &mut [T], m: &[T], scale: T) {
     }
 }
 
+/// Adds `bias` to every row of `rows`.
+#[inline(always)]
+pub(crate) fn add_bias<T: Real>(rows: &mut [T], bias: &[T]) {
+    for row in rows.chunks_exact_mut(bias.len()) {
+        for (x, &b) in row.iter_mut().zip(bias) {
+            *x += b;
+        }
+    }
+}
+
 /// Dot product, summed in f64.
 pub(crate) fn dot<T: Real>(a: &[T], b: &[T]) -> f64 {
     // Eight independent sums let the compiler vectorise; their order is fixed.
     let mut sums = [0.0f64; 8];
     let (ca, cb) = (a.chunks_exact(8), b.chunks_exact(8));
     let tail: f64 =
-        ca.remainder().iter().zip(cb.remainder()).map(|(&x, &y)| x.wide() * y.wide()).sum();
+        ca.remainder().iter().zip(cb.remainder()).map(|(&x, &y)| x.widen() * y.widen()).sum();
     for (x, y) in ca.zip(cb) {
         for i in 0..8 {
-            sums[i] += x[i].wide() * y[i].wide();
+            sums[i] += x[i].widen() * y[i].widen();
         }
     }
     sums.iter().sum::<f64>() + tail

@@ -139,14 +139,17 @@ impl Embeddings {
     ///
     /// # Errors
     /// [`CoreError::Shape`] when there are no such columns.
-    pub fn parts(&self, columns: &[Range<usize>]) -> Result<Embeddings, CoreError> {
+    pub fn column_ranges(&self, columns: &[Range<usize>]) -> Result<Embeddings, CoreError> {
         if let [only] = columns {
             return self.columns(only.clone());
         }
         for range in columns {
             self.columns(range.clone())?;
         }
-        Ok(Embeddings::new(Arc::new(Parts { source: self.clone(), columns: columns.to_vec() })))
+        Ok(Embeddings::new(Arc::new(ColumnRanges {
+            source: self.clone(),
+            columns: columns.to_vec(),
+        })))
     }
 
     /// A copy in memory.
@@ -178,12 +181,12 @@ impl Rows for Embeddings {
 
 /// Some columns of a table, side by side.
 #[derive(Debug)]
-struct Parts {
+struct ColumnRanges {
     source: Embeddings,
     columns: Vec<Range<usize>>,
 }
 
-impl Rows for Parts {
+impl Rows for ColumnRanges {
     fn rows(&self) -> usize {
         self.source.rows()
     }

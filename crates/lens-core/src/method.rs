@@ -3,17 +3,20 @@
 
 use crate::embedded::EmbeddedPairs;
 use crate::error::{CoreError, require, require_same};
-use crate::head::folds::Folds;
-use crate::head::train::{Augmentation, HeadData, HeadReport, train as train_head};
-use crate::head::{Head, HeadKind, HeadSettings, ensemble_mean};
+use crate::folds::Folds;
+use crate::head::{
+    Augmentation, HeadData, HeadKind, HeadReport, HeadSettings, train as train_head,
+};
 use crate::linalg::Threads;
-use crate::matrix::Rows;
 use crate::metrics::mean_and_deviation;
 use crate::order::{OrderReport, measure_order};
 use crate::pairing::{Pairing, check_factor, synthetic_per_side};
 use crate::progress::Progress;
-use crate::source::lens::{Lens, Training};
-use crate::source::{RivalSettings, Seeds, Source, SourceKind, Synthetic, Wanted, rival};
+use crate::reward_model::RewardModel;
+use crate::source::lens::{Lens, VaeInputs};
+use crate::source::{
+    DrawOptions, RivalSettings, SeedPairs, Source, SourceKind, Synthetic, fit_rival,
+};
 use crate::standardise::Standardiser;
 use crate::synthesis::{SynthesisSettings, Weighing};
 use crate::vae::train::VaeReport;
@@ -96,7 +99,7 @@ impl MethodSettings {
     }
 
     /// Whether a VAE is trained: there is augmentation, and it comes from latent space.
-    pub fn wants_vae(&self) -> bool {
+    pub fn trains_vae(&self) -> bool {
         self.augment > 1 && self.source == SourceKind::Lens
     }
 
@@ -105,7 +108,7 @@ impl MethodSettings {
     ///
     /// # Errors
     /// [`CoreError::WarmStart`] names the first setting that would have to be the same.
-    pub fn check_further(&self, earlier: &MethodSettings, vae: bool) -> Result<(), CoreError> {
+    pub fn check_warm_start(&self, earlier: &MethodSettings, vae: bool) -> Result<(), CoreError> {
         let (then, now) = (&earlier.head, &self.head);
         require_same("standardise", earlier.standardise, self.standardise)?;
         require_same("head.kind", then.kind.name(), now.kind.name())?;
@@ -113,7 +116,7 @@ impl MethodSettings {
         require_same("head.activation", then.activation, now.activation)?;
         require_same("head.members", then.members, now.members)?;
         require_same("head.folds", then.folds, now.folds)?;
-        if !vae || !self.wants_vae() {
+        if !vae || !self.trains_vae() {
             return Ok(());
         }
         let (then, now) = (&earlier.vae, &self.vae);
@@ -122,82 +125,6 @@ impl MethodSettings {
         require_same("vae.hidden", then.hidden, now.hidden)?;
         require_same("vae.latent", then.latent, now.latent)?;
         require_same("vae.activation", then.activation, now.activation)
-    }
-}
-
-/// A trained reward model: embeddings in, rewards out.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RewardModel {
-    /// Applied to every embedding first.
-    pub standardiser: Standardiser,
-    /// The ensemble.
-    pub head: Head,
-    /// Mean reward of the seed responses, by which scores can be normalised.
-    pub reward_mean: f64,
-    /// Standard deviation of the rewards of the seed responses.
-    pub reward_deviation: f64,
-}
-
-impl RewardModel {
-    /// A reward model with the mean and deviation of its rewards on `pairs`.
-    fn calibrated(
-        standardiser: Standardiser,
-        head: Head,
-        pairs: &EmbeddedPairs,
-        threads: Threads,
-    ) -> Result<Self, CoreError> {
-        let mut model = RewardModel { standardiser, head, reward_mean: 0.0, reward_deviation: 1.0 };
-        let chosen = model.rewards(&pairs.chosen, threads)?;
-        let rejected = model.rewards(&pairs.rejected, threads)?;
-        let all = chosen.iter().chain(&rejected).map(|&r| f64::from(r));
-        (model.reward_mean, model.reward_deviation) = mean_and_deviation(all);
-        Ok(model)
-    }
-
-    /// Every member's reward, [n, M].
-    ///
-    /// # Errors
-    /// [`CoreError::Shape`] when the embeddings are not as wide as those trained on.
-    pub fn member_rewards(
-        &self,
-        embeddings: &dyn Rows,
-        threads: Threads,
-    ) -> Result<Vec<f32>, CoreError> {
-        let (n, d) = (embeddings.rows(), self.standardiser.mean.len());
-        if embeddings.dim() != d {
-            return Err(CoreError::Shape {
-                what: "embeddings to score",
-                expected: (n, d),
-                found: (n, embeddings.dim()),
-            });
-        }
-        let mut rewards = Vec::with_capacity(n * self.head.shape().members);
-        // Rows in blocks, so that a large store is never copied as a whole.
-        let mut x = vec![0.0f32; 512.min(n) * d];
-        for first in (0..n).step_by(512) {
-            let x = &mut x[..512.min(n - first) * d];
-            for (i, row) in x.chunks_exact_mut(d).enumerate() {
-                embeddings.read(first + i, row);
-                self.standardiser.apply(row);
-            }
-            rewards.extend(self.head.member_rewards(x, threads));
-        }
-        Ok(rewards)
-    }
-
-    /// Rewards: the ensemble's mean, `[n]`.
-    ///
-    /// # Errors
-    /// As [`RewardModel::member_rewards`].
-    pub fn rewards(&self, embeddings: &dyn Rows, threads: Threads) -> Result<Vec<f32>, CoreError> {
-        let members = self.head.shape().members;
-        Ok(ensemble_mean(&self.member_rewards(embeddings, threads)?, members))
-    }
-
-    /// A reward in standard deviations of the seed responses' rewards from their mean.
-    pub fn normalise(&self, reward: f32) -> f64 {
-        let deviation = if self.reward_deviation > 0.0 { self.reward_deviation } else { 1.0 };
-        (f64::from(reward) - self.reward_mean) / deviation
     }
 }
 
@@ -264,7 +191,7 @@ pub struct FoldGain {
 
 impl FoldGain {
     /// Of the gains of single pairs; `None` where there is none.
-    pub fn of(gains: impl Iterator<Item = f64>) -> Option<FoldGain> {
+    pub fn from_gains(gains: impl Iterator<Item = f64>) -> Option<FoldGain> {
         let gains: Vec<f64> = gains.collect();
         if gains.is_empty() {
             return None;
@@ -287,7 +214,7 @@ impl Outcome {
     pub fn fold_gain(&self) -> Option<FoldGain> {
         let with = &self.augmented.as_ref()?.fitted.report.fold_losses;
         let gains = self.none.report.fold_losses.iter().zip(with);
-        FoldGain::of(gains.filter_map(|(a, b)| Some((*a)? - (*b)?)))
+        FoldGain::from_gains(gains.filter_map(|(a, b)| Some((*a)? - (*b)?)))
     }
 }
 
@@ -328,28 +255,28 @@ pub fn fit_with(
 ) -> Result<Outcome, CoreError> {
     settings.check()?;
     let Extras { start, watch } = extras;
-    let arena = match start {
-        None => Arena::new(pairs, settings, threads)?,
-        Some(earlier) => Arena::further(pairs, settings, earlier, threads)?,
+    let context = match start {
+        None => TrainingContext::new(pairs, settings, threads)?,
+        Some(earlier) => TrainingContext::from_earlier(pairs, settings, earlier, threads)?,
     };
-    let arena = Arena { watch, ..arena };
-    let none = arena.head(&settings.head, None, progress)?;
+    let context = TrainingContext { watch, ..context };
+    let none = context.head(&settings.head, None, progress)?;
     if settings.augment == 1 {
-        let Arena { folds, .. } = arena;
+        let TrainingContext { folds, .. } = context;
         return Ok(Outcome { none, augmented: None, folds });
     }
     let clock = std::time::Instant::now();
-    let source = arena.source(settings, progress)?;
+    let source = context.source(settings, progress)?;
     let source_seconds = clock.elapsed().as_secs_f64();
     let clock = std::time::Instant::now();
-    let synthetic = arena.synthesise(source.as_ref(), settings)?;
+    let synthetic = context.synthesise(source.as_ref(), settings)?;
     let synthesis_seconds = clock.elapsed().as_secs_f64();
     let augmentation = settings.augmentation(&synthetic);
-    let fitted = arena.head(&settings.head, Some(&augmentation), progress)?;
-    let Arena { seed, .. } = arena;
+    let fitted = context.head(&settings.head, Some(&augmentation), progress)?;
+    let TrainingContext { seed, .. } = context;
     let order = measure_order(
         pairs,
-        &arena.folds,
+        &context.folds,
         &none.model,
         &synthetic,
         settings.augment,
@@ -361,13 +288,13 @@ pub fn fit_with(
     let vae = source.into_vae();
     let augmented =
         Augmented { fitted, source_parameters, vae, order, source_seconds, synthesis_seconds };
-    Ok(Outcome { none, augmented: Some(augmented), folds: arena.folds })
+    Ok(Outcome { none, augmented: Some(augmented), folds: context.folds })
 }
 
 /// What heads that are compared have in common: pairs, standardisation, folds and randomness. What
-/// [`fit_with`] does once, studies do many times over: one arena, many sources and heads.
+/// [`fit_with`] does once, studies do many times over: one context, many sources and heads.
 #[derive(Clone)]
-pub struct Arena<'a> {
+pub struct TrainingContext<'a> {
     /// The seed pairs.
     pub pairs: &'a EmbeddedPairs,
     /// Their standardisation.
@@ -386,7 +313,7 @@ pub struct Arena<'a> {
     start: Option<WarmStart<'a>>,
 }
 
-impl<'a> Arena<'a> {
+impl<'a> TrainingContext<'a> {
     /// For heads that start afresh, with the standardisation, folds and seed that `settings` ask for.
     ///
     /// # Errors
@@ -410,11 +337,11 @@ impl<'a> Arena<'a> {
         let seed = settings.seed;
         let folds = Folds::assign(&pairs.prompts, settings.head.folds, seed);
         let (watch, unlabelled, start) = (None, None, None);
-        Ok(Arena { pairs, standardiser, folds, seed, threads, watch, unlabelled, start })
+        Ok(TrainingContext { pairs, standardiser, folds, seed, threads, watch, unlabelled, start })
     }
 
     /// For heads that go on from an earlier model.
-    fn further(
+    fn from_earlier(
         pairs: &'a EmbeddedPairs,
         settings: &MethodSettings,
         earlier: WarmStart<'a>,
@@ -427,14 +354,15 @@ impl<'a> Arena<'a> {
         if earlier.fold_count > settings.head.folds {
             require_same("head.folds", earlier.fold_count, settings.head.folds)?;
         }
-        let folds = Folds::further(&pairs.prompts, earlier.fold_count, earlier.folds, seed)?;
+        let folds =
+            Folds::assign_from_earlier(&pairs.prompts, earlier.fold_count, earlier.folds, seed)?;
         let start = Some(earlier);
         let (watch, unlabelled) = (None, None);
-        Ok(Arena { pairs, standardiser, folds, seed, threads, watch, unlabelled, start })
+        Ok(TrainingContext { pairs, standardiser, folds, seed, threads, watch, unlabelled, start })
     }
 
-    fn seeds(&self) -> Seeds<'_> {
-        Seeds { pairs: self.pairs, standardiser: &self.standardiser, folds: &self.folds }
+    fn seed_pairs(&self) -> SeedPairs<'_> {
+        SeedPairs { pairs: self.pairs, standardiser: &self.standardiser, folds: &self.folds }
     }
 
     /// Trains a head, with synthetic responses or without.
@@ -448,7 +376,7 @@ impl<'a> Arena<'a> {
         progress: &dyn Progress,
     ) -> Result<Fitted, CoreError> {
         let clock = std::time::Instant::now();
-        let Arena { pairs, standardiser, folds, seed, threads, watch, start, .. } = self;
+        let TrainingContext { pairs, standardiser, folds, seed, threads, watch, start, .. } = self;
         let data = HeadData { pairs, standardiser, folds, augmentation, watch: *watch };
         let (head, report) = train_head(
             data,
@@ -466,7 +394,7 @@ impl<'a> Arena<'a> {
     /// Draws what the factor of `settings` needs of `source`, and trains a head with it.
     ///
     /// # Errors
-    /// As [`Arena::synthesise`] and [`Arena::head`].
+    /// As [`TrainingContext::synthesise`] and [`TrainingContext::head`].
     pub fn head_with(
         &self,
         source: &dyn Source,
@@ -487,11 +415,11 @@ impl<'a> Arena<'a> {
         progress: &dyn Progress,
     ) -> Result<Box<dyn Source>, CoreError> {
         let MethodSettings { source, rivals, vae, synthesis, .. } = settings;
-        let (seeds, threads) = (self.seeds(), self.threads);
-        if let Some(rival) = rival(*source, rivals, seeds, threads)? {
+        let (seeds, threads) = (self.seed_pairs(), self.threads);
+        if let Some(rival) = fit_rival(*source, rivals, seeds, threads)? {
             return Ok(rival);
         }
-        let on = Training {
+        let on = VaeInputs {
             pairs: self.unlabelled.unwrap_or(self.pairs),
             standardiser: &self.standardiser,
             around: synthesis.around,
@@ -511,8 +439,8 @@ impl<'a> Arena<'a> {
     ) -> Result<Synthetic<'s>, CoreError> {
         check_factor(settings.augment)?;
         source.synthesise(
-            self.seeds(),
-            Wanted {
+            self.seed_pairs(),
+            DrawOptions {
                 per_side: synthetic_per_side(settings.augment),
                 synthesis: &settings.synthesis,
                 seed: self.seed,

@@ -5,6 +5,7 @@
 //! bootstrapped over *prompts*: pairs of one prompt are drawn together, because they are not
 //! independent.
 
+use crate::bradley_terry;
 use crate::rng::{Purpose, Stream};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -98,7 +99,7 @@ pub fn longer_wins(lengths: &[(usize, usize)]) -> Option<f64> {
 
 /// Log-loss of Bradley-Terry on one pair: -log sigmoid(r+ - r-).
 pub fn pair_loss(chosen: f32, rejected: f32) -> f64 {
-    crate::head::loss::softplus(f64::from(rejected) - f64::from(chosen))
+    bradley_terry::loss(f64::from(chosen) - f64::from(rejected))
 }
 
 /// Mean log-loss of Bradley-Terry on rewards. `None` when there is no pair.

@@ -15,7 +15,7 @@
 //! The threshold says which distances responses like the seeds do not reach. The seeds' own distances
 //! cannot tell: the VAE was trained on them, and puts them closer together than anything new (on 300
 //! pairs of HH-RLHF harmless, 12 to 25 of 100 held-out responses are beyond the distance that 1 of 100
-//! seeds is beyond). [`Novelty::held_out`] therefore trains the VAE again without a fold of the pairs,
+//! seeds is beyond). [`Novelty::fit_held_out`] therefore trains the VAE again without a fold of the pairs,
 //! and takes the distances of that fold, in that latent space, until it has some hundreds. The fold has
 //! no part in the standardisation either: as that gives all pairs together a mean of 0, what is left of
 //! them would lie opposite to the fold, and a VAE of many dimensions learns that (on 300 pairs with four
@@ -24,13 +24,13 @@
 //! n and a new response drawn alike, at most 1 in 100 would lie beyond. Below 99 that is the largest of
 //! all, and all that can be promised is 1 in n + 1: hence [`Novelty::judged`].
 //!
-//! [`Novelty::of`] trains nothing: there each seed's own distance is taken from the mean and covariance
+//! [`Novelty::fit`] trains nothing: there each seed's own distance is taken from the mean and covariance
 //! without its pair (at 100 pairs and 16 latents a response that helps to define what is near pulls
 //! its distance down by about a tenth), but with the VAE that has seen it.
 
 use crate::embedded::EmbeddedPairs;
 use crate::error::CoreError;
-use crate::head::folds::Folds;
+use crate::folds::Folds;
 use crate::linalg::Threads;
 use crate::matrix::Rows;
 use crate::progress::{Progress, Within};
@@ -65,7 +65,7 @@ pub struct Novelty {
 
 /// How the VAE was trained, to train it again without a fold of the pairs.
 #[derive(Clone, Copy)]
-pub struct Again<'a> {
+pub struct VaeRecipe<'a> {
     /// The folds of the pairs.
     pub folds: &'a Folds,
     /// The settings of the VAE.
@@ -76,23 +76,23 @@ pub struct Again<'a> {
 
 impl Novelty {
     /// Measures the seed responses `pairs`, in the latent space of `vae`, and takes the threshold from
-    /// pairs that a VAE trained as `again` says has not seen. Without folds it is as [`Novelty::of`].
+    /// pairs that a VAE trained as `recipe` says has not seen. Without folds it is as [`Novelty::fit`].
     ///
     /// # Errors
-    /// As [`Novelty::of`] and [`train`].
-    pub fn held_out(
+    /// As [`Novelty::fit`] and [`train`].
+    pub fn fit_held_out(
         vae: &Vae,
         standardiser: &Standardiser,
         pairs: &EmbeddedPairs,
-        again: Again<'_>,
+        recipe: VaeRecipe<'_>,
         threads: Threads,
         progress: &dyn Progress,
     ) -> Result<Novelty, CoreError> {
-        let novelty = Self::of(vae, standardiser, pairs, threads)?;
-        let Again { folds, settings, seed } = again;
+        let novelty = Self::fit(vae, standardiser, pairs, threads)?;
+        let VaeRecipe { folds, settings, seed } = recipe;
         let mut distances = Vec::new();
         progress.begin("measure novelty", folds.count() as u64, "folds");
-        let within = Within(progress);
+        let within = Within::silent(progress);
         // One that was fitted elsewhere, or to nothing, knows nothing of the fold.
         let fitted = *standardiser == Standardiser::fit(pairs);
         let measured = (0..folds.count()).try_for_each(|fold| -> Result<(), CoreError> {
@@ -104,7 +104,7 @@ impl Novelty {
                 let standardiser = own.as_ref().unwrap_or(standardiser);
                 let (vae, _) =
                     train(&others, standardiser, settings, None, seed, threads, &within)?;
-                let seen = Self::of(&vae, standardiser, &others, threads)?;
+                let seen = Self::fit(&vae, standardiser, &others, threads)?;
                 for side in [&held.chosen, &held.rejected] {
                     distances.extend(seen.distances(&vae, standardiser, side, threads)?);
                 }
@@ -128,7 +128,7 @@ impl Novelty {
     /// [`CoreError::TooFewPairs`] below 2 pairs; [`CoreError::Shape`] when the embeddings are not as
     /// wide as those that the VAE was trained on; [`CoreError::Diverged`] when a posterior mean is not
     /// finite.
-    pub fn of(
+    pub fn fit(
         vae: &Vae,
         standardiser: &Standardiser,
         pairs: &EmbeddedPairs,
@@ -136,11 +136,11 @@ impl Novelty {
     ) -> Result<Novelty, CoreError> {
         let chosen = posterior_means(vae, standardiser, &pairs.chosen, threads)?;
         let rejected = posterior_means(vae, standardiser, &pairs.rejected, threads)?;
-        Self::of_means(&chosen, &rejected, vae.shape().latent, None)
+        Self::fit_means(&chosen, &rejected, vae.shape().latent, None)
     }
 
     /// Of posterior means, [n, l] for each side; with a given shrinkage in tests.
-    fn of_means(
+    fn fit_means(
         chosen: &[f64],
         rejected: &[f64],
         l: usize,

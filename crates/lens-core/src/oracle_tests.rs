@@ -4,9 +4,10 @@
 #![allow(clippy::unwrap_used)]
 
 use crate::activation::Activation;
+use crate::bradley_terry::BradleyTerry;
 use crate::embedded::Label;
-use crate::head::loss::{Comparison, LossForm};
-use crate::head::step::{Batch, HeadTrainer};
+use crate::head::mlp::pair_losses::Comparison;
+use crate::head::mlp::step::{Batch, HeadTrainer};
 use crate::head::{Head, HeadShape};
 use crate::linalg::Threads;
 use crate::pairing::{combinations, synthetic_per_side};
@@ -94,7 +95,7 @@ fn columns<T: Copy>(x: &[T], dim: usize, columns: Range<usize>, out: &mut [T]) {
 
 fn vae_step<T: Real>(mut trainer: VaeTrainer<T>, x: &[T], case: &VaeCase) -> (VaeLoss, Vec<T>) {
     let dim = case.vae.shape().dim;
-    let eps: Vec<T> = case.eps.iter().map(|&e| T::of(e)).collect();
+    let eps: Vec<T> = case.eps.iter().map(|&e| T::narrow(e)).collect();
     let load = |c, out: &mut [T]| columns(x, dim, c, out);
     let batch = VaeBatch { pairs: case.pairs, load: &load, eps: &eps, apart: &case.apart };
     let loss = trainer.step(batch, case.weights, None);
@@ -213,7 +214,7 @@ proptest! {
     ) {
         let case = HeadCase::new(HeadPlan {
             dim, h, pairs, factor, hidden, members, across, activation: activation(tanh),
-            form: LossForm { smoothing, tie_threshold }, dropout, seed,
+            form: BradleyTerry { smoothing, tie_threshold }, dropout, seed,
         });
         let (losses, gradient) = case.ours(&case.head);
         let (plain, plain_gradient) = case.plain();
@@ -288,7 +289,7 @@ struct HeadPlan {
     members: usize,
     across: bool,
     activation: Activation,
-    form: LossForm,
+    form: BradleyTerry,
     dropout: bool,
     seed: u64,
 }
@@ -301,7 +302,7 @@ struct HeadCase {
     comparisons: Vec<Comparison>,
     trains: Vec<bool>,
     masks: Option<Vec<Vec<f64>>>,
-    form: LossForm,
+    form: BradleyTerry,
     slabs: usize,
 }
 
@@ -389,7 +390,7 @@ impl HeadCase {
     fn loss_of(&self, m: usize, rows: &[f64], parameters: &[Dual64]) -> Dual64 {
         let HeadShape { dim, members, .. } = *self.head.shape();
         let layers = self.head.shape().layers();
-        let ranges = self.head.shape().of_member(m);
+        let ranges = self.head.shape().member_ranges(m);
         let pairs = self.trains.len() / members;
         let reward = |row: u32| {
             let row = row as usize;
@@ -412,7 +413,7 @@ impl HeadCase {
         };
         // Likelihoods as they are defined, nothing rearranged.
         let sigmoid = |x: Dual64| ((-x).exp() + 1.0).recip();
-        let LossForm { smoothing: s, tie_threshold: t } = self.form;
+        let BradleyTerry { smoothing: s, tie_threshold: t } = self.form;
         let losses: Vec<Dual64> = self
             .comparisons
             .iter()
@@ -449,7 +450,7 @@ fn head_gradient_agrees_with_finite_differences() {
         members: 2,
         across: true,
         activation: Activation::Tanh,
-        form: LossForm { smoothing: 0.05, tie_threshold: 0.4 },
+        form: BradleyTerry { smoothing: 0.05, tie_threshold: 0.4 },
         dropout: true,
         seed: 3,
     });

@@ -5,10 +5,10 @@
 //! seed pair is the member of the head without augmentation that did not train on it.
 
 use crate::embedded::EmbeddedPairs;
-use crate::head::folds::Folds;
+use crate::folds::Folds;
 use crate::linalg::Threads;
-use crate::method::RewardModel;
 use crate::pairing::combinations;
+use crate::reward_model::RewardModel;
 use crate::source::Synthetic;
 use serde::{Deserialize, Serialize};
 
@@ -46,7 +46,8 @@ pub(crate) fn measure_order(
 ) -> Option<OrderReport> {
     let members = reference.head.shape().members;
     let k = synthetic.per_side();
-    let judged = |i: usize| (!pairs.labels[i].is_tie()).then(|| folds.judge(i, members))?;
+    let judged =
+        |i: usize| (!pairs.labels[i].is_tie()).then(|| folds.held_out_member(i, members))?;
     let rows: Vec<usize> =
         (0..pairs.len()).filter(|&i| judged(i).is_some()).take(MOST_PAIRS).collect();
     if rows.is_empty() {

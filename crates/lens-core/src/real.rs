@@ -13,10 +13,10 @@ pub trait Real:
     const ZERO: Self;
     /// 1.
     const ONE: Self;
-    /// Rounds to the nearest representable number.
-    fn of(value: f64) -> Self;
-    /// Widens.
-    fn wide(self) -> f64;
+    /// The nearest number of this type.
+    fn narrow(value: f64) -> Self;
+    /// The same number as `f64`.
+    fn widen(self) -> f64;
 }
 
 mod sealed {
@@ -31,11 +31,11 @@ macro_rules! real {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
             #[inline(always)]
-            fn of(value: f64) -> Self {
+            fn narrow(value: f64) -> Self {
                 value as $t
             }
             #[inline(always)]
-            fn wide(self) -> f64 {
+            fn widen(self) -> f64 {
                 self as f64
             }
         }

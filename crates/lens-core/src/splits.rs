@@ -4,9 +4,10 @@
 use crate::embedded::{EmbeddedPairs, distinct};
 use crate::error::CoreError;
 use crate::linalg::Threads;
-use crate::method::{Extras, MethodSettings, Outcome, RewardModel, WarmStart, fit_with};
+use crate::method::{Extras, MethodSettings, Outcome, WarmStart, fit_with};
 use crate::metrics::{Estimate, bootstrap, credits};
-use crate::progress::Progress;
+use crate::progress::{Progress, Within};
+use crate::reward_model::RewardModel;
 use crate::rng::{Purpose, Stream};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -31,7 +32,7 @@ pub fn split(
     seed: u64,
     index: u64,
 ) -> Result<Split, CoreError> {
-    split_further(pairs, &vec![false; pairs.len()], seed_pairs, seed, index)
+    split_keeping_known(pairs, &vec![false; pairs.len()], seed_pairs, seed, index)
 }
 
 /// As [`split`], but every pair of a prompt with a `known` pair, which an earlier model was trained
@@ -39,7 +40,7 @@ pub fn split(
 ///
 /// # Errors
 /// As [`split`]; [`CoreError::Shape`] unless there is one `known` for each pair.
-pub fn split_further(
+pub fn split_keeping_known(
     pairs: &EmbeddedPairs,
     known: &[bool],
     seed_pairs: usize,
@@ -147,29 +148,6 @@ pub fn run_splits_choosing(
     choose: &Choose<'_>,
     progress: &dyn Progress,
 ) -> Result<SplitsReport, CoreError> {
-    /// The training inside a split: its curves are drawn and it hears when asked to stop, but it has
-    /// no bar of its own.
-    struct Inside<'a> {
-        run: String,
-        outer: &'a dyn Progress,
-    }
-    impl Progress for Inside<'_> {
-        fn begin(&self, _stage: &str, _total: u64, _unit: &str) {}
-        fn advance(&self, _n: u64) {}
-        fn end(&self) {}
-        fn note(&self, line: &str) {
-            self.outer.note(line);
-        }
-        fn curve(&self, _run: &str, stage: &str, epoch: u64, values: &[(&str, f64)]) {
-            self.outer.curve(&self.run, stage, epoch, values);
-        }
-        fn wants_curves(&self) -> bool {
-            self.outer.wants_curves()
-        }
-        fn cancelled(&self) -> bool {
-            self.outer.cancelled()
-        }
-    }
     let known: Vec<bool> = match start {
         None => vec![false; pairs.len()],
         Some(earlier) => earlier.folds.iter().map(Option::is_some).collect(),
@@ -180,12 +158,12 @@ pub fn run_splits_choosing(
     let results: Vec<(Split, Vec<f64>, Option<Vec<f64>>)> = (0..splits as u64)
         .into_par_iter()
         .map(|index| {
-            let parts = split_further(pairs, &known, seed_pairs, settings.seed, index)?;
+            let parts = split_keeping_known(pairs, &known, seed_pairs, settings.seed, index)?;
             let settings =
                 MethodSettings { seed: settings.seed.wrapping_add(index), ..settings.clone() };
             let seeds = pairs.select(&parts.seeds);
             let heldout = pairs.select(&parts.heldout);
-            let progress_inside = Inside { run: format!("split-{}", index + 1), outer: progress };
+            let progress_inside = Within::with_curves(progress, format!("split-{}", index + 1));
             let watch = progress.wants_curves().then_some(&heldout);
             let folds: Vec<Option<usize>> =
                 start.map_or(Vec::new(), |s| parts.seeds.iter().map(|&i| s.folds[i]).collect());

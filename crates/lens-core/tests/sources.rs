@@ -1,12 +1,12 @@
 //! Where synthetic responses come from must be the only thing in which the compared heads differ.
 #![allow(clippy::unwrap_used)]
 
+use lens_core::head::Augmentation;
 use lens_core::head::HeadSettings;
-use lens_core::head::train::Augmentation;
-use lens_core::method::Arena;
+use lens_core::method::TrainingContext;
 use lens_core::pairing::{Pairing, synthetic_per_side};
 use lens_core::rng::{Purpose, Stream};
-use lens_core::source::{SourceKind, Synthetic, SyntheticEmbeddings, Wanted};
+use lens_core::source::{DrawOptions, SourceKind, Synthetic, SyntheticEmbeddings};
 use lens_core::synthesis::{SynthesisSettings, Weighing};
 use lens_core::{EmbeddedPairs, Matrix, MethodSettings, Quiet, Threads, fit};
 
@@ -40,9 +40,9 @@ fn codes_and_their_embeddings_train_the_same_head() {
     for ((factor, pairing), hidden) in cases.into_iter().zip(hidden) {
         let mut settings = MethodSettings { augment: factor, pairing, ..quick() };
         settings.head.hidden = hidden;
-        let arena = Arena::new(&pairs, &settings, Threads::ONE).unwrap();
-        let source = arena.source(&settings, &Quiet).unwrap();
-        let codes = arena.synthesise(source.as_ref(), &settings).unwrap();
+        let context = TrainingContext::new(&pairs, &settings, Threads::ONE).unwrap();
+        let source = context.source(&settings, &Quiet).unwrap();
+        let codes = context.synthesise(source.as_ref(), &settings).unwrap();
         let draw = |pair: usize, chosen: &mut [f32], rejected: &mut [f32]| {
             let [a, b] = codes.embeddings(pair, Threads::ONE);
             chosen.copy_from_slice(&a);
@@ -51,19 +51,20 @@ fn codes_and_their_embeddings_train_the_same_head() {
         let per_side = synthetic_per_side(factor);
         for memory_mb in [0, 64] {
             let synthesis = SynthesisSettings { memory_mb, ..SynthesisSettings::default() };
-            let wanted = Wanted { per_side, synthesis: &synthesis, seed: 0, threads: Threads::ONE };
-            let decoded = SyntheticEmbeddings::new(pairs.len(), D, wanted, Box::new(draw));
+            let options =
+                DrawOptions { per_side, synthesis: &synthesis, seed: 0, threads: Threads::ONE };
+            let decoded = SyntheticEmbeddings::new(pairs.len(), D, options, Box::new(draw));
             let decoded = Synthetic::Embeddings(decoded);
             let train = |synthetic| {
                 let augmentation =
                     Augmentation { factor, pairing, synthetic, weighing: Weighing::default() };
-                arena.head(&settings.head, Some(&augmentation), &Quiet).unwrap()
+                context.head(&settings.head, Some(&augmentation), &Quiet).unwrap()
             };
             let (a, b) = (train(&codes), train(&decoded));
             let rewards = |f: &lens_core::method::Fitted| {
                 f.model.rewards(&pairs.chosen, Threads::ONE).unwrap()
             };
-            let none = arena.head(&settings.head, None, &Quiet).unwrap();
+            let none = context.head(&settings.head, None, &Quiet).unwrap();
             let off = |x: &[f32], y: &[f32]| {
                 x.iter().zip(y).map(|(a, b)| (a - b).abs()).fold(0.0f32, f32::max)
             };

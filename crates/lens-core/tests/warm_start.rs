@@ -3,7 +3,7 @@
 
 use lens_core::activation::Activation;
 use lens_core::rng::{Purpose, Stream};
-use lens_core::splits::{run_splits, split_further};
+use lens_core::splits::{run_splits, split_keeping_known};
 use lens_core::vae::Vae;
 use lens_core::vae::train::VaeReport;
 use lens_core::{
@@ -121,7 +121,7 @@ fn no_member_is_judged_on_a_prompt_that_it_was_trained_on() {
     let then = earlier.outcome.folds.clone();
     let now = earlier.further(&all, &quick()).unwrap().folds;
     for (pair, member) in (0..100).flat_map(|i| (0..5).map(move |m| (i, m))) {
-        assert_eq!(now.held(member, pair), then.held(member, pair));
+        assert_eq!(now.is_held_out(member, pair), then.is_held_out(member, pair));
     }
     let of = now.of_pairs();
     assert!(of.chunks(2).all(|prompt| prompt[0] == prompt[1]), "a prompt is in one fold");
@@ -134,7 +134,7 @@ fn no_member_is_judged_on_a_prompt_that_it_was_trained_on() {
     let extras = Extras { start: Some(earlier.start(&folds)), watch: None };
     let now = fit_with(&all.select(&some), &quick(), extras, Threads::ONE, &Quiet).unwrap();
     assert_eq!(now.folds.count(), 5);
-    assert!((0..20).all(|i| (0..5).all(|m| now.folds.held(m, i) == (m == 1))));
+    assert!((0..20).all(|i| (0..5).all(|m| now.folds.is_held_out(m, i) == (m == 1))));
 }
 
 #[test]
@@ -168,19 +168,21 @@ fn other_sizes_are_refused_by_name() {
         let mut settings = quick();
         change(&mut settings);
         let training = earlier.further(&data, &settings).unwrap_err();
-        let before = settings.check_further(&quick(), true).unwrap_err();
+        let before = settings.check_warm_start(&quick(), true).unwrap_err();
         for error in [training, before] {
             assert!(matches!(&error, CoreError::WarmStart { name, .. } if *name == setting));
             assert!(error.to_string().contains(setting), "{error}");
         }
     }
-    quick().check_further(&quick(), true).unwrap();
+    quick().check_warm_start(&quick(), true).unwrap();
     let other = MethodSettings { standardise: false, ..quick() };
-    assert!(other.check_further(&quick(), true).unwrap_err().to_string().contains("standardise"));
+    assert!(
+        other.check_warm_start(&quick(), true).unwrap_err().to_string().contains("standardise")
+    );
     // A VAE that is not trained further may be of any size.
     let mut fresh = quick();
     fresh.vae.latent = 3;
-    fresh.check_further(&quick(), false).unwrap();
+    fresh.check_warm_start(&quick(), false).unwrap();
 
     let wide = Matrix::new((0..20).map(|i| i as f32).collect(), 5, 4).unwrap();
     let wide = EmbeddedPairs::new(wide.clone(), wide).unwrap();
@@ -201,13 +203,13 @@ fn splits_hold_out_only_what_is_new() {
     let mut known: Vec<bool> = folds.iter().map(Option::is_some).collect();
     // One pair of a prompt is enough for the other not to be held out.
     known[61] = true;
-    let split = split_further(&all, &known, 90, 0, 0).unwrap();
+    let split = split_keeping_known(&all, &known, 90, 0, 0).unwrap();
     assert_eq!((split.seeds.len(), split.heldout.len()), (90, 10));
     assert!(split.heldout.iter().all(|&i| i > 61), "{:?}", split.heldout);
-    assert_ne!(split, split_further(&all, &known, 90, 0, 1).unwrap());
-    let all_known = split_further(&all, &[true; 100], 90, 0, 0).unwrap_err();
+    assert_ne!(split, split_keeping_known(&all, &known, 90, 0, 1).unwrap());
+    let all_known = split_keeping_known(&all, &[true; 100], 90, 0, 0).unwrap_err();
     assert!(matches!(all_known, CoreError::TooFewPairs { .. }));
-    assert!(split_further(&all, &known[1..], 90, 0, 0).is_err());
+    assert!(split_keeping_known(&all, &known[1..], 90, 0, 0).is_err());
 
     let settings = MethodSettings { augment: 1, ..quick() };
     let start = Some(earlier.start(&folds));

@@ -433,7 +433,7 @@ mod tests {
         let augmented = outcome.augmented.unwrap();
         let model = augmented.fitted.model;
         let (vae, _) = augmented.vae.unwrap();
-        let novelty = Novelty::of(&vae, &model.standardiser, &pairs, Threads::ONE).unwrap();
+        let novelty = Novelty::fit(&vae, &model.standardiser, &pairs, Threads::ONE).unwrap();
         Bundle {
             manifest: Manifest {
                 format: Manifest::format(),

@@ -1,13 +1,16 @@
 //! How good a reward model is, and whether a method helps: figures of benchmarks ([`figures`]),
-//! methods compared on several splits ([`study`]), settings chosen on the seeds alone ([`tuning`]), and a
-//! page that shows them ([`report`]).
+//! methods compared on several splits ([`study`]), settings chosen on the seeds alone ([`tuning`]).
 //!
 //! No language model and no network: rewards and embeddings come in, figures go out.
 
 pub mod error;
 pub mod figures;
-pub mod report;
 pub mod study;
 pub mod tuning;
 
 pub use error::EvalError;
+
+/// Runs the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

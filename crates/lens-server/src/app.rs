@@ -20,6 +20,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
 
 /// Bodies from here on are parsed where they hold up no other request.
@@ -89,7 +90,7 @@ impl App {
             return work();
         }
         let _turn = self.heavy.acquire().await;
-        tokio::task::block_in_place(work)
+        long(work)
     }
 
     /// The body of a request as JSON.
@@ -108,7 +109,7 @@ impl App {
         }
         let bytes = body::read(request, &self.options.limits).await?;
         let parse = || serde_json::from_slice(&bytes).map_err(|e| not_json(&e, &bytes));
-        if bytes.len() < LARGE { parse() } else { tokio::task::block_in_place(parse) }
+        if bytes.len() < LARGE { parse() } else { long(parse) }
     }
 
     /// Embeds and scores texts.
@@ -153,6 +154,15 @@ impl App {
             return Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too_many_tokens", message));
         }
         Ok(())
+    }
+}
+
+/// Does long work without holding up requests on the runtime's other threads; where it has one thread
+/// only, that one does the work.
+fn long<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::CurrentThread => work(),
+        _ => tokio::task::block_in_place(work),
     }
 }
 

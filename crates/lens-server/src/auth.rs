@@ -47,7 +47,7 @@ impl Tokens {
     /// Whether a request with these headers may come in: there is no token to show, or it shows one,
     /// once, as `Authorization: Bearer TOKEN`. How long that takes does not depend on which token is
     /// shown, nor on how much of it is right.
-    pub fn admit(&self, headers: &HeaderMap) -> bool {
+    pub(crate) fn admit(&self, headers: &HeaderMap) -> bool {
         if self.is_empty() {
             return true;
         }

@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use thiserror::Error;
 
-/// An error from whoever opens bundles and encoders.
-pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+/// An error of a [`crate::ModelSource`].
+pub type BoxedError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Every failure of this crate before and after requests; those of a request are
-/// [`crate::Failure`]s.
+/// answered to its client.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ServeError {
@@ -28,7 +28,7 @@ pub enum ServeError {
     },
     /// A reward model or its encoder could not be opened.
     #[error("{0}")]
-    Source(Cause),
+    Model(BoxedError),
     /// The pairs for "nearest" could not be read or embedded.
     #[error("{}: {detail}", path.display())]
     Pairs {
@@ -68,7 +68,13 @@ pub enum ServeError {
         /// The time given.
         seconds: u64,
     },
-    /// A signal came before the server had started.
+    /// The drain was cut short.
+    #[error("stopped before {left} requests were answered")]
+    CutShort {
+        /// Requests that were under way.
+        left: usize,
+    },
+    /// The shutdown came before the server listened.
     #[error("stopped")]
     Stopped,
 }

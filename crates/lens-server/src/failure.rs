@@ -11,7 +11,7 @@ use serde_json::json;
 /// A refusal: a status, and an error object in OpenAI's shape,
 /// `{"error": {"message", "type", "param", "code"}}`, which every client of such servers can read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// The status.
     pub status: StatusCode,
     /// A name for programs, such as `queue_full`.

@@ -1,7 +1,7 @@
 //! The reward model over HTTP, as trainers call it.
 //!
-//! [`serve`] answers the routes of OpenRLHF, LLaMA-Factory, verl, vLLM and
-//! text-embeddings-inference, and one of its own, `/v1/reward`. A request goes
+//! [`serve`] answers the routes of OpenRLHF, LLaMA-Factory, verl, vLLM and text-embeddings-inference,
+//! and one of its own, `/v1/reward`. A request goes
 //!
 //! 1. through the guard (`guard`): host, token, time, and the log behind it;
 //! 2. to its route (`routes`, a file for each of the peers), which reads the body (`body`) and finds
@@ -10,27 +10,34 @@
 //!    several requests in one call; embeddings skip it (`embeddings`);
 //! 4. through the head (`score`), and back.
 //!
-//! Who opens bundles and encoders is the caller's business ([`Source`]): `lens serve` does as `lens
-//! score` would.
+//! The server lives in the caller's process and keeps no global state: the caller opens bundles and
+//! encoders ([`ModelSource`]), says when to stop ([`Control`]), and has signals, the log's subscriber
+//! and the exit to itself.
 //!
 //! ```no_run
-//! use lens_server::{Cause, Limits, Options, Source, Tokens, serve};
-//! # use lens_data::Bundle;
-//! # use lens_encoder::TextEncoder;
-//! # use std::path::Path;
+//! use lens_data::Bundle;
+//! use lens_encoder::TextEncoder;
+//! use lens_server::{BoxedError, Control, Limits, ModelSource, Options, Tokens, serve};
+//! use std::path::Path;
 //!
-//! struct Arrays;
+//! /// Scores embeddings only.
+//! struct NoEncoder;
 //!
-//! impl Source for Arrays {
-//!     fn bundle(&self, path: &Path) -> Result<Bundle, Cause> {
+//! impl ModelSource for NoEncoder {
+//!     fn bundle(&self, path: &Path) -> Result<Bundle, BoxedError> {
 //!         Ok(Bundle::read(path)?)
 //!     }
-//!     // This server scores embeddings only.
-//!     fn encoder(&self, _: &Bundle, _: &Path, _: bool) -> Result<Option<Box<dyn TextEncoder>>, Cause> {
+//!     fn encoder(
+//!         &self,
+//!         _bundle: &Bundle,
+//!         _path: &Path,
+//!         _keep_vectors: bool,
+//!     ) -> Result<Option<Box<dyn TextEncoder>>, BoxedError> {
 //!         Ok(None)
 //!     }
 //! }
 //!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let options = Options {
 //!     bind: "127.0.0.1:8080".parse()?,
 //!     models: vec![("helpful".to_owned(), "reward-model".into())],
@@ -41,35 +48,37 @@
 //!     tls: None,
 //!     limits: Limits::default(),
 //!     log_prompts: false,
-//!     log_json: false,
-//!     quiet: false,
 //! };
-//! serve(options, Box::new(Arrays), &|address| println!("listening on {address}"))?;
-//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! let an_hour = tokio::time::sleep(std::time::Duration::from_secs(3600));
+//! let control = Control::until(an_hour).on_listening(|url| println!("listening on {url}"));
+//! serve(options, Box::new(NoEncoder), control).await?;
+//! # Ok(())
+//! # }
 //! ```
 
 mod app;
 mod auth;
 mod body;
+mod control;
 mod embeddings;
 mod engine;
 mod error;
 mod failure;
 mod guard;
 mod input;
-mod log;
 mod metrics;
 mod models;
 mod nearest;
 mod net;
 mod options;
 mod routes;
-mod run;
 mod score;
+mod serve;
 
 pub use auth::Tokens;
-pub use error::{Cause, ServeError};
-pub use failure::Failure;
-pub use models::Source;
+pub use control::Control;
+pub use error::{BoxedError, ServeError};
+pub use models::ModelSource;
+pub use net::raise_open_file_limit;
 pub use options::{Limits, Options};
-pub use run::serve;
+pub use serve::{serve, serve_blocking};

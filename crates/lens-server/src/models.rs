@@ -5,7 +5,7 @@
 
 use crate::app::now;
 use crate::engine::Engine;
-use crate::error::{Cause, ServeError};
+use crate::error::{BoxedError, ServeError};
 use crate::failure::Failure;
 use crate::metrics::Metrics;
 use crate::nearest::{Nearest, read_pairs};
@@ -19,14 +19,14 @@ use lens_encoder::TextEncoder;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-/// Opens reward models and the encoders they were trained with: where models are found and what
-/// the user set for them, this crate does not know.
-pub trait Source: Send + Sync {
+/// Opens reward models and the encoders that they were trained with. This crate does not know where
+/// models lie, nor how their encoders are set up. Called from threads that may block.
+pub trait ModelSource: Send + Sync {
     /// The bundle in a folder.
     ///
     /// # Errors
     /// What is wrong with it.
-    fn bundle(&self, path: &Path) -> Result<Bundle, Cause>;
+    fn bundle(&self, path: &Path) -> Result<Bundle, BoxedError>;
 
     /// The encoder of a bundle, or none for one that was trained on arrays of unknown origin. With
     /// `keep`, its vectors are kept on disk for the next time.
@@ -38,7 +38,7 @@ pub trait Source: Send + Sync {
         bundle: &Bundle,
         path: &Path,
         keep: bool,
-    ) -> Result<Option<Box<dyn TextEncoder>>, Cause>;
+    ) -> Result<Option<Box<dyn TextEncoder>>, BoxedError>;
 }
 
 /// A reward model that is served.
@@ -98,7 +98,7 @@ pub(crate) struct Registry {
     current: RwLock<Models>,
     /// One swap at a time.
     swap: Mutex<()>,
-    source: Box<dyn Source>,
+    source: Box<dyn ModelSource>,
     options: Arc<Options>,
     metrics: Arc<Metrics>,
 }
@@ -108,7 +108,7 @@ impl Registry {
     /// weights are loaded before the first request comes.
     pub fn open(
         options: Arc<Options>,
-        source: Box<dyn Source>,
+        source: Box<dyn ModelSource>,
         metrics: Arc<Metrics>,
     ) -> Result<Registry, ServeError> {
         let registry =
@@ -162,6 +162,11 @@ impl Registry {
         engines
     }
 
+    /// Has every engine give up what it computes and what waits.
+    pub fn abandon(&self) {
+        self.engines().iter().for_each(|engine| engine.abandon());
+    }
+
     /// Reads one model, or all, again from their folders. Unless all of them can be used, all old
     /// ones stay. Blocks for as long as loading takes.
     pub fn reload(&self, name: Option<&str>) -> Result<Vec<String>, NotReloaded> {
@@ -191,8 +196,8 @@ impl Registry {
 
     /// Opens a model. An encoder that is the same as one of `others` is not opened twice.
     fn load(&self, name: &str, path: &Path, others: &[Arc<Model>]) -> Result<Model, ServeError> {
-        let bundle = self.source.bundle(path).map_err(ServeError::Source)?;
-        let encoder = self.source.encoder(&bundle, path, false).map_err(ServeError::Source)?;
+        let bundle = self.source.bundle(path).map_err(ServeError::Model)?;
+        let encoder = self.source.encoder(&bundle, path, false).map_err(ServeError::Model)?;
         let engine = match encoder {
             None => None,
             Some(encoder) => Some(self.engine(encoder, others)?),
@@ -201,7 +206,7 @@ impl Registry {
             None => None,
             Some(file) => {
                 let encoder =
-                    self.source.encoder(&bundle, path, true).map_err(ServeError::Source)?;
+                    self.source.encoder(&bundle, path, true).map_err(ServeError::Model)?;
                 let refuse = |detail| ServeError::Pairs { path: file.clone(), detail };
                 let pairs = read_pairs(file).map_err(refuse)?;
                 let none = || refuse(format!("`{name}` takes embeddings only"));
@@ -237,7 +242,7 @@ impl Registry {
             return Ok(Arc::clone(engine));
         }
         let first = ["Hello.".to_owned()];
-        encoder.encode_texts(&first, &Quiet).map_err(|e| ServeError::Source(Box::new(e)))?;
+        encoder.encode_texts(&first, &Quiet).map_err(|e| ServeError::Model(Box::new(e)))?;
         let engine = Engine::start(encoder, &self.options.limits, Arc::clone(&self.metrics))?;
         Ok(Arc::new(engine))
     }

@@ -86,19 +86,38 @@ pub(crate) fn tls(chain: &Path, key: &Path) -> Result<TlsAcceptor, ServeError> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// Waits for the word that nothing new is taken.
-async fn told(stop: &mut watch::Receiver<bool>) {
-    let _ = stop.wait_for(|stop| *stop).await;
+/// How far a server has come; phases follow each other in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// Connections are accepted.
+    Serving,
+    /// None is accepted, and open ones end after the request that they are at.
+    Draining,
+    /// All connections end at once.
+    Ended,
 }
 
-/// How many of `wanted` connections the system lets this process hold at a time, once it was asked for as
-/// many as it gives. With fewer than that open, none is taken that could not be answered.
-pub(crate) fn room_for(wanted: usize) -> usize {
+/// Waits until a server has come to `phase`, or is gone.
+async fn reached(phase: Phase, now: &mut watch::Receiver<Phase>) {
+    let _ = now.wait_for(|now| *now >= phase).await;
+}
+
+/// Raises this process's limit of open files (`ulimit -n`) as far as the system allows. Each connection
+/// is an open file, and the usual limit of 1,024 is below the default of
+/// [`Limits::connections`](crate::Limits::connections). A server never does this for itself, as the
+/// limit belongs to the whole process.
+///
+/// # Errors
+/// The system's.
+pub fn raise_open_file_limit() -> std::io::Result<()> {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!("the limit of open files cannot be raised: {error}");
-    }
+    Ok(setrlimit(Resource::Nofile, raised)?)
+}
+
+/// How many of `wanted` connections the system lets this process hold at a time. With fewer than that
+/// open, none is accepted that could not be answered.
+pub(crate) fn connection_limit(wanted: usize) -> usize {
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let room = usize::try_from(files.saturating_sub(OWN_FILES)).unwrap_or(usize::MAX).max(1);
     if room < wanted {
@@ -110,24 +129,24 @@ pub(crate) fn room_for(wanted: usize) -> usize {
     wanted.min(room)
 }
 
-/// How connections are served.
+/// Accepts connections and serves them.
 #[derive(Clone)]
-pub(crate) struct Doorman {
+pub(crate) struct Connections {
     pub app: Arc<App>,
     pub router: Router,
     pub tls: Option<TlsAcceptor>,
     /// Connections at a time.
-    pub connections: usize,
-    /// Turns true when nothing new is taken.
-    pub stop: watch::Receiver<bool>,
+    pub limit: usize,
+    /// The server's phase.
+    pub phase: watch::Receiver<Phase>,
 }
 
-impl Doorman {
-    /// Takes connections until told to stop. Those that the system has taken by then are still
-    /// served: their clients know nothing of the end.
-    pub async fn receive(mut self, listener: TcpListener) {
-        let free = Arc::new(Semaphore::new(self.connections));
-        let mut stop = self.stop.clone();
+impl Connections {
+    /// Accepts connections until the server drains. Those that the system has accepted by then are
+    /// still served: their clients know nothing of the end.
+    pub async fn accept(self, listener: TcpListener) {
+        let free = Arc::new(Semaphore::new(self.limit));
+        let mut phase = self.phase.clone();
         loop {
             let accepted = async {
                 let permit = Arc::clone(&free).acquire_owned().await;
@@ -135,14 +154,14 @@ impl Doorman {
             };
             let (permit, accepted) = tokio::select! {
                 biased;
-                () = told(&mut stop) => break,
+                () = reached(Phase::Draining, &mut phase) => break,
                 next = accepted => next,
             };
             match (permit, accepted) {
                 (Ok(permit), Ok((stream, peer))) => {
-                    let door = self.clone();
+                    let its = self.clone();
                     tokio::spawn(async move {
-                        door.serve(stream, peer).await;
+                        its.serve(stream, peer, Phase::Draining).await;
                         drop(permit);
                     });
                 }
@@ -158,42 +177,48 @@ impl Doorman {
                 (Err(_), _) => break,
             }
         }
-        // What waits in the system's queue.
+        // Those that wait in the system's queue. Told to drain, they would end without a request.
         loop {
             let next = poll_fn(|cx| match listener.poll_accept(cx) {
-                Poll::Ready(Ok(taken)) => Poll::Ready(Some(taken)),
+                Poll::Ready(Ok(accepted)) => Poll::Ready(Some(accepted)),
                 _ => Poll::Ready(None),
             });
             let Some((stream, peer)) = next.await else { break };
-            let (fresh, stop) = watch::channel(false);
-            let door = Doorman { stop, ..self.clone() };
-            tokio::spawn(async move {
-                door.serve(stream, peer).await;
-                drop(fresh);
-            });
+            tokio::spawn(self.clone().serve(stream, peer, Phase::Ended));
         }
-        self.stop.mark_unchanged();
     }
 
-    async fn serve(self, stream: TcpStream, peer: SocketAddr) {
+    /// Serves a connection until its client ends it or the server comes to the phase `until`.
+    async fn serve(self, stream: TcpStream, peer: SocketAddr, until: Phase) {
         let _ = stream.set_nodelay(true);
         let metrics = Arc::clone(&self.app.metrics);
         metrics.connection(1);
         match &self.tls {
-            None => self.talk(stream, peer).await,
+            None => self.talk(stream, peer, until).await,
             Some(tls) => {
                 let limit = self.app.options.limits.read_timeout;
-                match timeout(limit, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => self.talk(stream, peer).await,
-                    Ok(Err(error)) => tracing::debug!(peer = %peer.ip(), "no TLS: {error}"),
-                    Err(_) => tracing::debug!(peer = %peer.ip(), "no TLS in time"),
+                let mut phase = self.phase.clone();
+                let encrypted = tokio::select! {
+                    encrypted = timeout(limit, tls.accept(stream)) => Some(encrypted),
+                    () = reached(Phase::Ended, &mut phase) => None,
+                };
+                match encrypted {
+                    Some(Ok(Ok(stream))) => self.talk(stream, peer, until).await,
+                    Some(Ok(Err(error))) => tracing::debug!(peer = %peer.ip(), "no TLS: {error}"),
+                    Some(Err(_)) => tracing::debug!(peer = %peer.ip(), "no TLS in time"),
+                    None => {}
                 }
             }
         }
         metrics.connection(-1);
     }
 
-    async fn talk(&self, stream: impl AsyncRead + AsyncWrite + Unpin, peer: SocketAddr) {
+    async fn talk(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+        peer: SocketAddr,
+        until: Phase,
+    ) {
         let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| {
             let (app, router) = (Arc::clone(&self.app), self.router.clone());
             let request: Request = request.map(Body::new);
@@ -206,12 +231,15 @@ impl Doorman {
             .max_headers(HEADERS)
             .serve_connection(TokioIo::new(stream), service);
         let mut connection = pin!(connection);
-        let mut stop = self.stop.clone();
+        let mut phase = self.phase.clone();
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            () = told(&mut stop) => {
+            () = reached(until, &mut phase) => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                tokio::select! {
+                    ended = connection => ended,
+                    () = reached(Phase::Ended, &mut phase) => return,
+                }
             }
         };
         if let Err(error) = ended {

@@ -28,10 +28,6 @@ pub struct Options {
     pub limits: Limits,
     /// Whether the log holds the texts of requests.
     pub log_prompts: bool,
-    /// Whether the log is JSON, a line an event.
-    pub log_json: bool,
-    /// Whether the log leaves out what goes well, a line a request.
-    pub quiet: bool,
 }
 
 /// What a client may ask for, and for how long.
@@ -48,7 +44,7 @@ pub struct Limits {
     /// Time to send a request: its head, and then its body. A connection that is idle for so long
     /// is closed.
     pub read_timeout: Duration,
-    /// Time to answer what is under way after SIGTERM.
+    /// Time to answer what is under way when the server is shut down.
     pub drain_timeout: Duration,
     /// Connections at a time; further ones wait.
     pub connections: usize,

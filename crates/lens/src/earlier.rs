@@ -95,8 +95,8 @@ impl EarlierModel {
         };
         let has_vae = bundle.vae.is_some();
         let settings = &method.settings;
-        settings.check_further(&bundle.manifest.method, has_vae)?;
-        let wants_vae = settings.wants_vae();
+        settings.check_warm_start(&bundle.manifest.method, has_vae)?;
+        let wants_vae = settings.trains_vae();
         if !has_vae && wants_vae {
             let path = path.display();
             progress.note(&format!("{path} has no VAE: that of this training starts afresh"));

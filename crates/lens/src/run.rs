@@ -172,10 +172,10 @@ pub fn run(options: &RunOptions, progress: &dyn Progress) -> Result<RunResult, E
         tuned = select::search(&train_pairs, &candidates, asked, &options.method, progress)?;
         let kept = tuned.as_ref().map_or(vec![0], |tuned| tuned.views.clone());
         options.select(&candidates, &kept, tuned.as_ref());
-        train_pairs = train_pairs.of_views(&kept)?;
+        train_pairs = train_pairs.select_views(&kept)?;
         heldout_pairs = match heldout_pairs.is_empty() {
             true => train_pairs.select(&[]),
-            false => heldout_pairs.of_views(&kept)?,
+            false => heldout_pairs.select_views(&kept)?,
         };
         stages.push("select", start.elapsed().as_secs_f64());
         if candidates.len() > kept.len() {

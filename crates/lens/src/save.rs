@@ -5,11 +5,11 @@ use crate::options::{Keep, MethodOptions};
 use crate::report;
 use crate::select;
 use crate::{Error, Progress};
-use lens_core::head::folds::Folds;
-use lens_core::head::train::{HeadEpoch, HeadReport};
-use lens_core::novelty::Again;
+use lens_core::folds::Folds;
+use lens_core::head::{HeadEpoch, HeadReport};
+use lens_core::novelty::VaeRecipe;
 use lens_core::splits::SplitsReport;
-use lens_core::synthesis::Around;
+use lens_core::synthesis::Centring;
 use lens_core::vae::Vae;
 use lens_core::{
     CoreError, EmbeddedPairs, Novelty, Outcome, PreferencePair, RewardModel, Threads,
@@ -224,18 +224,18 @@ fn novelty(
 ) -> Result<Option<Novelty>, Error> {
     let (standardiser, pairs) = (&model.standardiser, finished.pairs);
     let settings = &finished.method.settings;
-    if pairs.len() < 2 || settings.synthesis.around == Around::Pair {
+    if pairs.len() < 2 || settings.synthesis.around == Centring::Pair {
         return Ok(None);
     }
     let threads = Threads::available();
-    let again = Again { folds, settings: &settings.vae, seed: settings.seed };
-    match Novelty::held_out(vae, standardiser, pairs, again, threads, progress) {
+    let recipe = VaeRecipe { folds, settings: &settings.vae, seed: settings.seed };
+    match Novelty::fit_held_out(vae, standardiser, pairs, recipe, threads, progress) {
         Err(CoreError::Diverged { figures, .. }) => {
             progress.note(&format!(
                 "the VAE cannot be trained without a fold of the pairs ({figures}): what is unlike \
                  them is judged by the pairs themselves, and may be too much"
             ));
-            Ok(Some(Novelty::of(vae, standardiser, pairs, threads)?))
+            Ok(Some(Novelty::fit(vae, standardiser, pairs, threads)?))
         }
         measured => Ok(Some(measured?)),
     }

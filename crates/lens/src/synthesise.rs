@@ -7,10 +7,10 @@ use crate::notes;
 use crate::options::StoredPairsOptions;
 use crate::outputs::{check_new, check_output};
 use crate::{Error, Progress};
-use lens_core::head::folds::Folds;
+use lens_core::folds::Folds;
 use lens_core::pairing::synthetic_per_side;
-use lens_core::source::lens::Latent;
-use lens_core::source::{Seeds, Source as _, Synthetic, Wanted};
+use lens_core::source::lens::PretrainedVae;
+use lens_core::source::{DrawOptions, SeedPairs, Source as _, Synthetic};
 use lens_core::synthesis::SynthesisSettings;
 use lens_core::vae::Vae;
 use lens_core::{MethodSettings, Standardiser, Threads};
@@ -168,9 +168,9 @@ pub fn synthesise(
     }
     let (pairs, seed) = (&stored.pairs, settings.seed);
     let folds = Folds::assign(&pairs.prompts, settings.head.folds, seed);
-    let latent = Latent(vae);
-    let wanted = Wanted { per_side, synthesis: &drawing, seed, threads };
-    let drawn = latent.synthesise(Seeds { pairs, standardiser, folds: &folds }, wanted)?;
+    let latent = PretrainedVae(vae);
+    let wanted = DrawOptions { per_side, synthesis: &drawing, seed, threads };
+    let drawn = latent.synthesise(SeedPairs { pairs, standardiser, folds: &folds }, wanted)?;
     let decoder = (!options.codes).then_some((vae, standardiser));
     let blocks = Blocks { drawn, pairs: pairs.len(), decoder, threads };
     let bytes = write(options, settings, &stored, &blocks, progress)?;

@@ -1,4 +1,5 @@
-//! `lens serve`: reward models over HTTP, until it is told to stop.
+//! `lens serve`: reward models over HTTP. Here are what belongs to the process and not to the server:
+//! signals, the log, the limit of open files, and its end.
 
 use crate::args::ServeArgs;
 use crate::embedding::encoder_of_bundle;
@@ -9,13 +10,20 @@ use crate::settings::{Settings, bad};
 use lens_core::Progress;
 use lens_data::Bundle;
 use lens_encoder::TextEncoder;
-use lens_server::{Cause, Limits, Options, ServeError, Source, Tokens};
+use lens_server::{BoxedError, Control, Limits, ModelSource, Options, ServeError, Tokens};
+use std::io::IsTerminal;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
+use tracing::level_filters::LevelFilter;
 
 /// The environment variable with tokens, separated by commas.
 const TOKENS: &str = "LENS_TOKENS";
+/// Exit code after the second signal, as after Ctrl-C.
+const AT_ONCE: i32 = 130;
 
 /// Runs the command.
 pub fn run(args: &ServeArgs, settings: &Settings, reporter: &Reporter) -> Result<(), CliError> {
@@ -38,16 +46,66 @@ pub fn run(args: &ServeArgs, settings: &Settings, reporter: &Reporter) -> Result
         settings: settings.clone(),
         reporter: Reporter::new(settings.quiet),
     };
-    let listening = |url: &str| output::tell(&format!("listening on {url}"));
-    lens_server::serve(options, Box::new(source), &listening).map_err(|error| match error {
+    start_log(settings.json, settings.quiet);
+    if let Err(error) = lens_server::raise_open_file_limit() {
+        tracing::warn!("the limit of open files cannot be raised: {error}");
+    }
+    lens_server::serve_blocking(options, Box::new(source), control).map_err(|error| match error {
         // What `lens score` would say of the same bundle.
-        ServeError::Source(cause) => match cause.downcast::<CliError>() {
+        ServeError::Model(cause) => match cause.downcast::<CliError>() {
             Ok(error) => *error,
-            Err(cause) => CliError::Serve(ServeError::Source(cause)),
+            Err(cause) => CliError::Serve(ServeError::Model(cause)),
         },
         ServeError::Stopped => CliError::Cancelled,
         error => CliError::Serve(error),
     })
+}
+
+/// Starts the log, on standard error: a line an event, for people or as JSON; of warnings and errors
+/// alone where it is to be `quiet`.
+fn start_log(json: bool, quiet: bool) {
+    let log = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(if quiet { LevelFilter::WARN } else { LevelFilter::INFO })
+        .with_target(false);
+    // A log that is there already goes on.
+    let _ = match json {
+        true => log.json().flatten_event(true).try_init().is_ok(),
+        false => log.with_ansi(std::io::stderr().is_terminal()).try_init().is_ok(),
+    };
+}
+
+/// Has SIGTERM and SIGINT shut the server down, a second of them end the process at once, and SIGHUP
+/// read all bundles again.
+fn control() -> std::io::Result<Control> {
+    let mut ends = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
+    let mut hangups = signal(SignalKind::hangup())?;
+    let reload = Arc::new(Notify::new());
+    let its = Arc::clone(&reload);
+    tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            its.notify_one();
+        }
+    });
+    let shutdown = async move {
+        either(&mut ends).await;
+        tracing::info!("a second signal ends at once");
+        tokio::spawn(async move {
+            either(&mut ends).await;
+            std::process::exit(AT_ONCE);
+        });
+    };
+    let listening = |url: &str| output::tell(&format!("listening on {url}"));
+    Ok(Control::until(shutdown).reload_on(reload).on_listening(listening))
+}
+
+/// Waits for either signal.
+async fn either(signals: &mut [Signal; 2]) {
+    let [a, b] = signals;
+    tokio::select! {
+        _ = a.recv() => {}
+        _ = b.recv() => {}
+    }
 }
 
 fn options(args: &ServeArgs, settings: &Settings) -> Result<Options, CliError> {
@@ -101,8 +159,6 @@ fn options(args: &ServeArgs, settings: &Settings) -> Result<Options, CliError> {
             batch_tokens: settings.batch_tokens,
         },
         log_prompts: serve.log_prompts,
-        log_json: settings.json,
-        quiet: settings.quiet,
     };
     options.check().map_err(CliError::Serve)?;
     Ok(options)
@@ -131,8 +187,8 @@ struct Opener {
     reporter: Reporter,
 }
 
-impl Source for Opener {
-    fn bundle(&self, path: &Path) -> Result<Bundle, Cause> {
+impl ModelSource for Opener {
+    fn bundle(&self, path: &Path) -> Result<Bundle, BoxedError> {
         Bundle::read(path).map_err(|e| CliError::Data(e).into())
     }
 
@@ -141,7 +197,7 @@ impl Source for Opener {
         bundle: &Bundle,
         path: &Path,
         keep: bool,
-    ) -> Result<Option<Box<dyn TextEncoder>>, Cause> {
+    ) -> Result<Option<Box<dyn TextEncoder>>, BoxedError> {
         if bundle.manifest.encoder.is_none() {
             return Ok(None);
         }

@@ -64,8 +64,8 @@ fn of_folds(
     settings: &VaeSettings,
 ) -> Novelty {
     let folds = Folds::assign(&pairs.prompts, folds, 1);
-    let again = Again { folds: &folds, settings, seed: 1 };
-    Novelty::held_out(vae, standardiser, pairs, again, Threads::ONE, &Quiet).unwrap()
+    let again = VaeRecipe { folds: &folds, settings, seed: 1 };
+    Novelty::fit_held_out(vae, standardiser, pairs, again, Threads::ONE, &Quiet).unwrap()
 }
 
 #[test]
@@ -73,12 +73,12 @@ fn distances_by_hand() {
     // (2, 0), (-2, 0), (0, 1), (0, -1), each twice: mean 0, covariance diag(2, 1/2), v = 5/4.
     let chosen = [2.0, 0.0, -2.0, 0.0, 2.0, 0.0, -2.0, 0.0];
     let rejected = [0.0, 1.0, 0.0, -1.0, 0.0, 1.0, 0.0, -1.0];
-    let novelty = Novelty::of_means(&chosen, &rejected, 2, Some(0.0)).unwrap();
+    let novelty = Novelty::fit_means(&chosen, &rejected, 2, Some(0.0)).unwrap();
     assert!((novelty.distance(&[3.0, 0.0]) - 4.5f64.sqrt()).abs() < 1e-6);
     assert!((novelty.distance(&[0.0, 3.0]) - 18f64.sqrt()).abs() < 1e-6);
     assert_eq!(novelty.distance(&[0.0, 0.0]), 0.0);
     // |row|^4 = 16, 16, 1, 1; |S|^2 = 4.25: the weight is (34/4 - 4.25) / 8 / (4.25 - 2 * 25/16).
-    let novelty = Novelty::of_means(&chosen, &rejected, 2, None).unwrap();
+    let novelty = Novelty::fit_means(&chosen, &rejected, 2, None).unwrap();
     let s = 0.53125 / 1.125;
     assert!((f64::from(novelty.shrinkage()) - s).abs() < 1e-6);
     let along = (1.0 - s) * 2.0 + s * 1.25;
@@ -90,7 +90,7 @@ fn distances_by_hand() {
 fn the_threshold_is_the_seed_that_one_in_a_hundred_is_beyond_with_its_pair_left_out() {
     for (pairs, l) in [(2, 3), (30, 4), (200, 3)] {
         let sides = normals(pairs, l, 5);
-        let novelty = Novelty::of_means(&sides[0], &sides[1], l, None).unwrap();
+        let novelty = Novelty::fit_means(&sides[0], &sides[1], l, None).unwrap();
         let all: Vec<f64> = sides.concat();
         let n = 2.0 * pairs as f64;
         let v = (0..l)
@@ -122,7 +122,7 @@ fn of_a_hundred_pairs_about_one_new_response_in_a_hundred_is_beyond() {
     let (mut beyond, mut drawn) = (0, 0);
     for seed in 0..40 {
         let sides = normals(100, 16, seed);
-        let novelty = Novelty::of_means(&sides[0], &sides[1], 16, None).unwrap();
+        let novelty = Novelty::fit_means(&sides[0], &sides[1], 16, None).unwrap();
         let new = normals(100, 16, 1000 + seed).concat();
         let far = |x: &&[f64]| novelty.distance(x) > novelty.threshold();
         beyond += new.chunks_exact(16).filter(far).count();
@@ -142,14 +142,14 @@ fn latents_that_have_collapsed_do_not_make_rounding_look_far() {
             _ => {}
         }
     }
-    let novelty = Novelty::of_means(&sides[0], &sides[1], 4, None).unwrap();
+    let novelty = Novelty::fit_means(&sides[0], &sides[1], 4, None).unwrap();
     let near = novelty.distance(&[0.5, 0.5, 0.25, 0.0]);
     let rounded = novelty.distance(&[0.5, 0.5, 0.25 + 1e-6, 1e-6]);
     assert!((near - rounded).abs() < 1e-4, "{near} {rounded}");
     assert!(novelty.distance(&[9.0, 0.0, 0.25, 0.0]) > novelty.threshold());
     // All of them: nothing is far that is where the seeds are.
     let same = vec![0.5; 50 * 4];
-    let novelty = Novelty::of_means(&same, &same, 4, None).unwrap();
+    let novelty = Novelty::fit_means(&same, &same, 4, None).unwrap();
     assert_eq!(novelty.distance(&[0.5; 4]), 0.0);
     assert!(novelty.threshold() < 1e-6);
     assert!(novelty.distance(&[0.6; 4]).is_finite());
@@ -158,10 +158,10 @@ fn latents_that_have_collapsed_do_not_make_rounding_look_far() {
 #[test]
 fn fewer_responses_than_latents_are_enough_and_one_pair_is_not() {
     let sides = normals(3, 16, 1);
-    let novelty = Novelty::of_means(&sides[0], &sides[1], 16, None).unwrap();
+    let novelty = Novelty::fit_means(&sides[0], &sides[1], 16, None).unwrap();
     assert!(novelty.threshold() > 0.0 && novelty.shrinkage() > 0.1);
     assert!(novelty.distance(&[50.0; 16]) > novelty.threshold());
-    let one = Novelty::of_means(&sides[0][..16], &sides[1][..16], 16, None).unwrap_err();
+    let one = Novelty::fit_means(&sides[0][..16], &sides[1][..16], 16, None).unwrap_err();
     assert!(matches!(one, CoreError::TooFewPairs { needed: 2, found: 1, .. }), "{one}");
 }
 
@@ -173,7 +173,7 @@ fn embeddings_are_measured_as_the_vae_encodes_them() {
         .map(|side| Matrix::new(side.iter().map(|&x| 3.0 + x as f32).collect(), 40, d).unwrap());
     let pairs = EmbeddedPairs::new(chosen.clone(), rejected).unwrap();
     let standardiser = Standardiser::fit(&pairs);
-    let novelty = Novelty::of(&vae, &standardiser, &pairs, Threads::ONE).unwrap();
+    let novelty = Novelty::fit(&vae, &standardiser, &pairs, Threads::ONE).unwrap();
     let near = novelty.distances(&vae, &standardiser, &chosen, Threads::ONE).unwrap();
     assert_eq!(near.len(), 40);
     let mut row = chosen.row(7).to_vec();
@@ -200,7 +200,7 @@ fn a_threshold_of_held_out_pairs_admits_their_like_though_the_vae_has_seen_the_s
     let standardiser = Standardiser::fit(&pairs);
     let settings = VaeSettings { beta: 0.01, epochs: 150, ..VaeSettings::default() };
     let vae = trained(&pairs, &standardiser, &settings);
-    let seen = Novelty::of(&vae, &standardiser, &pairs, Threads::ONE).unwrap();
+    let seen = Novelty::fit(&vae, &standardiser, &pairs, Threads::ONE).unwrap();
     let held = of_folds(&vae, &standardiser, &pairs, 5, &settings);
     assert_eq!((seen.judged(), held.judged(), held.responses()), (0, 200, 200));
     assert_eq!((seen.mean(), seen.factor()), (held.mean(), held.factor()));
@@ -250,7 +250,7 @@ fn a_fold_that_is_held_out_has_no_part_in_the_standardisation_either() {
 #[test]
 fn what_was_measured_is_taken_up_again_and_nonsense_is_not() {
     let sides = normals(20, 3, 2);
-    let novelty = Novelty::of_means(&sides[0], &sides[1], 3, None).unwrap();
+    let novelty = Novelty::fit_means(&sides[0], &sides[1], 3, None).unwrap();
     let again = |threshold: f32, mean: &[f32], factor: &[f32]| {
         let (counts, shrinkage) = ((novelty.responses(), novelty.judged()), novelty.shrinkage());
         Novelty::with_parameters(counts, shrinkage, threshold, mean.into(), factor.into())
@@ -283,8 +283,8 @@ proptest! {
         (0..l).for_each(|j| { any[j * l] += scale * 0.5 * j as f64; any[l * l - 1] += scale; });
         for (map, s) in [(&turn, None), (&any, Some(0.0))] {
             let to = |rows: &[f64]| mapped(rows, map, shift, l);
-            let before = Novelty::of_means(&sides[0], &sides[1], l, s).unwrap();
-            let after = Novelty::of_means(&to(&sides[0]), &to(&sides[1]), l, s).unwrap();
+            let before = Novelty::fit_means(&sides[0], &sides[1], l, s).unwrap();
+            let after = Novelty::fit_means(&to(&sides[0]), &to(&sides[1]), l, s).unwrap();
             let (d, e) = (before.distance(&x), after.distance(&to(&x)));
             prop_assert!((d - e).abs() < 2e-3 * d.max(1.0), "{} {}", d, e);
             prop_assert!((before.threshold() / after.threshold() - 1.0).abs() < 1e-3);

@@ -4,7 +4,7 @@
 //! of every fold to all others: with fewer pairs than it has numbers it all but lists what it was
 //! fitted to.
 
-use super::{Seeds, Source, Synthetic, SyntheticEmbeddings, Wanted, read_side};
+use super::{DrawOptions, SeedPairs, Source, Synthetic, SyntheticEmbeddings, read_side};
 use crate::error::CoreError;
 use crate::linalg::{Target, Threads, View, matmul};
 use crate::rng::{Purpose, Stream};
@@ -29,7 +29,7 @@ impl GaussianSampling {
     /// # Errors
     /// [`CoreError::TooFewPairs`] when there is no pair; [`CoreError::Diverged`] when the covariance is
     /// not finite.
-    pub fn fit(seeds: Seeds<'_>, threads: Threads) -> Result<Self, CoreError> {
+    pub fn fit(seeds: SeedPairs<'_>, threads: Threads) -> Result<Self, CoreError> {
         let (n, d) = (seeds.pairs.len(), seeds.pairs.dim());
         if n == 0 {
             let what = "fitting a Gaussian to the embeddings";
@@ -71,7 +71,7 @@ impl GaussianSampling {
 }
 
 /// The mean of each fold on one side.
-fn means(seeds: Seeds<'_>, side: usize) -> Vec<Vec<f32>> {
+fn means(seeds: SeedPairs<'_>, side: usize) -> Vec<Vec<f32>> {
     let d = seeds.pairs.dim();
     let mut row = vec![0.0f32; d];
     let mut sums = vec![(0usize, vec![0.0f64; d]); seeds.folds.count()];
@@ -117,8 +117,8 @@ impl Source for GaussianSampling {
 
     fn synthesise<'a>(
         &'a self,
-        seeds: Seeds<'a>,
-        wanted: Wanted<'_>,
+        seeds: SeedPairs<'a>,
+        options: DrawOptions<'_>,
     ) -> Result<Synthetic<'a>, CoreError> {
         let (n, dim) = (seeds.pairs.len(), seeds.pairs.dim());
         let folds = (seeds.folds.count(), self.means[0].len());
@@ -129,7 +129,7 @@ impl Source for GaussianSampling {
                 found: (n, dim),
             });
         }
-        let Wanted { per_side: k, seed, .. } = wanted;
+        let DrawOptions { per_side: k, seed, .. } = options;
         let draw = move |pair: usize, chosen: &mut [f32], rejected: &mut [f32]| {
             let mut stream = Stream::new(seed, Purpose::Rivals, pair as u64);
             for (means, out) in self.means.iter().zip([chosen, rejected]) {
@@ -143,7 +143,7 @@ impl Source for GaussianSampling {
                 }
             }
         };
-        Ok(Synthetic::Embeddings(SyntheticEmbeddings::new(n, dim, wanted, Box::new(draw))))
+        Ok(Synthetic::Embeddings(SyntheticEmbeddings::new(n, dim, options, Box::new(draw))))
     }
 }
 

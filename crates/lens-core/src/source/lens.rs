@@ -1,6 +1,8 @@
 //! The method's own source: a VAE with divergence, and noise in its latent space.
 
-use super::{Draw, Partners, Seeds, Source, Synthetic, SyntheticEmbeddings, Wanted, read_side};
+use super::{
+    Draw, DrawOptions, FoldPartners, SeedPairs, Source, Synthetic, SyntheticEmbeddings, read_side,
+};
 use crate::embedded::EmbeddedPairs;
 use crate::error::CoreError;
 use crate::linalg::Threads;
@@ -8,7 +10,7 @@ use crate::matrix::Matrix;
 use crate::progress::Progress;
 use crate::rng::{Purpose, Stream};
 use crate::standardise::Standardiser;
-use crate::synthesis::{Around, Decoding, Gate, Noise, SyntheticCodes, synthesise};
+use crate::synthesis::{Centring, Decoding, Gate, Noise, SyntheticCodes, synthesise};
 use crate::vae::train::{VaeReport, train};
 use crate::vae::{Vae, VaeSettings};
 use std::borrow::Cow;
@@ -23,13 +25,13 @@ pub struct Lens {
 
 /// What a VAE is trained on.
 #[derive(Clone, Copy)]
-pub struct Training<'a> {
+pub struct VaeInputs<'a> {
     /// Pairs, of whose labels nothing is used but whether they are ties.
     pub pairs: &'a EmbeddedPairs,
     /// How they are standardised.
     pub standardiser: &'a Standardiser,
     /// What it sees of a response.
-    pub around: Around,
+    pub around: Centring,
     /// An earlier VAE to train further, where there is one.
     pub start: Option<&'a Vae>,
 }
@@ -40,7 +42,7 @@ impl Lens {
     /// # Errors
     /// As [`train`].
     pub fn fit(
-        on: Training<'_>,
+        on: VaeInputs<'_>,
         vae: &VaeSettings,
         seed: u64,
         threads: Threads,
@@ -56,9 +58,9 @@ impl Lens {
 fn seen<'a>(
     pairs: &'a EmbeddedPairs,
     standardiser: &'a Standardiser,
-    around: Around,
+    around: Centring,
 ) -> Result<(Cow<'a, EmbeddedPairs>, Cow<'a, Standardiser>), CoreError> {
-    if around == Around::Origin {
+    if around == Centring::Origin {
         return Ok((Cow::Borrowed(pairs), Cow::Borrowed(standardiser)));
     }
     let (n, d) = (pairs.len(), pairs.dim());
@@ -77,19 +79,19 @@ fn seen<'a>(
 }
 
 /// The latent space of a VAE that is there already.
-pub struct Latent<'v>(pub &'v Vae);
+pub struct PretrainedVae<'v>(pub &'v Vae);
 
-impl Source for Latent<'_> {
+impl Source for PretrainedVae<'_> {
     fn parameters(&self) -> usize {
         self.0.shape().parameters()
     }
 
     fn synthesise<'a>(
         &'a self,
-        seeds: Seeds<'a>,
-        wanted: Wanted<'_>,
+        seeds: SeedPairs<'a>,
+        options: DrawOptions<'_>,
     ) -> Result<Synthetic<'a>, CoreError> {
-        from_latent(self.0, seeds, wanted)
+        from_latent(self.0, seeds, options)
     }
 }
 
@@ -100,10 +102,10 @@ impl Source for Lens {
 
     fn synthesise<'a>(
         &'a self,
-        seeds: Seeds<'a>,
-        wanted: Wanted<'_>,
+        seeds: SeedPairs<'a>,
+        options: DrawOptions<'_>,
     ) -> Result<Synthetic<'a>, CoreError> {
-        from_latent(&self.vae, seeds, wanted)
+        from_latent(&self.vae, seeds, options)
     }
 
     fn into_vae(self: Box<Self>) -> Option<(Vae, VaeReport)> {
@@ -113,20 +115,21 @@ impl Source for Lens {
 
 pub(super) fn from_latent<'a>(
     vae: &'a Vae,
-    seeds: Seeds<'a>,
-    wanted: Wanted<'_>,
+    seeds: SeedPairs<'a>,
+    options: DrawOptions<'_>,
 ) -> Result<Synthetic<'a>, CoreError> {
-    let Wanted { per_side, synthesis, seed, threads } = wanted;
+    let DrawOptions { per_side, synthesis, seed, threads } = options;
     // The VAE does not know which side is which (W2 is symmetric), so it tells no label.
     let (pairs, standardiser) = seen(seeds.pairs, seeds.standardiser, synthesis.around)?;
     let codes = synthesise(vae, &pairs, &standardiser, synthesis, per_side, seed, threads)?;
     if synthesis.is_plain() {
         return Ok(Synthetic::Codes { vae, codes });
     }
-    let cloud = (synthesis.gate == Gate::Plausible).then(|| Cloud::of(&codes, pairs.len()));
+    let cloud =
+        (synthesis.gate == Gate::Plausible).then(|| CodeDistribution::of(&codes, pairs.len()));
     // What is not plain is a neighbour's label too, which must stay in its fold.
-    let neighbours = (synthesis.noise == Noise::Neighbour).then(|| Neighbours {
-        partners: Partners::of(seeds),
+    let neighbours = (synthesis.noise == Noise::Neighbour).then(|| NeighbourSteps {
+        partners: FoldPartners::of(seeds),
         most: synthesis.noise_variance.sqrt() as f32,
         seed,
     });
@@ -162,8 +165,8 @@ pub(super) fn from_latent<'a>(
                     let plain = vae.decode(mean, Threads::ONE);
                     own.iter().zip(&plain).map(|(&e, &g)| e - g).collect()
                 }
-                (Decoding::Plain, Around::Pair) => Cow::Borrowed(&middle),
-                (Decoding::Plain, Around::Origin) => continue,
+                (Decoding::Plain, Centring::Pair) => Cow::Borrowed(&middle),
+                (Decoding::Plain, Centring::Origin) => continue,
             };
             for row in out.chunks_exact_mut(d) {
                 row.iter_mut().zip(rest.iter()).for_each(|(x, r)| *x += r);
@@ -172,18 +175,18 @@ pub(super) fn from_latent<'a>(
     };
     let draw: Draw<'a> = Box::new(draw);
     let n = seeds.pairs.len();
-    Ok(Synthetic::Embeddings(SyntheticEmbeddings::new(n, d, wanted, draw)))
+    Ok(Synthetic::Embeddings(SyntheticEmbeddings::new(n, d, options, draw)))
 }
 
 /// Steps towards the codes of other responses.
-struct Neighbours {
-    partners: Partners,
+struct NeighbourSteps {
+    partners: FoldPartners,
     /// The largest share of the way.
     most: f32,
     seed: u64,
 }
 
-impl Neighbours {
+impl NeighbourSteps {
     fn write(&self, codes: &SyntheticCodes, pair: usize, chosen: &mut [f32], rejected: &mut [f32]) {
         let mut stream = Stream::new(self.seed, Purpose::Rivals, pair as u64);
         let from = codes.means(pair);
@@ -200,15 +203,15 @@ impl Neighbours {
 }
 
 /// Where the codes of the seeds lie, latent by latent.
-struct Cloud {
+struct CodeDistribution {
     mean: Vec<f64>,
     precision: Vec<f64>,
     /// The squared distance that 95% of the seeds' own codes do not pass.
     limit: f64,
 }
 
-impl Cloud {
-    fn of(codes: &SyntheticCodes, pairs: usize) -> Cloud {
+impl CodeDistribution {
+    fn of(codes: &SyntheticCodes, pairs: usize) -> CodeDistribution {
         let l = codes.latent();
         let all = || (0..pairs).flat_map(|pair| codes.means(pair));
         let n = (2 * pairs).max(1) as f64;
@@ -222,7 +225,7 @@ impl Cloud {
         // A latent that says nothing puts no code far away.
         let inverse = |v: &f64| if *v > 1e-12 { 1.0 / v } else { 0.0 };
         let precision = variance.iter().map(inverse).collect();
-        let mut cloud = Cloud { mean, precision, limit: f64::INFINITY };
+        let mut cloud = CodeDistribution { mean, precision, limit: f64::INFINITY };
         let mut distances: Vec<f64> = all().map(|code| cloud.distance(code)).collect();
         distances.sort_unstable_by(f64::total_cmp);
         let last = distances.len().saturating_sub(1);

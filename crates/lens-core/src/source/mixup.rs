@@ -3,7 +3,9 @@
 //! of both.
 //! e~ = (1 - w) e + w e', with w the smaller part of a Beta(alpha, alpha) draw.
 
-use super::{Partners, Seeds, Source, Synthetic, SyntheticEmbeddings, Wanted, read_side};
+use super::{
+    DrawOptions, FoldPartners, SeedPairs, Source, Synthetic, SyntheticEmbeddings, read_side,
+};
 use crate::error::CoreError;
 use crate::rng::{Purpose, Stream};
 
@@ -21,12 +23,12 @@ impl Source for Mixup {
 
     fn synthesise<'a>(
         &'a self,
-        seeds: Seeds<'a>,
-        wanted: Wanted<'_>,
+        seeds: SeedPairs<'a>,
+        options: DrawOptions<'_>,
     ) -> Result<Synthetic<'a>, CoreError> {
         let (n, dim, alpha) = (seeds.pairs.len(), seeds.pairs.dim(), self.alpha);
-        let Wanted { seed, .. } = wanted;
-        let partners = Partners::of(seeds);
+        let DrawOptions { seed, .. } = options;
+        let partners = FoldPartners::of(seeds);
         let draw = move |pair: usize, chosen: &mut [f32], rejected: &mut [f32]| {
             let mut stream = Stream::new(seed, Purpose::Rivals, pair as u64);
             let (mut real, mut other) = (vec![0.0f32; dim], vec![0.0f32; dim]);
@@ -44,6 +46,6 @@ impl Source for Mixup {
                 }
             }
         };
-        Ok(Synthetic::Embeddings(SyntheticEmbeddings::new(n, dim, wanted, Box::new(draw))))
+        Ok(Synthetic::Embeddings(SyntheticEmbeddings::new(n, dim, options, Box::new(draw))))
     }
 }

@@ -17,7 +17,7 @@ pub mod perturbation;
 
 use crate::embedded::EmbeddedPairs;
 use crate::error::{CoreError, require};
-use crate::head::folds::Folds;
+use crate::folds::Folds;
 use crate::linalg::Threads;
 use crate::matrix::Rows;
 use crate::rng::Stream;
@@ -102,7 +102,7 @@ impl RivalSettings {
 /// train on a fold would learn its labels from synthetic pairs of the other folds, and every figure on
 /// folds would be too good.
 #[derive(Clone, Copy)]
-pub struct Seeds<'a> {
+pub struct SeedPairs<'a> {
     /// The pairs.
     pub pairs: &'a EmbeddedPairs,
     /// Their standardisation.
@@ -111,9 +111,9 @@ pub struct Seeds<'a> {
     pub folds: &'a Folds,
 }
 
-/// How many synthetic responses are wanted, and from which randomness.
+/// How many synthetic responses are options, and from which randomness.
 #[derive(Debug, Clone, Copy)]
-pub struct Wanted<'a> {
+pub struct DrawOptions<'a> {
     /// k: for each side of each seed pair.
     pub per_side: usize,
     /// How latent space is drawn from; of every source, how much memory what is drawn may fill: beyond
@@ -130,15 +130,15 @@ pub trait Source: Sync {
     /// Numbers that it has learned from the seeds.
     fn parameters(&self) -> usize;
 
-    /// `wanted.per_side` responses for each side of each of `seeds`, those of a pair from a stream of
+    /// `options.per_side` responses for each side of each of `seeds`, those of a pair from a stream of
     /// its own.
     ///
     /// # Errors
     /// [`CoreError::Setting`] and [`CoreError::Shape`] where the source does not fit the seeds.
     fn synthesise<'a>(
         &'a self,
-        seeds: Seeds<'a>,
-        wanted: Wanted<'_>,
+        seeds: SeedPairs<'a>,
+        options: DrawOptions<'_>,
     ) -> Result<Synthetic<'a>, CoreError>;
 
     /// The VAE behind it and how its training went, where there is one.
@@ -206,8 +206,8 @@ pub struct SyntheticEmbeddings<'a> {
 impl<'a> SyntheticEmbeddings<'a> {
     /// Those of `pairs` seed pairs of width `dim`. `draw` must write the same whenever it is asked
     /// for the same pair.
-    pub fn new(pairs: usize, dim: usize, wanted: Wanted<'_>, draw: Draw<'a>) -> Self {
-        let Wanted { per_side, synthesis, threads, .. } = wanted;
+    pub fn new(pairs: usize, dim: usize, options: DrawOptions<'_>, draw: Draw<'a>) -> Self {
+        let DrawOptions { per_side, synthesis, threads, .. } = options;
         let size = per_side * dim;
         let fits = (2 * pairs)
             .checked_mul(size)
@@ -275,10 +275,10 @@ impl<'a> SyntheticEmbeddings<'a> {
 ///
 /// # Errors
 /// [`CoreError::Setting`] for parameters out of range; any error of fitting it.
-pub fn rival(
+pub fn fit_rival(
     kind: SourceKind,
     settings: &RivalSettings,
-    seeds: Seeds<'_>,
+    seeds: SeedPairs<'_>,
     threads: Threads,
 ) -> Result<Option<Box<dyn Source>>, CoreError> {
     settings.check()?;
@@ -293,20 +293,20 @@ pub fn rival(
 }
 
 /// From which other pairs a pair may take something on: those of its fold that say which side is better.
-struct Partners {
+struct FoldPartners {
     of_fold: Vec<Vec<usize>>,
     fold: Vec<usize>,
     tie: Vec<bool>,
 }
 
-impl Partners {
-    fn of(seeds: Seeds<'_>) -> Partners {
+impl FoldPartners {
+    fn of(seeds: SeedPairs<'_>) -> FoldPartners {
         // Of a tie no side is the better one: mixed with it a pair would lose its label.
         let tie: Vec<bool> = seeds.pairs.labels.iter().map(|label| label.is_tie()).collect();
         let fold = seeds.folds.of_pairs().to_vec();
         let mut of_fold = vec![Vec::new(); seeds.folds.count()];
         (0..tie.len()).filter(|&i| !tie[i]).for_each(|i| of_fold[fold[i]].push(i));
-        Partners { of_fold, fold, tie }
+        FoldPartners { of_fold, fold, tie }
     }
 
     /// A partner of `pair`. A tie has itself alone, and so has a pair among ties.
@@ -320,7 +320,7 @@ impl Partners {
 }
 
 /// Writes the standardised embedding of one side of pair `pair`, `[d]`.
-fn read_side(seeds: Seeds<'_>, side: usize, pair: usize, out: &mut [f32]) {
+fn read_side(seeds: SeedPairs<'_>, side: usize, pair: usize, out: &mut [f32]) {
     let rows = if side == 0 { &seeds.pairs.chosen } else { &seeds.pairs.rejected };
     rows.read(pair, out);
     seeds.standardiser.apply(out);

@@ -1,7 +1,7 @@
 //! Direct perturbation, a rival in the paper's table 1: e~ = e + eta with eta ~ N(0, s^2 I), on the
 //! standardised embedding.
 
-use super::{Seeds, Source, Synthetic, SyntheticEmbeddings, Wanted, read_side};
+use super::{DrawOptions, SeedPairs, Source, Synthetic, SyntheticEmbeddings, read_side};
 use crate::error::CoreError;
 use crate::rng::{Purpose, Stream};
 
@@ -18,11 +18,11 @@ impl Source for Perturbation {
 
     fn synthesise<'a>(
         &'a self,
-        seeds: Seeds<'a>,
-        wanted: Wanted<'_>,
+        seeds: SeedPairs<'a>,
+        options: DrawOptions<'_>,
     ) -> Result<Synthetic<'a>, CoreError> {
         let (dim, noise) = (seeds.pairs.dim(), self.variance.sqrt() as f32);
-        let Wanted { seed, .. } = wanted;
+        let DrawOptions { seed, .. } = options;
         let draw = move |pair: usize, chosen: &mut [f32], rejected: &mut [f32]| {
             let mut stream = Stream::new(seed, Purpose::Rivals, pair as u64);
             let mut real = vec![0.0f32; dim];
@@ -34,6 +34,6 @@ impl Source for Perturbation {
             }
         };
         let n = seeds.pairs.len();
-        Ok(Synthetic::Embeddings(SyntheticEmbeddings::new(n, dim, wanted, Box::new(draw))))
+        Ok(Synthetic::Embeddings(SyntheticEmbeddings::new(n, dim, options, Box::new(draw))))
     }
 }

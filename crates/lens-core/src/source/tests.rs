@@ -26,16 +26,16 @@ fn pairs(n: usize) -> EmbeddedPairs {
 /// k responses a side, kept or not.
 fn drawn<'a>(
     source: &'a dyn Source,
-    seeds: Seeds<'a>,
+    seeds: SeedPairs<'a>,
     per_side: usize,
     memory_mb: usize,
 ) -> Synthetic<'a> {
     let synthesis = SynthesisSettings { memory_mb, ..SynthesisSettings::default() };
-    let wanted = Wanted { per_side, synthesis: &synthesis, seed: 3, threads: Threads::ONE };
-    source.synthesise(seeds, wanted).unwrap()
+    let options = DrawOptions { per_side, synthesis: &synthesis, seed: 3, threads: Threads::ONE };
+    source.synthesise(seeds, options).unwrap()
 }
 
-fn sources(seeds: Seeds<'_>) -> Vec<(&'static str, Box<dyn Source>)> {
+fn sources(seeds: SeedPairs<'_>) -> Vec<(&'static str, Box<dyn Source>)> {
     let gaussian = GaussianSampling::fit(seeds, Threads::ONE).unwrap();
     vec![
         ("perturbation", Box::new(Perturbation { variance: 0.04 })),
@@ -55,15 +55,15 @@ impl Source for Neighbour {
 
     fn synthesise<'a>(
         &'a self,
-        seeds: Seeds<'a>,
-        wanted: Wanted<'_>,
+        seeds: SeedPairs<'a>,
+        options: DrawOptions<'_>,
     ) -> Result<Synthetic<'a>, CoreError> {
         let synthesis = SynthesisSettings {
             noise: crate::synthesis::Noise::Neighbour,
             noise_variance: 0.5,
-            ..wanted.synthesis.clone()
+            ..options.synthesis.clone()
         };
-        lens::from_latent(&self.0, seeds, Wanted { synthesis: &synthesis, ..wanted })
+        lens::from_latent(&self.0, seeds, DrawOptions { synthesis: &synthesis, ..options })
     }
 }
 
@@ -71,7 +71,7 @@ impl Source for Neighbour {
 fn responses_are_the_same_kept_or_drawn_again_and_whatever_follows() {
     let (all, standardiser) = (pairs(40), Standardiser::identity(D));
     let folds = Folds::assign(&all.prompts, 1, 0);
-    let seeds = Seeds { pairs: &all, standardiser: &standardiser, folds: &folds };
+    let seeds = SeedPairs { pairs: &all, standardiser: &standardiser, folds: &folds };
     for (name, source) in sources(seeds) {
         let source = source.as_ref();
         let kept = drawn(source, seeds, 4, 64);
@@ -95,13 +95,14 @@ fn residual_decoding_adds_what_the_vae_does_not_keep() {
     use crate::vae::{Vae, VaeShape};
     let (all, standardiser) = (pairs(10), Standardiser::identity(D));
     let folds = Folds::assign(&all.prompts, 1, 0);
-    let seeds = Seeds { pairs: &all, standardiser: &standardiser, folds: &folds };
+    let seeds = SeedPairs { pairs: &all, standardiser: &standardiser, folds: &folds };
     let vae = Vae::new(VaeShape { dim: D, hidden: 4, latent: 2 }, Activation::Tanh, 7);
-    let source = lens::Latent(&vae);
+    let source = lens::PretrainedVae(&vae);
     let with = |decoding| {
         let synthesis = SynthesisSettings { decoding, ..SynthesisSettings::default() };
-        let wanted = Wanted { per_side: 3, synthesis: &synthesis, seed: 3, threads: Threads::ONE };
-        source.synthesise(seeds, wanted).unwrap()
+        let options =
+            DrawOptions { per_side: 3, synthesis: &synthesis, seed: 3, threads: Threads::ONE };
+        source.synthesise(seeds, options).unwrap()
     };
     let (plain, residual) = (with(Decoding::Plain), with(Decoding::Residual));
     for pair in 0..10 {
@@ -125,12 +126,12 @@ fn residual_decoding_adds_what_the_vae_does_not_keep() {
 /// A VAE that was trained on nothing, and responses drawn from it.
 fn from_vae(
     vae: &crate::vae::Vae,
-    seeds: Seeds<'_>,
+    seeds: SeedPairs<'_>,
     synthesis: &SynthesisSettings,
     pair: usize,
 ) -> [Vec<f32>; 2] {
-    let wanted = Wanted { per_side: 3, synthesis, seed: 3, threads: Threads::ONE };
-    lens::Latent(vae).synthesise(seeds, wanted).unwrap().embeddings(pair, Threads::ONE)
+    let options = DrawOptions { per_side: 3, synthesis, seed: 3, threads: Threads::ONE };
+    lens::PretrainedVae(vae).synthesise(seeds, options).unwrap().embeddings(pair, Threads::ONE)
 }
 
 fn vae() -> crate::vae::Vae {
@@ -138,7 +139,7 @@ fn vae() -> crate::vae::Vae {
     crate::vae::Vae::new(shape, crate::activation::Activation::Tanh, 7)
 }
 
-fn side(seeds: Seeds<'_>, side: usize, pair: usize) -> [f32; D] {
+fn side(seeds: SeedPairs<'_>, side: usize, pair: usize) -> [f32; D] {
     let mut own = [0.0f32; D];
     read_side(seeds, side, pair, &mut own);
     own
@@ -147,13 +148,13 @@ fn side(seeds: Seeds<'_>, side: usize, pair: usize) -> [f32; D] {
 /// With the noise gone, what comes out is the middle of the pair and what the VAE makes of the rest.
 #[test]
 fn around_the_pair_the_vae_sees_half_the_difference() {
-    use crate::synthesis::{Around, Decoding};
+    use crate::synthesis::{Centring, Decoding};
     let (all, standardiser) = (pairs(10), Standardiser::identity(D));
     let folds = Folds::assign(&all.prompts, 1, 0);
-    let seeds = Seeds { pairs: &all, standardiser: &standardiser, folds: &folds };
+    let seeds = SeedPairs { pairs: &all, standardiser: &standardiser, folds: &folds };
     let vae = vae();
     let synthesis =
-        SynthesisSettings { around: Around::Pair, noise_variance: 0.0, ..Default::default() };
+        SynthesisSettings { around: Centring::Pair, noise_variance: 0.0, ..Default::default() };
     let residual = SynthesisSettings { decoding: Decoding::Residual, ..synthesis.clone() };
     for pair in 0..10 {
         let [a, b] = [0, 1].map(|s| side(seeds, s, pair));
@@ -175,7 +176,7 @@ fn a_neighbour_is_approached_by_no_more_than_was_asked_for() {
     use crate::synthesis::Noise;
     let (all, standardiser) = (pairs(12), Standardiser::identity(D));
     let folds = Folds::assign(&all.prompts, 1, 0);
-    let seeds = Seeds { pairs: &all, standardiser: &standardiser, folds: &folds };
+    let seeds = SeedPairs { pairs: &all, standardiser: &standardiser, folds: &folds };
     let vae = vae();
     let code =
         |vae: &crate::vae::Vae, s, pair| vae.encode(&side(seeds, s, pair), Threads::ONE).mean;
@@ -210,7 +211,7 @@ fn what_is_not_plausible_becomes_the_mean_of_its_response() {
     use crate::synthesis::Gate;
     let (all, standardiser) = (pairs(40), Standardiser::identity(D));
     let folds = Folds::assign(&all.prompts, 1, 0);
-    let seeds = Seeds { pairs: &all, standardiser: &standardiser, folds: &folds };
+    let seeds = SeedPairs { pairs: &all, standardiser: &standardiser, folds: &folds };
     let vae = vae();
     let share_at_mean = |noise_variance| {
         let synthesis =
@@ -246,7 +247,7 @@ fn moments(synthetic: &Synthetic<'_>, pairs: usize, side: usize, dim: usize) -> 
 fn perturbation_adds_noise_of_the_variance_asked_for() {
     let (all, standardiser) = (pairs(300), Standardiser::identity(D));
     let folds = Folds::assign(&all.prompts, 1, 0);
-    let seeds = Seeds { pairs: &all, standardiser: &standardiser, folds: &folds };
+    let seeds = SeedPairs { pairs: &all, standardiser: &standardiser, folds: &folds };
     let source = Perturbation { variance: 0.04 };
     let synthetic = drawn(&source, seeds, 20, 64);
     let (mut sum, mut n) = (0.0, 0.0);
@@ -267,7 +268,7 @@ fn perturbation_adds_noise_of_the_variance_asked_for() {
 fn gaussian_sampling_has_the_mean_of_each_side_and_the_covariance_of_both() {
     let (all, standardiser) = (pairs(400), Standardiser::identity(D));
     let folds = Folds::assign(&all.prompts, 1, 0);
-    let seeds = Seeds { pairs: &all, standardiser: &standardiser, folds: &folds };
+    let seeds = SeedPairs { pairs: &all, standardiser: &standardiser, folds: &folds };
     let source = GaussianSampling::fit(seeds, Threads::ONE).unwrap();
     assert_eq!(source.parameters(), 2 * 3 + 6);
     let synthetic = drawn(&source, seeds, 60, 64);
@@ -301,7 +302,7 @@ fn gaussian_sampling_has_the_mean_of_each_side_and_the_covariance_of_both() {
 fn mixup_lies_on_the_way_to_one_other_pair_at_the_same_point_on_both_sides() {
     let (all, standardiser) = (pairs(30), Standardiser::identity(D));
     let folds = Folds::assign(&all.prompts, 1, 0);
-    let seeds = Seeds { pairs: &all, standardiser: &standardiser, folds: &folds };
+    let seeds = SeedPairs { pairs: &all, standardiser: &standardiser, folds: &folds };
     let source = Mixup { alpha: 1.0 };
     let synthetic = drawn(&source, seeds, 3, 64);
     let real = |side, pair| {
@@ -333,7 +334,7 @@ fn ties_are_mixed_with_nothing_and_nothing_with_ties() {
     let all = pairs(4).with_labels(labels).unwrap();
     let standardiser = Standardiser::identity(D);
     let folds = Folds::assign(&all.prompts, 1, 0);
-    let seeds = Seeds { pairs: &all, standardiser: &standardiser, folds: &folds };
+    let seeds = SeedPairs { pairs: &all, standardiser: &standardiser, folds: &folds };
     let source = Mixup { alpha: 1.0 };
     let synthetic = drawn(&source, seeds, 1, 64);
     let mut row = [0.0; D];
@@ -347,7 +348,7 @@ fn a_gaussian_of_fewer_pairs_than_dimensions_stays_in_their_span() {
     let all = EmbeddedPairs::new(side(1.0), side(2.0)).unwrap();
     let standardiser = Standardiser::identity(D);
     let folds = Folds::assign(&all.prompts, 1, 0);
-    let seeds = Seeds { pairs: &all, standardiser: &standardiser, folds: &folds };
+    let seeds = SeedPairs { pairs: &all, standardiser: &standardiser, folds: &folds };
     let source = GaussianSampling::fit(seeds, Threads::ONE).unwrap();
     let synthetic = drawn(&source, seeds, 50, 64);
     for row in synthetic.embeddings(0, Threads::ONE)[1].chunks_exact(D) {
@@ -371,7 +372,7 @@ fn no_source_tells_the_labels_of_one_fold_to_the_others() {
     }
     let [a, b] = sides.map(|data| Matrix::new(data, n, D).unwrap());
     let exchanged = EmbeddedPairs::new(a, b).unwrap();
-    let seeds = |pairs| Seeds { pairs, standardiser: &standardiser, folds: &folds };
+    let seeds = |pairs| SeedPairs { pairs, standardiser: &standardiser, folds: &folds };
     let (before, after) = (sources(seeds(&all)), sources(seeds(&exchanged)));
     for ((name, before), (_, after)) in before.iter().zip(&after) {
         let before = drawn(before.as_ref(), seeds(&all), 3, 64);

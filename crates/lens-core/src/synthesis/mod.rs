@@ -8,7 +8,9 @@
 
 mod settings;
 
-pub use settings::{Around, Decoding, Emphasis, Gate, Noise, Origin, SynthesisSettings, Weighing};
+pub use settings::{
+    Centring, Decoding, Emphasis, Gate, Noise, Origin, SynthesisSettings, Weighing,
+};
 
 use crate::embedded::EmbeddedPairs;
 use crate::error::CoreError;

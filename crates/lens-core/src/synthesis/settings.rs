@@ -44,7 +44,7 @@ pub enum Decoding {
 /// What the VAE sees of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
-pub enum Around {
+pub enum Centring {
     /// Its standardised embedding (P). The default.
     #[default]
     Origin,
@@ -98,7 +98,7 @@ impl Default for Weighing {
 
 impl Weighing {
     /// Whether heads trained on other folds have to judge the pairs first.
-    pub fn needs_judges(&self) -> bool {
+    pub fn needs_cross_fitting(&self) -> bool {
         self.gate == Gate::Ordered || self.emphasis == Emphasis::Uncertain
     }
 }
@@ -118,7 +118,7 @@ pub struct SynthesisSettings {
     /// How a code becomes a response (O). Defaults to plain decoding.
     pub decoding: Decoding,
     /// What the VAE sees of a response (O). Defaults to its embedding.
-    pub around: Around,
+    pub around: Centring,
     /// What a synthetic pair counts where a real one counts 1 (O); other than 1 with a logistic head
     /// only. Defaults to 1.
     pub weight: f64,
@@ -141,7 +141,7 @@ impl Default for SynthesisSettings {
             origin: Origin::Mean,
             noise: Noise::Isotropic,
             decoding: Decoding::Plain,
-            around: Around::Origin,
+            around: Centring::Origin,
             weight: 1.0,
             gate: Gate::None,
             emphasis: Emphasis::Even,
@@ -191,7 +191,7 @@ impl SynthesisSettings {
     /// Whether what the head trains on is just what is decoded, so that it can train on codes.
     pub fn is_plain(&self) -> bool {
         self.decoding == Decoding::Plain
-            && self.around == Around::Origin
+            && self.around == Centring::Origin
             && self.noise != Noise::Neighbour
             && self.gate != Gate::Plausible
     }

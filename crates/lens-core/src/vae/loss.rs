@@ -10,10 +10,10 @@
 //! reads or writes d-wide rows five times. The result is the same; a test holds it against the plain
 //! computation by automatic differentiation, in any number of slabs (see `crate::wide`).
 
-use super::{LOG_VARIANCE_LIMIT, Vae, VaeShape, add_bias, clamp};
+use super::{LOG_VARIANCE_LIMIT, Vae, VaeShape, clamp};
 use crate::activation::Activation;
 use crate::adam::{Adam, AdamSettings};
-use crate::linalg::{Target, Threads, View, add_column_sums, dot, matmul};
+use crate::linalg::{Target, Threads, View, add_bias, add_column_sums, dot, matmul};
 use crate::real::Real;
 use crate::wide::{Load, Wide};
 use std::ops::Range;
@@ -217,7 +217,7 @@ impl<T: Real> VaeTrainer<T> {
         add_bias(moments, part(self.shape.moments_bias()));
         for (i, row) in moments.chunks_exact(2 * l).enumerate() {
             for j in 0..l {
-                let s = (clamp(row[l + j]) * T::of(0.5)).exp();
+                let s = (clamp(row[l + j]) * T::narrow(0.5)).exp();
                 self.sigma[i * l + j] = s;
                 self.codes[i * l + j] = row[j] + s * eps[i * l + j];
             }
@@ -264,7 +264,7 @@ impl<T: Real> VaeTrainer<T> {
         let VaeShape { dim: d, hidden: h, latent: l } = shape;
         let (u, r, one) = (h + 1, 2 * h + 1, Threads::ONE);
         let scale = 1.0 / pairs as f64;
-        let recon_scale = T::of(2.0 * scale / d as f64);
+        let recon_scale = T::narrow(2.0 * scale / d as f64);
         let at = |range: Range<usize>| small(shape, range);
         let gradient = &mut self.small_gradient;
 
@@ -298,13 +298,13 @@ impl<T: Real> VaeTrainer<T> {
         let (moments, sigma) = (&self.moments[..n * 2 * l], &self.sigma[..n * l]);
         let d_moments = &mut self.d_moments[..n * 2 * l];
         let (mut kl, mut w2, mut divergence) = (0.0, 0.0, 0.0);
-        let kl_scale = T::of(scale * beta);
-        let half = T::of(0.5);
+        let kl_scale = T::narrow(scale * beta);
+        let half = T::narrow(0.5);
         for i in 0..n {
             for j in 0..l {
                 let (mu, raw) = (moments[i * 2 * l + j], moments[i * 2 * l + l + j]);
                 let (lv, s, dz) = (clamp(raw), sigma[i * l + j], d_codes[i * l + j]);
-                kl += 0.5 * ((mu * mu + s * s - T::ONE - lv).wide());
+                kl += 0.5 * ((mu * mu + s * s - T::ONE - lv).widen());
                 d_moments[i * 2 * l + j] = dz + kl_scale * mu;
                 d_moments[i * 2 * l + l + j] =
                     dz * eps[i * l + j] * s * half + kl_scale * half * (s * s - T::ONE);
@@ -315,8 +315,8 @@ impl<T: Real> VaeTrainer<T> {
             let (a, b) = (p, p + pairs);
             let mut square = 0.0;
             for j in 0..l {
-                square += (moments[a * 2 * l + j] - moments[b * 2 * l + j]).wide().powi(2)
-                    + (sigma[a * l + j] - sigma[b * l + j]).wide().powi(2);
+                square += (moments[a * 2 * l + j] - moments[b * 2 * l + j]).widen().powi(2)
+                    + (sigma[a * l + j] - sigma[b * l + j]).widen().powi(2);
             }
             let distance = square.sqrt();
             w2 += distance;
@@ -325,7 +325,7 @@ impl<T: Real> VaeTrainer<T> {
             divergence += share * distance;
             // At distance 0 the gradient is taken as 0, one of its subgradients.
             if distance > 1e-12 {
-                let pull = T::of(gamma_scale * share * share / distance);
+                let pull = T::narrow(gamma_scale * share * share / distance);
                 for j in 0..l {
                     let by_mu = pull * (moments[a * 2 * l + j] - moments[b * 2 * l + j]);
                     let (sa, sb) = (sigma[a * l + j], sigma[b * l + j]);
@@ -337,7 +337,7 @@ impl<T: Real> VaeTrainer<T> {
                 }
             }
         }
-        let limit = T::of(LOG_VARIANCE_LIMIT);
+        let limit = T::narrow(LOG_VARIANCE_LIMIT);
         for (row, d_row) in moments.chunks_exact(2 * l).zip(d_moments.chunks_exact_mut(2 * l)) {
             for j in l..2 * l {
                 if row[j] > limit || row[j] < -limit {

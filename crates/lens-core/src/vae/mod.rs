@@ -11,7 +11,7 @@ pub mod train;
 
 use crate::activation::Activation;
 use crate::error::{CoreError, require};
-use crate::linalg::{Target, Threads, View, matmul, vectorised};
+use crate::linalg::{Target, Threads, View, add_bias, matmul, vectorised};
 use crate::real::Real;
 use crate::rng::{Purpose, Stream};
 use serde::{Deserialize, Serialize};
@@ -232,7 +232,7 @@ impl<T: Real> Vae<T> {
         for (range, fan_in) in layers {
             let bound = 1.0 / (fan_in as f64).sqrt();
             for p in &mut parameters[range] {
-                *p = T::of((2.0 * stream.uniform() - 1.0) * bound);
+                *p = T::narrow((2.0 * stream.uniform() - 1.0) * bound);
             }
         }
         Vae { shape, activation, parameters }
@@ -382,18 +382,8 @@ impl<T: Real> Vae<T> {
     }
 }
 
-/// Adds `bias` to every row of `rows`.
-#[inline(always)]
-pub(crate) fn add_bias<T: Real>(rows: &mut [T], bias: &[T]) {
-    for row in rows.chunks_exact_mut(bias.len()) {
-        for (x, &b) in row.iter_mut().zip(bias) {
-            *x += b;
-        }
-    }
-}
-
 fn clamp<T: Real>(log_variance: T) -> T {
-    let limit = T::of(LOG_VARIANCE_LIMIT);
+    let limit = T::narrow(LOG_VARIANCE_LIMIT);
     if log_variance > limit {
         limit
     } else if log_variance < -limit {

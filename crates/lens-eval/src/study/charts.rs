@@ -2,7 +2,7 @@
 
 use super::summary::{Row, Summary};
 use super::tables::{grid_name, joined, rival_name};
-use crate::report::{Axis, Block, Chart, ChartKind, LinePoint, Lines, Scale, Section, Series};
+use lens_report::{Axis, Block, Chart, ChartKind, LinePoint, Lines, Scale, Section, Series};
 
 /// Most charts of one kind; the tables have all.
 const MOST: usize = 6;

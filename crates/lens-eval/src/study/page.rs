@@ -3,8 +3,8 @@
 use super::charts;
 use super::summary::{Cost, Difference, Entry, Row, Summary};
 use super::tables::{grid_name, joined, p_shown, rival_name};
-use crate::report::{Block, Cell, Column, Format, Headline, Report, Section, Table, TableRow};
 use lens_core::metrics::Estimate;
+use lens_report::{Block, Cell, Column, Format, Headline, Report, Section, Table, TableRow};
 use std::collections::BTreeMap;
 
 /// Rows of a table that are seen without unfolding it.

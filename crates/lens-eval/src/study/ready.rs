@@ -4,16 +4,16 @@ use super::file::StudyFile;
 use crate::error::EvalError;
 
 const STUDIES: &[(&str, &str)] = &[
-    ("table-1", include_str!("../../../../studies/table-1.toml")),
-    ("noise", include_str!("../../../../studies/noise.toml")),
-    ("gamma", include_str!("../../../../studies/gamma.toml")),
-    ("layer", include_str!("../../../../studies/layer.toml")),
-    ("seeds", include_str!("../../../../studies/seeds.toml")),
-    ("factor", include_str!("../../../../studies/factor.toml")),
-    ("encoders", include_str!("../../../../studies/encoders.toml")),
-    ("cost", include_str!("../../../../studies/cost.toml")),
-    ("views", include_str!("../../../../studies/views.toml")),
-    ("synthesis", include_str!("../../../../studies/synthesis.toml")),
+    ("table-1", include_str!("../../studies/table-1.toml")),
+    ("noise", include_str!("../../studies/noise.toml")),
+    ("gamma", include_str!("../../studies/gamma.toml")),
+    ("layer", include_str!("../../studies/layer.toml")),
+    ("seeds", include_str!("../../studies/seeds.toml")),
+    ("factor", include_str!("../../studies/factor.toml")),
+    ("encoders", include_str!("../../studies/encoders.toml")),
+    ("cost", include_str!("../../studies/cost.toml")),
+    ("views", include_str!("../../studies/views.toml")),
+    ("synthesis", include_str!("../../studies/synthesis.toml")),
 ];
 
 /// The names, in the order of the paper's tables.

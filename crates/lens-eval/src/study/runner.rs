@@ -5,7 +5,7 @@ use super::plan::{Cell, Plan};
 use super::rivals::Auto;
 use crate::error::EvalError;
 use crate::tuning::{Choices, tune};
-use lens_core::method::{Arena, Fitted};
+use lens_core::method::{Fitted, TrainingContext};
 use lens_core::metrics::{credits, log_loss};
 use lens_core::progress::Within;
 use lens_core::source::Source;
@@ -80,7 +80,7 @@ impl Runner for MethodRunner<'_> {
                 true => (pool.clone(), names.to_vec()),
                 false => {
                     let names = numbers.iter().map(|&v| names[v].clone()).collect();
-                    (pool.of_views(&numbers)?, names)
+                    (pool.select_views(&numbers)?, names)
                 }
             };
             let Split { seeds, heldout } = &*group.parts;
@@ -114,7 +114,7 @@ fn of_views(
     done: Done<'_>,
     progress: &dyn Progress,
 ) -> Result<(), EvalError> {
-    let progress = &Within(progress);
+    let progress = &Within::silent(progress);
     let Parts { seeds, heldout, unlabelled } = parts;
     let mut of_arena: HashMap<String, Vec<&Cell>> = HashMap::new();
     let mut order = Vec::new();
@@ -134,7 +134,7 @@ fn of_views(
     }
     for cells in order.iter().filter_map(|key| of_arena.get(key)) {
         let Some(first) = cells.first() else { continue };
-        match Arena::new(seeds, &first.settings, Threads::ONE) {
+        match TrainingContext::new(seeds, &first.settings, Threads::ONE) {
             Ok(mut arena) => {
                 arena.unlabelled = unlabelled.as_ref().filter(|_| first.unlabelled);
                 in_arena(&arena, heldout, cells, done, progress)?;
@@ -171,7 +171,7 @@ fn chosen(
     if !tuned.augment {
         settings.augment = 1;
     }
-    let (seeds, heldout) = (seeds.of_views(&tuned.views)?, heldout.of_views(&tuned.views)?);
+    let (seeds, heldout) = (seeds.select_views(&tuned.views)?, heldout.select_views(&tuned.views)?);
     let outcome = match fit(&seeds, &settings, Threads::ONE, progress) {
         Ok(outcome) => outcome,
         Err(error) => return ran_away(error),
@@ -188,7 +188,7 @@ fn chosen(
 }
 
 fn in_arena(
-    arena: &Arena<'_>,
+    arena: &TrainingContext<'_>,
     heldout: &EmbeddedPairs,
     cells: &[&Cell],
     done: Done<'_>,
@@ -201,8 +201,8 @@ fn in_arena(
         let settings = &cell.settings;
         if settings.augment > 1 {
             let around = settings.synthesis.around;
-            let of_vae = settings.wants_vae().then_some((&settings.vae, around));
-            let of_rival = (!settings.wants_vae()).then_some(&settings.rivals);
+            let of_vae = settings.trains_vae().then_some((&settings.vae, around));
+            let of_rival = (!settings.trains_vae()).then_some(&settings.rivals);
             augmented.push((key(&(settings.source, of_vae, of_rival))?, cell));
             continue;
         }
@@ -243,7 +243,7 @@ fn in_arena(
 }
 
 fn with_source(
-    arena: &Arena<'_>,
+    arena: &TrainingContext<'_>,
     source: &dyn Source,
     cell: &Cell,
     heldout: &EmbeddedPairs,

@@ -13,12 +13,10 @@ use super::summary::Summary;
 use crate::error::EvalError;
 use lens_core::Progress;
 use lens_data::write_atomic;
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -103,10 +101,12 @@ impl Store {
         }
         let opened = |e| lens_data::Error::io(path(), "open", e);
         let lock = File::open(&folder).map_err(opened)?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        match lock.try_lock() {
             Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Err(EvalError::StudyBusy { path: folder }),
-            Err(e) => return Err(lens_data::Error::io(folder, "lock", e.into()).into()),
+            Err(TryLockError::WouldBlock) => return Err(EvalError::StudyBusy { path: folder }),
+            Err(TryLockError::Error(e)) => {
+                return Err(lens_data::Error::io(folder, "lock", e).into());
+            }
         }
         if !folder.join(STUDY).exists() {
             let mut entries = fs::read_dir(&folder).map_err(opened)?;

@@ -15,7 +15,7 @@ mod search;
 
 pub use search::{Choices, Tried, What};
 
-use lens_core::head::folds::Folds;
+use lens_core::folds::Folds;
 use lens_core::method::FoldGain;
 use lens_core::metrics::{Estimate, bootstrap};
 use lens_core::{CoreError, EmbeddedPairs, MethodSettings, Progress};
@@ -236,7 +236,7 @@ impl Test<'_> {
             gained: estimate(&minus(&taken, &asked)).ok_or_else(none)?,
             augmented: if whole { estimate(&augmented) } else { None },
             difference: if whole { estimate(&minus(&augmented, &plain)) } else { None },
-            gain: FoldGain::of(gains.into_iter()),
+            gain: FoldGain::from_gains(gains.into_iter()),
         })
     }
 }

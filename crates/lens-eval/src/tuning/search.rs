@@ -1,8 +1,8 @@
 //! What is tried, and how it is judged.
 
-use lens_core::head::folds::Folds;
+use lens_core::folds::Folds;
 use lens_core::head::{Combine, HeadKind, HeadSettings, L2};
-use lens_core::method::{Arena, FoldGain};
+use lens_core::method::{FoldGain, TrainingContext};
 use lens_core::metrics::{credit, pair_loss};
 use lens_core::progress::Within;
 use lens_core::source::{Source, SourceKind};
@@ -189,7 +189,7 @@ impl Judged {
             return None;
         }
         let counted = (0..self.pairs.len()).filter(|&i| counts(i));
-        FoldGain::of(counted.filter_map(|i| Some(other.pairs[i]?.0 - self.pairs[i]?.0)))
+        FoldGain::from_gains(counted.filter_map(|i| Some(other.pairs[i]?.0 - self.pairs[i]?.0)))
     }
 
     /// Mean log-loss of the pairs that `counts` names; `None` where training ran away.
@@ -243,7 +243,7 @@ impl Search<'_> {
         for (i, one) in candidates.iter().enumerate() {
             let shares = |group: &&mut Vec<usize>| {
                 let other = &candidates[group[0]];
-                let both_lens = one.settings.wants_vae() && other.settings.wants_vae();
+                let both_lens = one.settings.trains_vae() && other.settings.trains_vae();
                 both_lens && one.settings.vae == other.settings.vae && one.views == other.views
             };
             match groups.iter_mut().find(shares) {
@@ -285,15 +285,15 @@ impl Search<'_> {
 
     /// Candidates of one group, trained without one outer fold and judged on it.
     fn without(&self, group: &[&Candidate], fold: usize) -> Result<Vec<Part>, CoreError> {
-        let progress = &Within(self.progress);
+        let progress = &Within::silent(self.progress);
         let of = self.outer.of_pairs();
         let seen: Vec<usize> = (0..of.len()).filter(|&i| of[i] != fold).collect();
         let held = |&i: &usize| of[i] == fold && !self.pairs.labels[i].is_tie();
         let held: Vec<usize> = (0..of.len()).filter(held).collect();
-        let views = self.pairs.of_views(&group[0].views)?;
+        let views = self.pairs.select_views(&group[0].views)?;
         let (train, heldout) = (views.select(&seen), views.select(&held));
         let mut parts = Vec::with_capacity(group.len());
-        let arena = match Arena::new(&train, &group[0].settings, Threads::ONE) {
+        let arena = match TrainingContext::new(&train, &group[0].settings, Threads::ONE) {
             Ok(arena) => arena,
             Err(error) => {
                 let why = ran_away(error)?;

@@ -2,7 +2,7 @@
 
 use super::Training;
 use lens_core::head::HeadKind;
-use lens_core::head::train::{HeadEpoch, HeadReport};
+use lens_core::head::{HeadEpoch, HeadReport};
 use lens_core::vae::train::VaeEpoch;
 use lens_report::text::{percent, thousands};
 use lens_report::{Axis, Block, Chart, ChartKind, LinePoint, Lines, Section, Series};

@@ -3,8 +3,8 @@
 use super::Training;
 use crate::{Error, Progress};
 use lens_core::pairing::synthetic_per_side;
-use lens_core::source::lens::Latent;
-use lens_core::source::{Seeds, Source, Wanted, rival};
+use lens_core::source::lens::PretrainedVae;
+use lens_core::source::{DrawOptions, SeedPairs, Source, fit_rival};
 use lens_core::synthesis::SynthesisSettings;
 use lens_core::{Rows, Threads};
 use lens_report::text::{percent, thousands};
@@ -42,15 +42,15 @@ pub(super) fn section(
     if let Some(a) = &outcome.augmented {
         let threads = Threads::available();
         let drawing = SynthesisSettings { memory_mb: 0, ..method.synthesis.clone() };
-        let seeds = Seeds { pairs, standardiser, folds: &outcome.folds };
+        let seeds = SeedPairs { pairs, standardiser, folds: &outcome.folds };
         let source: Box<dyn Source + '_> = match &a.vae {
-            Some((vae, _)) => Box::new(Latent(vae)),
-            None => match rival(method.source, &method.rivals, seeds, threads)? {
+            Some((vae, _)) => Box::new(PretrainedVae(vae)),
+            None => match fit_rival(method.source, &method.rivals, seeds, threads)? {
                 Some(rival) => rival,
                 None => return Err(Error::Refused("the VAE is gone".to_owned())),
             },
         };
-        let wanted = Wanted {
+        let wanted = DrawOptions {
             per_side: synthetic_per_side(method.augment),
             synthesis: &drawing,
             seed: method.seed,

@@ -17,7 +17,7 @@ use crate::select;
 use crate::{Error, Progress};
 use heldout::Judged;
 use lens_core::Outcome;
-use lens_core::head::train::HeadReport;
+use lens_core::head::HeadReport;
 use lens_core::metrics::Estimate;
 use lens_core::splits::SplitsReport;
 use lens_data::{LeftOut, VetReport};

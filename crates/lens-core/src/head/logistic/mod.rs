@@ -11,16 +11,18 @@
 //! come to 1 in the mean over the pairs, or one view would drown the others. Then, as
 //! [`Combine`] says, one head sees them all, or each has a head of its own (`stack`).
 
+mod cross_fit;
 mod solve;
 mod stack;
-mod weigh;
 
-use super::folds::Folds;
-use super::loss::LossForm;
-use super::train::{Augmentation, HeadData, HeadEpoch, HeadReport, check_pairs};
-use super::{Combine, Head, HeadSettings, HeadShape, L2};
+use super::data::{Augmentation, HeadData, HeadEpoch, HeadReport, check_pairs};
+use super::ensemble::{Head, HeadShape};
+use super::evaluate::evaluate;
+use super::settings::{Combine, HeadSettings, L2};
+use crate::bradley_terry::{self, BradleyTerry};
 use crate::embedded::{EmbeddedPairs, Label};
 use crate::error::{CoreError, require_same};
+use crate::folds::Folds;
 use crate::linalg::Threads;
 use crate::metrics::credit;
 use crate::pairing::{Pairing, check_factor, combinations, synthetic_per_side};
@@ -88,7 +90,7 @@ impl Differences {
         for i in 0..n {
             pairs.gather(standardiser, &[i], &mut real, Threads::ONE);
             let (chosen, rejected) = real.split_at(d);
-            let label = pairs.labels[i].weighted(settings.margin_weight as f32);
+            let label = pairs.labels[i].with_scaled_margin(settings.margin_weight as f32);
             all.original.push(all.labels.len());
             let Some(a) = augmentation else {
                 all.push(i, chosen, rejected, label);
@@ -140,7 +142,7 @@ struct Trainer<'a> {
     offsets: Vec<Vec<f64>>,
     /// Comparisons that a head is judged by: those of its own fold, less ties.
     judged: Vec<Vec<usize>>,
-    form: LossForm,
+    form: BradleyTerry,
     threads: Threads,
     progress: &'a dyn Progress,
 }
@@ -148,7 +150,7 @@ struct Trainer<'a> {
 /// Trains the ensemble; with `start`, the penalty is on how far it departs from that.
 ///
 /// # Errors
-/// As [`super::train::train`]; [`CoreError::Setting`] for pairing across pairs.
+/// As [`super::train`]; [`CoreError::Setting`] for pairing across pairs.
 pub(super) fn train(
     data: HeadData<'_>,
     settings: &HeadSettings,
@@ -173,7 +175,7 @@ pub(super) fn train(
     let n = differences.labels.len();
     let decided = |&pair: &usize| !pairs.labels[pair].is_tie();
     let judged = (0..heads).map(|f| {
-        let own = (0..pairs.len()).filter(|&pair| folds.held(f, pair)).filter(decided);
+        let own = (0..pairs.len()).filter(|&pair| folds.is_held_out(f, pair)).filter(decided);
         own.map(|pair| differences.original[pair]).collect()
     });
     let offset = |f: usize| match start {
@@ -195,7 +197,7 @@ pub(super) fn train(
         weights: Vec::new(),
         offsets,
         judged,
-        form: LossForm::new(settings, &pairs.labels),
+        form: settings.loss(&pairs.labels),
         threads,
         progress,
     };
@@ -249,7 +251,7 @@ pub(super) fn train(
         });
     }
     let mut report = trainer.report(&margins, l2, view_weights, loss, &head, pairs);
-    let heldout = watch.and_then(|w| super::folds::watched(&head, w, standardiser, threads));
+    let heldout = watch.and_then(|w| evaluate(&head, w, standardiser, threads));
     if let Some(epoch) = report.epochs.first_mut() {
         epoch.heldout_log_loss = heldout.map(|(loss, _)| loss);
         epoch.heldout_accuracy = heldout.map(|(_, accuracy)| accuracy);
@@ -327,7 +329,7 @@ impl Trainer<'_> {
         let loss = |p: usize| {
             let of = |f: usize| {
                 let solved = &optima.solved[p * self.heads + f];
-                self.judged[f].iter().map(|&i| stack::loss(solved.margins[i])).sum::<f64>()
+                self.judged[f].iter().map(|&i| bradley_terry::loss(solved.margins[i])).sum::<f64>()
             };
             (0..self.heads).map(of).sum::<f64>()
         };
@@ -393,7 +395,7 @@ impl Trainer<'_> {
         }
         let losses = all.iter().map(|&i| {
             let sum: f64 = unseen.iter().zip(&weights).map(|(m, w)| w * m[i]).sum();
-            stack::loss(before[i] + sum)
+            bradley_terry::loss(before[i] + sum)
         });
         let loss = losses.sum::<f64>() / all.len().max(1) as f64;
         (parameters, margins, blocks.iter().map(|b| b.l2).collect(), weights, loss)
@@ -418,7 +420,7 @@ impl Trainer<'_> {
             for (f, judged) in self.judged.iter().enumerate() {
                 for &i in judged {
                     let margin = margins[f][i];
-                    let own = stack::loss(margin);
+                    let own = bradley_terry::loss(margin);
                     fold_losses[self.differences.pair[i]] = Some(own);
                     total += own;
                     right += credit(margin as f32, 0.0);

@@ -4,7 +4,7 @@
 //!
 //!   sum over its comparisons of weight * loss(offset + d w) + l2 / 2 |w|^2
 //!
-//! where d is a row of differences, and the loss is that of [`LossForm`], convex in its argument. All
+//! where d is a row of differences, and the loss is that of [`BradleyTerry`], convex in its argument. All
 //! tasks go through L-BFGS side by side, so that the differences are read once a step for all of them,
 //! in one matrix product.
 //!
@@ -14,8 +14,8 @@
 //! one product D D'. Every vector is kept with its image, what it gives on every comparison (D w, or
 //! D D' a), which makes the line search free.
 
+use crate::bradley_terry::BradleyTerry;
 use crate::embedded::Label;
-use crate::head::loss::LossForm;
 use crate::linalg::{Target, Threads, View, dot, matmul};
 use crate::progress::Progress;
 use crate::real::Real;
@@ -36,7 +36,7 @@ pub(crate) struct Comparisons<'a, T> {
     /// What is asked of each, `[N]`.
     pub labels: &'a [Label],
     /// The loss.
-    pub form: LossForm,
+    pub form: BradleyTerry,
 }
 
 /// One problem.
@@ -109,13 +109,13 @@ impl<T: Real> Vector<T> {
     }
 
     fn add(&mut self, scale: f64, other: &Vector<T>) {
-        let scale = T::of(scale);
+        let scale = T::narrow(scale);
         self.own.iter_mut().zip(&other.own).for_each(|(x, &y)| *x += scale * y);
         self.image.iter_mut().zip(&other.image).for_each(|(x, &y)| *x += scale * y);
     }
 
     fn scale(&mut self, scale: f64) {
-        let scale = T::of(scale);
+        let scale = T::narrow(scale);
         self.own.iter_mut().chain(&mut self.image).for_each(|x| *x = *x * scale);
     }
 }
@@ -215,8 +215,8 @@ pub(crate) fn solve<T: Real>(
     }
     let solved = states.iter().zip(tasks).map(|(state, task)| {
         let margins =
-            (0..n).map(|i| offset(task, i) + state.at.image[i].wide()).collect::<Vec<_>>();
-        let loss = |i: usize| task.weights[i] * of.form.of(margins[i], of.labels[i]).0;
+            (0..n).map(|i| offset(task, i) + state.at.image[i].widen()).collect::<Vec<_>>();
+        let loss = |i: usize| task.weights[i] * of.form.loss_and_slope(margins[i], of.labels[i]).0;
         let losses: f64 = (0..n).filter(|&i| task.weights[i] > 0.0).map(loss).sum();
         let objective = losses + 0.5 * task.l2 * inner(&state.at, &state.at);
         Solved {
@@ -240,8 +240,8 @@ fn slopes<T: Real>(of: &Comparisons<'_, T>, task: &Task<'_>, state: &mut State<T
     for (i, slope) in state.slopes.iter_mut().enumerate() {
         *slope = T::ZERO;
         if task.weights[i] > 0.0 {
-            let margin = offset(task, i) + state.at.image[i].wide();
-            *slope = T::of(task.weights[i] * of.form.of(margin, of.labels[i]).1);
+            let margin = offset(task, i) + state.at.image[i].widen();
+            *slope = T::narrow(task.weights[i] * of.form.loss_and_slope(margin, of.labels[i]).1);
         }
     }
 }
@@ -270,7 +270,7 @@ fn gradients<T: Real>(
     };
     let r = own.len() / c.max(1);
     for (g, &t) in own.chunks_exact_mut(r.max(1)).zip(&going) {
-        let l2 = T::of(tasks[t].l2);
+        let l2 = T::narrow(tasks[t].l2);
         g.iter_mut().zip(&states[t].at.own).for_each(|(g, &w)| *g += l2 * w);
     }
     let mut images = vec![T::ZERO; c * n];
@@ -323,12 +323,14 @@ fn line<T: Real>(
     let (across, along) = (inner(at, p), inner(p, p));
     let trained: Vec<(usize, f64, f64)> = (0..of.labels.len())
         .filter(|&i| task.weights[i] > 0.0)
-        .map(|i| (i, offset(task, i) + at.image[i].wide(), p.image[i].wide()))
+        .map(|i| (i, offset(task, i) + at.image[i].widen(), p.image[i].widen()))
         .collect();
     let slope = |t: f64| {
         let losses: f64 = trained
             .iter()
-            .map(|&(i, m, dm)| task.weights[i] * of.form.of(m + t * dm, of.labels[i]).1 * dm)
+            .map(|&(i, m, dm)| {
+                task.weights[i] * of.form.loss_and_slope(m + t * dm, of.labels[i]).1 * dm
+            })
             .sum();
         losses + task.l2 * (across + t * along)
     };
@@ -379,7 +381,7 @@ mod tests {
         labels: Vec<Label>,
         weights: Vec<f64>,
         offset: Vec<f64>,
-        form: LossForm,
+        form: BradleyTerry,
         d: usize,
     }
 
@@ -395,7 +397,7 @@ mod tests {
             labels: (0..n).map(label).collect(),
             weights: (0..n).map(|i| if i % 4 == 0 { 0.0 } else { 0.5 + (i % 3) as f64 }).collect(),
             offset: (0..n).map(|i| 0.1 * (i % 7) as f64 - 0.3).collect(),
-            form: LossForm { smoothing: 0.05, tie_threshold: tie },
+            form: BradleyTerry { smoothing: 0.05, tie_threshold: tie },
             d,
         }
     }
@@ -416,7 +418,7 @@ mod tests {
             for (i, row) in self.differences.chunks_exact(self.d).enumerate() {
                 let margin: f64 =
                     self.offset[i] + row.iter().zip(w).map(|(x, w)| x * w).sum::<f64>();
-                let slope = self.weights[i] * self.form.of(margin, self.labels[i]).1;
+                let slope = self.weights[i] * self.form.loss_and_slope(margin, self.labels[i]).1;
                 g.iter_mut().zip(row).for_each(|(g, x)| *g += slope * x);
             }
             g
@@ -460,7 +462,7 @@ mod tests {
             differences: &[1.0f64],
             dim: 1,
             labels: &[Label::default()],
-            form: LossForm { smoothing: 0.0, tie_threshold: 0.0 },
+            form: BradleyTerry { smoothing: 0.0, tie_threshold: 0.0 },
         };
         let task = Task { weights: &[1.0], offset: &[], l2: 1.0 };
         let optima = solve(&of, &[task], 1e-10, Threads::ONE, &Quiet).unwrap();

@@ -1,7 +1,5 @@
 //! Weights by which heads on several views are added up.
 
-use crate::head::loss::softplus;
-
 /// Rounds over all weights; each is a Newton step on every one of them.
 const ROUNDS: usize = 100;
 
@@ -46,14 +44,10 @@ pub(super) fn fit(margins: &[Vec<f64>], before: &[f64], rows: &[usize]) -> Vec<f
     weights
 }
 
-/// Log-loss of one comparison with so much reward difference.
-pub(super) fn loss(margin: f64) -> f64 {
-    softplus(-margin)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bradley_terry::loss;
     use crate::rng::{Purpose, Stream};
 
     fn columns(n: usize) -> Vec<Vec<f64>> {

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
 use crate::head::HeadKind;
-use crate::method::{Arena, Fitted, WarmStart};
+use crate::method::{Fitted, TrainingContext, WarmStart};
 use crate::progress::Quiet;
 use crate::rng::{Purpose, Stream};
 use crate::source::SourceKind;
@@ -58,22 +58,22 @@ fn every_member_is_the_optimum_without_its_fold() {
         head: HeadSettings { l2: L2::Weight(2.0), ..settings().head },
         ..settings()
     };
-    let arena = Arena::new(&seeds, &settings, Threads::ONE).unwrap();
-    let fitted = arena.head(&settings.head, None, &Quiet).unwrap();
-    let folds = &arena.folds;
+    let context = TrainingContext::new(&seeds, &settings, Threads::ONE).unwrap();
+    let fitted = context.head(&settings.head, None, &Quiet).unwrap();
+    let folds = &context.folds;
     let chosen = fitted.model.member_rewards(&seeds.chosen, Threads::ONE).unwrap();
     let rejected = fitted.model.member_rewards(&seeds.rejected, Threads::ONE).unwrap();
     for i in 0..60 {
-        let m = folds.judge(i, 5).unwrap();
+        let m = folds.held_out_member(i, 5).unwrap();
         let margin = f64::from(chosen[i * 5 + m]) - f64::from(rejected[i * 5 + m]);
         let reported = fitted.report.fold_losses[i].unwrap();
-        assert!((stack::loss(margin) - reported).abs() < 1e-4, "{i}: {margin} {reported}");
+        assert!((bradley_terry::loss(margin) - reported).abs() < 1e-4, "{i}: {margin} {reported}");
     }
     // The gradient of the penalised losses on the other folds, in the space in which views are equal.
     let m = 2;
     let mut x = vec![0.0f32; 20];
     let difference = |i: usize, x: &mut [f32]| {
-        seeds.gather(&arena.standardiser, &[i], x, Threads::ONE);
+        seeds.gather(&context.standardiser, &[i], x, Threads::ONE);
         let (a, b) = x.split_at(10);
         a.iter().zip(b).map(|(a, b)| f64::from(a - b)).collect::<Vec<f64>>()
     };
@@ -89,7 +89,7 @@ fn every_member_is_the_optimum_without_its_fold() {
                 let margin: f64 = row.iter().zip(&w).map(|(x, w)| x * w).sum();
                 -row[j] / (1.0 + margin.exp())
             };
-            let of = rows.iter().enumerate().filter(|(i, _)| !folds.held(m, *i));
+            let of = rows.iter().enumerate().filter(|(i, _)| !folds.is_held_out(m, *i));
             // w = scale * v with the penalty on v, and scale^2 = 1 / mean.
             of.map(|(_, row)| slope(row)).sum::<f64>() + 2.0 * mean * w[j]
         })
@@ -144,7 +144,7 @@ fn stacking_weighs_a_view_by_what_it_says() {
     let found = accuracy(&fitted, &heldout);
     assert!((found - fitted.report.fold_accuracy.unwrap()).abs() < 0.1 && found > 0.7, "{found}");
     // Of one view there is nothing to stack.
-    let one = both.of_views(&[1]).unwrap();
+    let one = both.select_views(&[1]).unwrap();
     assert!(trained(&one, &settings).report.view_weights.is_empty());
 }
 
@@ -208,11 +208,11 @@ fn weighed(pairs: &EmbeddedPairs, weighing: Weighing) -> (Fitted, Folds) {
         MethodSettings { augment: 4, source: SourceKind::Perturbation, ..settings() };
     settings.rivals.perturbation_variance = 1.0;
     settings.head.l2 = L2::Weight(1.0);
-    let arena = Arena::new(pairs, &settings, Threads::ONE).unwrap();
-    let source = arena.source(&settings, &Quiet).unwrap();
-    let synthetic = arena.synthesise(source.as_ref(), &settings).unwrap();
+    let context = TrainingContext::new(pairs, &settings, Threads::ONE).unwrap();
+    let source = context.source(&settings, &Quiet).unwrap();
+    let synthetic = context.synthesise(source.as_ref(), &settings).unwrap();
     let augmentation = Augmentation { weighing, ..settings.augmentation(&synthetic) };
-    (arena.head(&settings.head, Some(&augmentation), &Quiet).unwrap(), arena.folds.clone())
+    (context.head(&settings.head, Some(&augmentation), &Quiet).unwrap(), context.folds.clone())
 }
 
 /// With next to no weight synthetic pairs leave the head as it is without them, and with much they are
