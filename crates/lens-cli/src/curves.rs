@@ -24,7 +24,7 @@ pub fn start(
             return Err(bad("log_dir", detail));
         }
     }
-    let log = CurveLog::create(dir, settings.overwrite).map_err(lens::Error::from)?;
+    let log = CurveLog::create(dir, settings.overwrite)?;
     reporter.log_curves(log);
     Ok(())
 }

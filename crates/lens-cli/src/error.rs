@@ -32,6 +32,30 @@ pub enum CliError {
     },
 }
 
+impl From<lens_data::Error> for CliError {
+    fn from(error: lens_data::Error) -> Self {
+        CliError::Job(error.into())
+    }
+}
+
+impl From<EncoderError> for CliError {
+    fn from(error: EncoderError) -> Self {
+        CliError::Job(error.into())
+    }
+}
+
+impl From<CoreError> for CliError {
+    fn from(error: CoreError) -> Self {
+        CliError::Job(error.into())
+    }
+}
+
+impl From<EvalError> for CliError {
+    fn from(error: EvalError) -> Self {
+        CliError::Job(error.into())
+    }
+}
+
 impl CliError {
     /// Whether the user asked to stop.
     fn is_cancelled(&self) -> bool {

@@ -301,8 +301,8 @@ impl Settings {
     }
 
     fn check(&self) -> Result<(), CliError> {
-        self.method().check().map_err(Error::from)?;
-        self.generate.check().map_err(Error::from)?;
+        self.method().check()?;
+        self.generate.check()?;
         self.model()?.check()?;
         if !(0.0..1.0).contains(&self.holdout) {
             return Err(bad("holdout", "must be at least 0 and below 1"));
@@ -360,7 +360,7 @@ impl Settings {
     /// How a language model runs.
     pub fn runtime(&self) -> Result<RuntimeOptions, CliError> {
         Ok(RuntimeOptions {
-            weights: self.weights.parse().map_err(Error::from)?,
+            weights: self.weights.parse()?,
             batch_tokens: self.batch_tokens,
             cache: self.cache.clone(),
             keep_embeddings: true,
@@ -474,7 +474,7 @@ pub fn bad(origin: &str, detail: impl ToString) -> CliError {
 
 /// The settings of the method that a reward model was trained with, and the name of its encoder.
 fn settings_of_bundle(path: &Path) -> Result<toml::Table, CliError> {
-    let manifest = Manifest::read(path).map_err(Error::from)?;
+    let manifest = Manifest::read(path)?;
     let name = path.display().to_string();
     let mut table = toml::Table::try_from(&manifest.method).map_err(|e| bad(&name, e))?;
     if let Some(encoder) = manifest.encoder {

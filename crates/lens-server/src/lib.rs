@@ -58,6 +58,7 @@
 
 mod app;
 mod auth;
+mod bundles;
 mod body;
 mod control;
 mod embeddings;
@@ -75,6 +76,7 @@ mod routes;
 mod score;
 mod serve;
 
+pub use bundles::Bundles;
 pub use auth::Tokens;
 pub use control::Control;
 pub use error::{BoxedError, ServeError};

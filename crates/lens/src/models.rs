@@ -37,7 +37,7 @@ pub fn open_encoder(
         return connect(&options.runtime.remote(url, &options.model, template)?, progress);
     }
     let path = find_model(&options.model, &options.runtime, progress)?;
-    Ok(Box::new(Encoder::open(&path, &options.encoder()?)?))
+    Ok(Box::new(Encoder::open(&path, &options.encoder_options()?)?))
 }
 
 /// Says which encoder is used, and with which views.
@@ -65,6 +65,13 @@ pub(crate) fn note_encoder(encoder: &dyn TextEncoder, progress: &dyn Progress) {
     ));
 }
 
+/// Says which server computes the embeddings, if one does.
+pub(crate) fn note_server(encoder: &dyn TextEncoder, progress: &dyn Progress) {
+    if encoder.server().is_some() {
+        note_encoder(encoder, progress);
+    }
+}
+
 /// Opens the language model of the options with its output head, and says which it is.
 pub(crate) fn open_generator(
     options: &ModelOptions,
@@ -72,7 +79,7 @@ pub(crate) fn open_generator(
 ) -> Result<Generator, Error> {
     refuse_server(&options.runtime)?;
     let path = find_model(&options.model, &options.runtime, progress)?;
-    let generator = Generator::open(&path, &options.encoder()?)?;
+    let generator = Generator::open(&path, &options.encoder_options()?)?;
     let spec = generator.spec();
     progress.note(&format!(
         "model: {} ({}, {} layers, width {})",

@@ -1,6 +1,8 @@
 //! Rewards: of rows of text, and of stored embeddings, in their order.
 
-use crate::models::{check_arrays, matrix, note_truncated, open_encoder_of_bundle};
+use crate::models::{
+    check_arrays, matrix, note_server, note_truncated, open_encoder_of_bundle,
+};
 use crate::options::{BundleModelOptions, reading};
 use crate::{Error, Progress};
 use lens_core::{Exchange, Threads};
@@ -147,6 +149,7 @@ pub fn score(options: &ScoreOptions, progress: &dyn Progress) -> Result<Scores, 
     let bundle = Bundle::read(&options.bundle)?;
     let set = read_exchanges_with(&options.file, &reading(options.strict), progress)?;
     let encoder = open_encoder_of_bundle(&bundle, &options.bundle, &options.encoder, progress)?;
+    note_server(encoder.as_ref(), progress);
     let scorer = Scorer { bundle, encoder };
 
     let (mut exchanges, mut texts) = (Vec::new(), Vec::new());

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 /// Runs the command.
 pub fn run(args: &RunArgs, settings: &Settings, reporter: &Reporter) -> Result<(), CliError> {
     let output = settings.output.clone().unwrap_or_else(|| PathBuf::from("reward-model"));
-    check_target(&output, settings.overwrite).map_err(lens::Error::from)?;
+    check_target(&output, settings.overwrite)?;
     curves::start(settings, Some(&output), reporter)?;
     let warm_start = match &settings.warm_start {
         None => None,

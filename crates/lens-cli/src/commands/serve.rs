@@ -2,15 +2,12 @@
 //! signals, the log, the limit of open files, and its end.
 
 use crate::args::ServeArgs;
-use crate::embedding::encoder_of_bundle;
 use crate::error::CliError;
 use crate::output;
 use crate::progress::Reporter;
 use crate::settings::{Settings, bad};
-use lens_core::Progress;
-use lens_data::Bundle;
-use lens_encoder::TextEncoder;
-use lens_server::{BoxedError, Control, Limits, ModelSource, Options, ServeError, Tokens};
+use lens::{Error, Progress};
+use lens_server::{Bundles, Control, Limits, Options, ServeError, Tokens};
 use std::io::IsTerminal;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -41,22 +38,19 @@ pub fn run(args: &ServeArgs, settings: &Settings, reporter: &Reporter) -> Result
              clear",
         );
     }
-    let source = Opener {
-        model: args.encoder.model.clone(),
-        settings: settings.clone(),
-        reporter: Reporter::new(settings.quiet),
-    };
+    let encoder = settings.encoder_of_bundle(args.encoder.model.as_deref())?;
+    let source = Bundles::new(encoder, Box::new(Reporter::new(settings.quiet)));
     start_log(settings.json, settings.quiet);
     if let Err(error) = lens_server::raise_open_file_limit() {
         tracing::warn!("the limit of open files cannot be raised: {error}");
     }
     lens_server::serve_blocking(options, Box::new(source), control).map_err(|error| match error {
         // What `lens score` would say of the same bundle.
-        ServeError::Model(cause) => match cause.downcast::<CliError>() {
-            Ok(error) => *error,
+        ServeError::Model(cause) => match cause.downcast::<Error>() {
+            Ok(error) => CliError::Job(*error),
             Err(cause) => CliError::Serve(ServeError::Model(cause)),
         },
-        ServeError::Stopped => CliError::Cancelled,
+        ServeError::Stopped => CliError::Job(Error::Cancelled),
         error => CliError::Serve(error),
     })
 }
@@ -166,7 +160,8 @@ fn options(args: &ServeArgs, settings: &Settings) -> Result<Options, CliError> {
 
 /// The name of a bundle's folder.
 fn name_of(path: &Path) -> Result<String, CliError> {
-    let full = path.canonicalize().map_err(|e| lens_data::Error::io(path, "read", e))?;
+    let full = path.canonicalize();
+    let full = full.map_err(|e| Error::from(lens_data::Error::io(path, "read", e)))?;
     let name = path.file_name().or_else(|| full.file_name());
     let name =
         name.ok_or_else(|| bad("BUNDLE", "this folder has no name; give it one by --name"))?;
@@ -178,31 +173,4 @@ fn address(text: &str) -> Result<SocketAddr, CliError> {
     let refuse = |detail: String| bad("bind", format!("`{text}`: {detail}"));
     let mut found = text.to_socket_addrs().map_err(|e| refuse(e.to_string()))?;
     found.next().ok_or_else(|| refuse("no such host".to_owned()))
-}
-
-/// Opens bundles and encoders as `lens score` does.
-struct Opener {
-    model: Option<String>,
-    settings: Settings,
-    reporter: Reporter,
-}
-
-impl ModelSource for Opener {
-    fn bundle(&self, path: &Path) -> Result<Bundle, BoxedError> {
-        Bundle::read(path).map_err(|e| CliError::Data(e).into())
-    }
-
-    fn encoder(
-        &self,
-        bundle: &Bundle,
-        path: &Path,
-        keep: bool,
-    ) -> Result<Option<Box<dyn TextEncoder>>, BoxedError> {
-        if bundle.manifest.encoder.is_none() {
-            return Ok(None);
-        }
-        let settings = Settings { keep_vectors: keep, ..self.settings.clone() };
-        let model = self.model.as_deref();
-        Ok(Some(encoder_of_bundle(bundle, path, model, &settings, &self.reporter)?))
-    }
 }

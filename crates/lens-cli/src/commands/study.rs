@@ -17,7 +17,7 @@ use std::path::PathBuf;
 pub fn base(args: &StudyArgs) -> Result<MethodSettings, CliError> {
     match args.study.as_deref() {
         Some(name) if !args.list && !args.show => {
-            Ok(base_settings(&find_study(name)?).map_err(lens::Error::from)?)
+            Ok(base_settings(&find_study(name)?)?)
         }
         _ => Ok(MethodSettings::default()),
     }
@@ -67,7 +67,7 @@ pub fn run(args: &StudyArgs, settings: &Settings, reporter: &Reporter) -> Result
 fn list(settings: &Settings) -> Result<(), CliError> {
     let mut rows = Vec::new();
     for name in ready::names() {
-        let Some(study) = ready::find(name).map_err(lens::Error::from)? else { continue };
+        let Some(study) = ready::find(name)? else { continue };
         if settings.json {
             output::json(&json!({"name": name, "title": study.title, "question": study.question}))?;
         }

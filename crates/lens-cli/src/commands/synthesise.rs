@@ -12,7 +12,7 @@ use lens_report::text::thousands;
 
 /// The settings of the method that the reward model was trained with.
 pub fn base(args: &SynthesiseArgs) -> Result<MethodSettings, CliError> {
-    Ok(Bundle::read(&args.bundle).map_err(lens::Error::from)?.manifest.method)
+    Ok(Bundle::read(&args.bundle)?.manifest.method)
 }
 
 /// Runs the command.

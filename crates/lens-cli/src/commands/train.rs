@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 /// Runs the command.
 pub fn run(args: &TrainArgs, settings: &Settings, reporter: &Reporter) -> Result<(), CliError> {
     if let Some(output) = &settings.output {
-        check_target(output, settings.overwrite).map_err(lens::Error::from)?;
+        check_target(output, settings.overwrite)?;
     }
     curves::start(settings, settings.output.as_deref(), reporter)?;
     let options = TrainOptions {

@@ -5,7 +5,7 @@ mod outputs;
 mod text;
 
 use crate::error::stop_if_cancelled;
-use crate::models::open_encoder_of_bundle;
+use crate::models::{note_server, open_encoder_of_bundle};
 use crate::options::BundleModelOptions;
 use crate::outputs::{check_new, check_output};
 use crate::report::evaluation_page;
@@ -172,12 +172,12 @@ pub fn evaluate(
             Some(prepared) => {
                 let encoder = match &mut encoder {
                     Some(encoder) => encoder,
-                    None => encoder.insert(open_encoder_of_bundle(
-                        &bundle,
-                        &options.bundle,
-                        &options.encoder,
-                        progress,
-                    )?),
+                    None => {
+                        let (path, own) = (&options.bundle, &options.encoder);
+                        let opened = open_encoder_of_bundle(&bundle, path, own, progress)?;
+                        note_server(opened.as_ref(), progress);
+                        encoder.insert(opened)
+                    }
                 };
                 let outputs = outputs.as_ref();
                 prepared.evaluate(&bundle, encoder.as_ref(), options, outputs, progress)?

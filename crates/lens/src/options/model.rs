@@ -161,7 +161,10 @@ impl ModelOptions {
     }
 
     /// The options of an encoder in this process.
-    pub(crate) fn encoder(&self) -> Result<EncoderOptions, Error> {
+    ///
+    /// # Errors
+    /// [`Error::Option`].
+    pub fn encoder_options(&self) -> Result<EncoderOptions, Error> {
         Ok(EncoderOptions {
             template: template(&self.template)?,
             views: self.views.clone(),

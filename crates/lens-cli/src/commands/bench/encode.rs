@@ -2,15 +2,16 @@
 
 use super::peak_mb;
 use crate::args::BenchEncodeArgs;
-use crate::embedding::find_model;
 use crate::error::CliError;
-use crate::output::{self, percent, thousands};
+use crate::output;
 use crate::progress::Reporter;
 use crate::settings::Settings;
+use lens::pull;
 use lens_core::rng::{Purpose, Stream};
 use lens_core::{Content, Exchange, PreferencePair};
-use lens_data::read_pairs_with;
+use lens_data::{ReadOptions, read_pairs_with};
 use lens_encoder::{EncodeStats, Encoder, EncoderOptions};
+use lens_report::text::{percent, thousands};
 use serde_json::json;
 use std::path::Path;
 use std::time::Instant;
@@ -34,9 +35,10 @@ pub fn run(
     settings: &Settings,
     reporter: &Reporter,
 ) -> Result<(), CliError> {
-    let path = find_model(&settings.model, settings, reporter)?;
+    let model = settings.model()?;
+    let path = pull(&model.model, &model.runtime, reporter)?.path;
     // Nothing is remembered: every pass computes everything.
-    let options = EncoderOptions { cache_dir: None, ..settings.encoder()? };
+    let options = EncoderOptions { cache_dir: None, ..model.encoder_options()? };
     let start = Instant::now();
     let encoder = Encoder::open(&path, &options)?;
     encoder.load(reporter)?;
@@ -147,10 +149,11 @@ fn real(
     settings: &Settings,
     reporter: &Reporter,
 ) -> Result<Vec<PreferencePair>, CliError> {
-    let data = read_pairs_with(path, &settings.reading(), reporter)?;
+    let data = read_pairs_with(path, &ReadOptions { strict: settings.strict, ..ReadOptions::default() }, reporter)?;
     if data.pairs.len() < n {
         let found = data.pairs.len();
-        return Err(CliError::Refused(format!("{}: {found} pairs, {n} asked", path.display())));
+        let said = format!("{}: {found} pairs, {n} asked", path.display());
+        return Err(lens::Error::Refused(said).into());
     }
     Ok(data.pairs.into_iter().take(n).map(|row| row.value).collect())
 }

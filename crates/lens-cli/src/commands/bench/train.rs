@@ -2,9 +2,8 @@
 
 use super::{made_up, peak_mb};
 use crate::args::BenchTrainArgs;
-use crate::commands::train::load;
 use crate::error::CliError;
-use crate::output::{self, percent, thousands};
+use crate::output;
 use crate::progress::Reporter;
 use crate::settings::Settings;
 use lens_core::folds::Folds;
@@ -16,6 +15,9 @@ use lens_core::synthesis::{SyntheticCodes, Weighing, synthesise};
 use lens_core::vae::train::train as train_vae;
 use lens_core::vae::{Vae, VaeSettings};
 use lens_core::{EmbeddedPairs, Standardiser, Threads};
+use lens::StoredPairsOptions;
+use lens_data::StoredPairs;
+use lens_report::text::{percent, thousands};
 use serde_json::{Map, Value, json};
 use std::path::Path;
 use std::time::Instant;
@@ -136,7 +138,11 @@ fn data(
     settings: &Settings,
     reporter: &Reporter,
 ) -> Result<(EmbeddedPairs, EmbeddedPairs), CliError> {
-    let read = |path: &Path| load(&[path.to_owned()], settings, reporter).map(|l| l.pairs);
+    let read = |path: &Path| -> Result<EmbeddedPairs, CliError> {
+        let StoredPairsOptions { keys, memory_mb, .. } = settings.stored(Vec::new())?;
+        let stored = StoredPairs::open(&[path.to_owned()], &keys, memory_mb << 20, reporter);
+        Ok(stored?.pairs)
+    };
     let made_up = |count, part| made_up::pairs(args.dim, count, settings.seed, part);
     Ok(match (&args.arrays, &args.heldout) {
         (None, _) => (made_up(args.pairs, 0)?, made_up(args.heldout_pairs, 1)?),
