@@ -1,20 +1,17 @@
 //! From rows of text to embeddings: what `run`, `embed`, `eval` and `score` have in common.
 
-use crate::commands::embed::ENCODER_KEY;
 use crate::error::CliError;
 use crate::progress::Reporter;
 use crate::server;
 use crate::settings::Settings;
-use lens_core::{Content, EmbeddedPairs, Exchange, Matrix, PreferencePair, Progress};
-use lens_data::bundle::{Bundle, EncoderRecord};
+use lens_core::{EmbeddedPairs, Exchange, Matrix, PreferencePair, Progress};
+use lens_data::bundle::Bundle;
 use lens_data::vet::LeftOut;
-use lens_data::{ArrayFile, Reason, Vetted, content_key};
+use lens_data::{EncoderRecord, Reason, Vetted};
 use lens_encoder::{
-    Difference, Encoded, Encoder, EncoderIdentity, EncoderOptions, Generator, LayerChoice,
-    ServerRecord, TextEncoder, View, ViewChoice, models,
+    Difference, Encoded, Encoder, EncoderOptions, Generator, TextEncoder, View, ViewChoice, models,
 };
 use serde::Serialize;
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// Time, and tokens where there are any, of one stage.
@@ -94,35 +91,19 @@ pub fn here_only(settings: &Settings) -> Result<(), CliError> {
 /// `layer 18, last token`, or how many views there are.
 fn shown_views(views: &[View]) -> String {
     match views {
-        [View { layer, pooling, suffix: None }] => format!("layer {layer}, {pooling} token"),
-        [one] => one.to_string(),
+        [one] => one.in_words(),
         many => format!("{} views", many.len()),
     }
 }
 
-/// A view as its user could ask for it.
-pub fn as_asked(view: &View) -> ViewChoice {
-    ViewChoice {
-        layer: LayerChoice::Index(i32::try_from(view.layer).unwrap_or(i32::MAX)),
-        pooling: view.pooling,
-        suffix: view.suffix.clone(),
-    }
-}
-
 /// What a bundle remembers of the encoder.
-pub fn encoder_record(encoder: &dyn TextEncoder, model: &str) -> Result<EncoderRecord, CliError> {
-    let json = |e: serde_json::Error| CliError::Refused(format!("cannot save the encoder: {e}"));
-    Ok(EncoderRecord {
+pub fn encoder_record(encoder: &dyn TextEncoder, model: &str) -> EncoderRecord {
+    EncoderRecord {
         model: encoder.server().map_or_else(|| models::public_name(model), |s| s.model.clone()),
-        template: serde_json::to_value(encoder.template()).map_err(json)?,
-        identity: serde_json::to_value(encoder.identity()).map_err(json)?,
-        server: encoder.server().map(serde_json::to_value).transpose().map_err(json)?,
-    })
-}
-
-/// What made the embeddings of a file, if it says so.
-pub fn stored_encoder(file: &ArrayFile) -> Option<EncoderRecord> {
-    file.metadata().get(ENCODER_KEY).and_then(|text| serde_json::from_str(text).ok())
+        template: encoder.template().clone(),
+        identity: encoder.identity().clone(),
+        server: encoder.server().cloned(),
+    }
 }
 
 /// Refuses embeddings of another encoder than the bundle's. Arrays from elsewhere do not say what
@@ -134,17 +115,14 @@ pub fn check_arrays(
     reporter: &Reporter,
 ) -> Result<(), CliError> {
     let Some(trained) = &bundle.manifest.encoder else { return Ok(()) };
-    let identity = |record: &EncoderRecord| {
-        serde_json::from_value::<EncoderIdentity>(record.identity.clone()).ok()
-    };
-    let (Some(ours), Some(theirs)) = (identity(trained), stored.and_then(identity)) else {
+    let Some(stored) = stored else {
         reporter.note(&format!(
             "warning: {} does not say which encoder made it; nothing checks that it fits",
             path.display()
         ));
         return Ok(());
     };
-    let differences = ours.differences(&theirs);
+    let differences = trained.identity.differences(&stored.identity);
     if differences.is_empty() {
         return Ok(());
     }
@@ -177,32 +155,20 @@ pub fn encoder_of_bundle(
             path.display()
         )));
     };
-    let damaged = |e: serde_json::Error| {
-        CliError::Data(lens_data::Error::Corrupt {
-            path: path.join(lens_data::bundle::MANIFEST),
-            format: "reward-model manifest",
-            detail: format!("encoder: {e}"),
-        })
-    };
-    let theirs: EncoderIdentity =
-        serde_json::from_value(record.identity.clone()).map_err(damaged)?;
+    let theirs = &record.identity;
     let mismatch =
         |differences: String| CliError::EncoderMismatch { bundle: path.to_owned(), differences };
-    let trained_at: Option<ServerRecord> =
-        record.server.clone().map(serde_json::from_value).transpose().map_err(damaged)?;
+    let trained_at = record.server.as_ref();
     // What the user of a warm start named is used, so that it is refused where it differs.
     let asked = |names: &[&str]| names.iter().any(|&name| settings.given.contains(name));
     let ours = settings.encoder()?;
-    let template = if asked(&["template"]) {
-        ours.template.clone()
-    } else {
-        serde_json::from_value(record.template.clone()).map_err(damaged)?
-    };
+    let template =
+        if asked(&["template"]) { ours.template.clone() } else { record.template.clone() };
     if trained_at.is_some() || settings.server.is_some() {
         let name = model.unwrap_or(&record.model);
-        let encoder = server::reopen(trained_at.as_ref(), name, template, settings, reporter)?;
+        let encoder = server::reopen(trained_at, name, template, settings, reporter)?;
         let mut differences = theirs.differences(encoder.identity());
-        if let (true, Some(then)) = (differences.is_empty(), &trained_at) {
+        if let (true, Some(then)) = (differences.is_empty(), trained_at) {
             differences = server::differences(then, encoder.server(), reporter);
         }
         if differences.is_empty() {
@@ -215,7 +181,7 @@ pub fn encoder_of_bundle(
         views: if asked(&["layer", "layers", "pooling", "view"]) {
             ours.views
         } else {
-            theirs.views.iter().map(as_asked).collect()
+            theirs.views.iter().map(ViewChoice::from).collect()
         },
         max_length: if asked(&["max_length"]) { ours.max_length } else { theirs.max_length },
         add_bos: if asked(&["bos"]) { ours.add_bos } else { Some(theirs.add_bos) },
@@ -275,22 +241,6 @@ pub fn matrix<'a>(
     Ok(Matrix::new(data, rows, dim)?)
 }
 
-/// A number for every prompt: prompts that count as the same, as in overlaps with held-out pairs,
-/// have equal numbers. Blank prompts are each their own.
-pub fn prompt_numbers<'a>(prompts: impl Iterator<Item = &'a Content>) -> Vec<u32> {
-    let mut seen: HashMap<i64, u32> = HashMap::new();
-    let mut next = 0;
-    prompts
-        .map(|prompt| {
-            let number = content_key(prompt).map_or(next, |key| *seen.entry(key).or_insert(next));
-            if number == next {
-                next += 1;
-            }
-            number
-        })
-        .collect()
-}
-
 /// Embedded pairs of vetted rows, after leaving out those that the encoder cannot tell apart.
 pub fn embed_vetted(
     vetted: &mut Vetted,
@@ -307,7 +257,7 @@ pub fn embed_vetted(
     vetted.leave_out(Reason::EqualAfterTruncation, equal);
     let chosen: Vec<&Encoded> = kept.iter().map(|&i| &encoded[i]).collect();
     let rejected: Vec<&Encoded> = kept.iter().map(|&i| &encoded[i + n]).collect();
-    let prompts = prompt_numbers(vetted.used.iter().map(|r| &r.value.prompt));
+    let prompts = vetted.prompt_numbers();
     let pairs = EmbeddedPairs::with_prompts(
         matrix(chosen.into_iter(), dim)?,
         matrix(rejected.into_iter(), dim)?,

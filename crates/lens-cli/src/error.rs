@@ -149,6 +149,7 @@ impl CliError {
             | CliError::Serve(ServeError::Open { .. } | ServeError::Option { .. })
             | CliError::Eval(EvalError::StudySyntax { .. } | EvalError::StudyKey { .. })
             | CliError::Core(CoreError::Setting { .. })
+            | CliError::Data(lens_data::Error::InvalidOption { .. })
             | CliError::Encoder(
                 EncoderError::InvalidOption { .. } | EncoderError::LayerOutOfRange { .. },
             ) => 2,

@@ -14,7 +14,6 @@ mod report;
 mod saving;
 mod server;
 mod settings;
-mod stored_views;
 mod tuning;
 mod warm;
 

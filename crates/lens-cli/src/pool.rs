@@ -4,21 +4,20 @@
 //! embeddings are cut by the views that they say they hold. A pair that one encoder cannot tell the
 //! sides of is left out for all, so that they are compared on the same pairs.
 
-use crate::commands::embed::VIEWS_KEY;
-use crate::commands::run::left_out;
-use crate::commands::train::{Loaded, file_name, load, names};
-use crate::embedding::{
-    encode_pairs, equal_side, matrix, note_truncated, open_encoder, prompt_numbers,
-};
+use crate::commands::train::load;
+use crate::embedding::{encode_pairs, equal_side, matrix, note_truncated, open_encoder};
 use crate::error::CliError;
-use crate::labels::Labels;
+use crate::labels;
 use crate::progress::Reporter;
 use crate::settings::{Settings, bad};
-use crate::stored_views::{StoredView, covers, stored_views};
 use lens_core::{EmbeddedPairs, Label, PreferencePair, Progress};
+use lens_data::store::{StoredViews, covers_all, pairs_of_columns};
 use lens_data::vet::LeftOut;
-use lens_data::{ArrayFile, Reason, Vetted, read_pairs_with, vet};
-use lens_encoder::{EncoderIdentity, LayerChoice, View, ViewChoice};
+use lens_data::{
+    ArrayFile, LabelCounts, Reason, StoredPairs, Vetted, file_name, file_names as names,
+    read_pairs_with, vet,
+};
+use lens_encoder::{EncoderIdentity, View};
 use lens_eval::EvalError;
 use lens_eval::study::file::{EncoderChoice, StudyFile, overlay};
 use lens_eval::study::store::{Identity, print_of};
@@ -44,22 +43,14 @@ pub struct Pool {
     pub identity: Identity,
     /// What is said of them.
     pub summary: DataSummary,
-    stored: Vec<Loaded>,
+    stored: Vec<StoredPairs>,
 }
 
 impl Pool {
-    /// What came of work on the pairs, unless the embeddings could not be read meanwhile.
-    pub fn sound<T>(&self, result: Result<T, CliError>) -> Result<T, CliError> {
-        self.stored.iter().try_fold((), |(), loaded| loaded.sound(Ok::<(), CliError>(())))?;
-        result
+    /// Whether all embeddings could be read: asked before any result of work on the pairs is used.
+    pub fn check_reads(&self) -> Result<(), CliError> {
+        Ok(self.stored.iter().try_for_each(StoredPairs::check_reads)?)
     }
-}
-
-fn cut(pairs: &EmbeddedPairs, columns: &[Range<usize>]) -> Result<EmbeddedPairs, CliError> {
-    if covers(columns, pairs.dim()) {
-        return Ok(pairs.clone().with_views(columns.iter().map(Range::len).collect())?);
-    }
-    Ok(pairs.parts(columns)?)
 }
 
 /// All columns, in one piece.
@@ -125,31 +116,6 @@ pub fn pool(
     }
 }
 
-/// A view with its layer counted from 0.
-fn counted(choice: &ViewChoice, layers: usize) -> ViewChoice {
-    let layer = match choice.layer {
-        LayerChoice::Index(l) if l < 0 => {
-            let last = i32::try_from(layers).unwrap_or(i32::MAX);
-            // What is out of range is refused by the encoder, by the number that was asked for.
-            match l.saturating_add(last).saturating_add(1) {
-                counted if counted >= 0 => LayerChoice::Index(counted),
-                _ => LayerChoice::Index(l),
-            }
-        }
-        other => other,
-    };
-    ViewChoice { layer, ..choice.clone() }
-}
-
-/// Whether a view is the one that was asked for.
-fn is_view(view: &View, asked: &ViewChoice) -> bool {
-    let layer = match asked.layer {
-        LayerChoice::All => true,
-        LayerChoice::Index(l) => usize::try_from(l) == Ok(view.layer),
-    };
-    layer && view.pooling == asked.pooling && view.suffix == asked.suffix
-}
-
 fn text(
     file: &StudyFile,
     path: &Path,
@@ -163,10 +129,14 @@ fn text(
     }
     let mut vetted = vet(data);
     if vetted.used.is_empty() {
-        return Err(CliError::NothingLeft { path: path.to_owned(), left_out: left_out(&vetted) });
+        return Err(CliError::NothingLeft {
+            path: path.to_owned(),
+            left_out: vetted.report.summary(),
+        });
     }
     check(vetted.used.len())?;
-    Labels::count(vetted.used.iter().map(|r| r.value.label())).note(settings, reporter);
+    let counts = LabelCounts::count(vetted.used.iter().map(|r| r.value.label()));
+    labels::note(&counts, settings, reporter);
     let encoders = file.encoder_axis(|choice| -> Result<usize, CliError> {
         let own = settings_of(choice, settings)?;
         Ok(open_encoder(&own, reporter)?.identity().layers)
@@ -193,7 +163,7 @@ fn text(
         }
     }
     let all: Vec<&PreferencePair> = vetted.used.iter().map(|r| &r.value).collect();
-    let prompts = prompt_numbers(all.iter().map(|p| &p.prompt));
+    let prompts = vetted.prompt_numbers();
     let labels: Vec<Label> = all.iter().map(|p| p.label()).collect();
     let mut equal: BTreeMap<u64, LeftOut> = BTreeMap::new();
     let mut cuts: Vec<Option<(EmbeddedPairs, EncoderIdentity, String)>> =
@@ -204,7 +174,7 @@ fn text(
         if members.len() > 1 {
             let mut union: Vec<String> = Vec::new();
             for view in members.iter().flat_map(|&m| &views[m]) {
-                let view = counted(view, layers).to_string();
+                let view = view.counted_from_zero(layers).to_string();
                 if !union.contains(&view) {
                     union.push(view);
                 }
@@ -233,8 +203,8 @@ fn text(
                 (whole(width), id.views.clone())
             } else {
                 let mut columns = Vec::new();
-                for asked in views[member].iter().map(|v| counted(v, layers)) {
-                    let here = id.views.iter().enumerate().filter(|(_, v)| is_view(v, &asked));
+                for asked in views[member].iter().map(|v| v.counted_from_zero(layers)) {
+                    let here = id.views.iter().enumerate().filter(|(_, v)| asked.asks_for(v));
                     columns.extend(here.map(|(i, _)| i));
                 }
                 let of_member = columns.iter().map(|&i| id.views[i].clone()).collect();
@@ -246,7 +216,8 @@ fn text(
                 None => String::new(),
             };
             let widths = vec![id.dim; own.views.len()];
-            cuts[member] = Some((cut(&pairs, &columns)?.with_views(widths)?, own, server));
+            cuts[member] =
+                Some((pairs_of_columns(&pairs, &columns)?.with_views(widths)?, own, server));
         }
     }
     let gone: BTreeSet<u64> = equal.keys().copied().collect();
@@ -254,7 +225,10 @@ fn text(
         (0..vetted.used.len()).filter(|&i| !gone.contains(&vetted.used[i].line)).collect();
     vetted.leave_out(Reason::EqualAfterTruncation, equal.into_values());
     if kept.is_empty() {
-        return Err(CliError::NothingLeft { path: path.to_owned(), left_out: left_out(&vetted) });
+        return Err(CliError::NothingLeft {
+            path: path.to_owned(),
+            left_out: vetted.report.summary(),
+        });
     }
     note_left_out(&vetted, reporter);
     let fingerprint = vetted.fingerprint();
@@ -278,15 +252,16 @@ fn text(
         names.push(views);
         pairs.push(embedded.select(&kept));
     }
-    let by_reason = vetted.report.left_out.iter().map(|(r, l)| (r.to_string(), l.len())).collect();
-    let summary = summary(path, vetted.report.read, &pairs[0], by_reason, about);
+    let left_out = vetted.report.counts();
+    let summary = summary(path, vetted.report.read, &pairs[0], left_out, about);
     let identity = Identity { data };
     Ok(Pool { encoders, pairs, views: names, identity, summary, stored: Vec::new() })
 }
 
 fn note_left_out(vetted: &Vetted, reporter: &Reporter) {
     let (read, used) = (vetted.report.read, vetted.report.used);
-    reporter.note(&format!("pairs: {read} read, {used} used, left out: {}", left_out(vetted)));
+    reporter
+        .note(&format!("pairs: {read} read, {used} used, left out: {}", vetted.report.summary()));
 }
 
 fn summary(
@@ -326,47 +301,14 @@ fn array_files(file: &StudyFile, choice: &EncoderChoice) -> Result<Option<Vec<Pa
 /// The columns of the views that an encoder of stored embeddings asks for; all where it asks for
 /// none. With them what they are, where the file says it.
 fn stored_columns(
-    path: &Path,
+    loaded: &StoredPairs,
     choice: &EncoderChoice,
     own: &Settings,
-    dim: usize,
 ) -> Result<(Vec<Range<usize>>, Vec<String>), CliError> {
-    let asked = own.views()?;
     let named = |k: &str| choice.settings.contains_key(k) || own.given.contains(k);
-    let (views, layers) = stored_views(&ArrayFile::open(path)?, path)?;
-    if !VIEW_SETTINGS.into_iter().any(named) {
-        // All that the file says it holds, as far as that is all of it.
-        let all: Vec<Range<usize>> = views.iter().map(|v| v.columns[0]..v.columns[1]).collect();
-        if !covers(&all, dim) {
-            return Ok((whole(dim), Vec::new()));
-        }
-        return Ok((all, views.iter().map(|v| v.view.to_string()).collect()));
-    }
-    let (mut columns, mut shown) = (Vec::new(), Vec::new());
-    for asked in asked {
-        let asked = layers.map_or(asked.clone(), |layers| counted(&asked, layers));
-        let here: Vec<&StoredView> = views.iter().filter(|v| is_view(&v.view, &asked)).collect();
-        if here.is_empty() {
-            let held: Vec<String> = views.iter().map(|v| v.view.to_string()).collect();
-            let held = if held.is_empty() { "does not say".to_owned() } else { held.join("; ") };
-            return Err(CliError::Refused(format!(
-                "{}: the view {asked} is not among those that the file holds ({held})",
-                path.display()
-            )));
-        }
-        for view in here {
-            let [from, to] = view.columns;
-            if from >= to || to > dim {
-                return Err(CliError::Refused(format!(
-                    "{}: metadata `{VIEWS_KEY}` names columns {from} to {to} of {dim}",
-                    path.display()
-                )));
-            }
-            columns.push(from..to);
-            shown.push(view.view.to_string());
-        }
-    }
-    Ok((columns, shown))
+    let asked = if VIEW_SETTINGS.into_iter().any(named) { own.views()? } else { Vec::new() };
+    let found = loaded.views.columns(&asked, loaded.pairs.dim())?;
+    Ok((found.columns, found.views.iter().map(View::to_string).collect()))
 }
 
 fn stored(
@@ -382,14 +324,13 @@ fn stored(
     };
     let encoders = file.encoder_axis(|choice| -> Result<usize, CliError> {
         let path = &files_of(choice)?[0];
-        let (views, _) = stored_views(&ArrayFile::open(path)?, path)?;
-        let last = views.iter().map(|v| v.view.layer).max();
+        let last = StoredViews::read(&ArrayFile::open(path)?)?.last_layer();
         last.ok_or_else(|| {
             file.bad("layers", format!("cannot be all: {} does not say its views", path.display()))
                 .into()
         })
     })?;
-    let mut loaded: Vec<(Vec<PathBuf>, [String; 2], Loaded)> = Vec::new();
+    let mut loaded: Vec<(Vec<PathBuf>, [String; 2], StoredPairs)> = Vec::new();
     let mut of_encoder = Vec::new();
     for choice in &encoders {
         let known = |k: &&String| !VIEW_SETTINGS.iter().chain(&ARRAY_SETTINGS).any(|v| v == k);
@@ -415,7 +356,7 @@ fn stored(
     }
 
     // Rows that every file has with two different sides.
-    let total = |l: &Loaded| l.rows.len() + l.equal.len();
+    let total = |l: &StoredPairs| l.report.read;
     let (first_files, _, first) = &loaded[0];
     for (files, _, other) in &loaded[1..] {
         if total(other) != total(first) {
@@ -427,7 +368,7 @@ fn stored(
             .into());
         }
     }
-    let equal: BTreeSet<usize> = loaded.iter().flat_map(|(_, _, l)| l.equal.clone()).collect();
+    let equal: BTreeSet<usize> = loaded.iter().flat_map(|(_, _, l)| l.equal_rows()).collect();
     let pools: Vec<EmbeddedPairs> = loaded
         .iter()
         .map(|(_, _, l)| {
@@ -464,17 +405,17 @@ fn stored(
     let mut view_names = Vec::new();
     for (choice, (at, own)) in encoders.iter().zip(&of_encoder) {
         let (files, _, l) = &loaded[*at];
-        let (columns, views) = stored_columns(&files[0], choice, own, l.pairs.dim())?;
+        let (columns, views) = stored_columns(l, choice, own)?;
         let range = |c: &Range<usize>| format!("columns {} to {}", c.start, c.end);
         // The same columns, however many views they are.
-        let whole_file = covers(&columns, l.pairs.dim());
+        let whole_file = covers_all(&columns, l.pairs.dim());
         let shown: Vec<String> = match whole_file {
             true => whole(l.pairs.dim()).iter().map(range).collect(),
             false => columns.iter().map(range).collect(),
         };
         let shown = shown.join("; ");
         // Numbers are those of the first, so that prompts are drawn in one order.
-        let mut embedded = cut(&pools[*at], &columns)?;
+        let mut embedded = pairs_of_columns(&pools[*at], &columns)?;
         embedded.prompts = pools[0].prompts.clone();
         let fingerprint = print_of(&[&l.fingerprint, &shown, &format!("{equal:?}")]);
         let about_views =
@@ -494,7 +435,8 @@ fn stored(
         n => BTreeMap::from([(Reason::IdenticalSides.to_string(), n)]),
     };
     let summary = summary(&path, total(first), &pairs[0], by_reason, about);
-    Labels::count(pairs[0].labels.iter().copied()).note(settings, reporter);
+    let counts = LabelCounts::count(pairs[0].labels.iter().copied());
+    labels::note(&counts, settings, reporter);
     let stored = loaded.into_iter().map(|(_, _, l)| l).collect();
     let identity = Identity { data: print };
     Ok(Pool { encoders, pairs, views: view_names, identity, summary, stored })
@@ -508,19 +450,4 @@ fn renumbered(prompts: &[u32]) -> Vec<usize> {
         *seen.entry(p).or_insert(next)
     };
     prompts.iter().map(number).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn negative_layers_count_from_the_last() {
-        let view = |l| ViewChoice { layer: LayerChoice::Index(l), ..ViewChoice::default() };
-        assert_eq!(counted(&view(-1), 18), view(18));
-        assert_eq!(counted(&view(-19), 18), view(0));
-        assert_eq!(counted(&view(-20), 18), view(-20));
-        assert_eq!(counted(&view(3), 18), view(3));
-    }
 }

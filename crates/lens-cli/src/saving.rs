@@ -13,10 +13,10 @@ use lens_core::novelty::Again;
 use lens_core::synthesis::Around;
 use lens_core::vae::Vae;
 use lens_core::{CoreError, Novelty, Outcome, Progress, RewardModel, Threads};
-use lens_data::Trained;
 use lens_data::bundle::{
-    Bundle, DataRecord, EncoderRecord, Kept, Manifest, NoveltyRecord, TrainedRecord, VERSION,
+    Bundle, DataRecord, Kept, Manifest, NoveltyRecord, TrainedRecord, VERSION,
 };
+use lens_data::{EncoderRecord, Trained};
 use lens_eval::tuning::Tuned;
 use serde_json::{Value, json};
 use std::path::Path;

@@ -25,8 +25,7 @@ pub fn open_with_views(
     let [only] = &own[..] else {
         // `all` stands for every layer; the encoder has resolved it.
         let views = &encoder.identity().views;
-        let choice = |v: &lens_encoder::View| crate::embedding::as_asked(v);
-        let views = views.iter().map(choice).collect();
+        let views = views.iter().map(ViewChoice::from).collect();
         return Ok((encoder, views));
     };
     if settings.views == Views::Asked {

@@ -1,12 +1,11 @@
 //! Training further from an earlier reward model, when more pairs have come in.
 
-use crate::commands::train::{Loaded, file_name};
 use crate::error::CliError;
 use crate::progress::Reporter;
 use crate::settings::Settings;
-use lens_core::{PreferencePair, Progress, Rows, WarmStart};
+use lens_core::{Progress, Rows, WarmStart};
 use lens_data::bundle::{Bundle, WarmStartRecord};
-use lens_data::{KeyKind, LeftOut, Row, Trained, embeddings_key, prompt_key};
+use lens_data::{KeyKind, LeftOut, StoredPairs, Trained, Vetted, embeddings_key, file_name};
 use lens_encoder::{EncoderIdentity, View};
 use std::path::PathBuf;
 
@@ -20,12 +19,12 @@ pub struct Keys {
 
 impl Keys {
     /// Of pairs of text.
-    pub fn of_rows(rows: &[Row<PreferencePair>]) -> Keys {
-        Keys { by: KeyKind::Prompt, of: rows.iter().map(|r| prompt_key(&r.value)).collect() }
+    pub fn of_rows(pairs: &Vetted) -> Keys {
+        Keys { by: KeyKind::Prompt, of: pairs.prompt_keys().collect() }
     }
 
     /// Of embedded pairs: by their prompts, where the file has the keys of those.
-    pub fn of_arrays(loaded: &Loaded) -> Keys {
+    pub fn of_arrays(loaded: &StoredPairs) -> Keys {
         if let Some(keys) = &loaded.prompt_keys {
             return Keys { by: KeyKind::Prompt, of: keys.clone() };
         }
@@ -126,15 +125,15 @@ impl Earlier {
     }
 
     /// Rows whose prompt it was trained on.
-    pub fn trained_on(&self, rows: &[Row<PreferencePair>]) -> Vec<LeftOut> {
-        let known = |row: &&Row<PreferencePair>| self.knows(&row.value);
+    pub fn trained_on(&self, pairs: &Vetted) -> Vec<LeftOut> {
+        let known = pairs.used.iter().zip(pairs.prompt_keys()).filter(|(_, key)| self.knows(*key));
         let detail = || format!("{} was trained on the prompt", file_name(&self.path));
-        rows.iter().filter(known).map(|r| LeftOut { line: r.line, detail: detail() }).collect()
+        known.map(|(row, _)| LeftOut { line: row.line, detail: detail() }).collect()
     }
 
-    /// Whether it was trained on the prompt of a pair.
-    pub fn knows(&self, pair: &PreferencePair) -> bool {
-        self.trained.fold(prompt_key(pair)).is_some()
+    /// Whether it was trained on the prompt with this key.
+    pub fn knows(&self, prompt_key: i64) -> bool {
+        self.trained.fold(prompt_key).is_some()
     }
 
     /// What the new manifest says of it.

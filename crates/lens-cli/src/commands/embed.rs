@@ -1,35 +1,20 @@
 //! `lens embed`: texts or pairs to hidden states, stored as safetensors.
 
 use crate::args::EmbedArgs;
-use crate::embedding::{
-    encoder_of_bundle, encoder_record, note_truncated, open_encoder, prompt_numbers,
-};
+use crate::embedding::{encoder_of_bundle, encoder_record, note_truncated, open_encoder};
 use crate::error::CliError;
-use crate::labels::{MARGIN_KEY, TIE_KEY};
 use crate::output;
 use crate::progress::Reporter;
 use crate::settings::Settings;
 use lens_core::{Content, Exchange, Label, Progress};
 use lens_data::bundle::Bundle;
 use lens_data::{
-    Array2, AtomicFile, Row, ScoreRow, Tensor, prompt_key, read_exchanges_with, write_tensors,
+    Array2, AtomicFile, EmbeddingsFile, PromptColumn, Row, ScoreRow, prompt_key, prompt_numbers,
+    read_exchanges_with,
 };
 use lens_encoder::{Encoded, TextEncoder};
 use serde_json::json;
-use std::collections::BTreeMap;
 use std::path::Path;
-
-/// Key of the line numbers, one for each embedding.
-pub const ROW_KEY: &str = "row";
-/// Key of the prompt numbers of pairs: equal prompts have equal numbers.
-pub const PROMPT_KEY: &str = "prompt";
-/// What the metadata says under the same key where the numbers are those of [`prompt_key`], which
-/// mean the same in every file.
-pub const PROMPT_NUMBERS: &str = "lens-prompt-v1";
-/// Metadata key of what lies in which columns.
-pub const VIEWS_KEY: &str = "views";
-/// Metadata key of what made the embeddings.
-pub const ENCODER_KEY: &str = "encoder";
 
 /// Runs the command.
 pub fn run(args: &EmbedArgs, settings: &Settings, reporter: &Reporter) -> Result<(), CliError> {
@@ -54,36 +39,21 @@ pub fn run(args: &EmbedArgs, settings: &Settings, reporter: &Reporter) -> Result
     let arrays = embed(&set.rows, encoder.as_ref(), reporter)?;
     note_truncated(&arrays.encoded, encoder.identity().max_length, reporter);
     let tensors: Vec<(&str, &Array2)> = arrays.tensors.iter().map(|(n, a)| (*n, a)).collect();
-    let floats = tensors.iter().map(|(name, a)| (*name, Tensor::Floats(a, settings.dtype)));
-    let mut stored: Vec<(&str, Tensor)> = floats.collect();
-    stored.push((ROW_KEY, Tensor::Integers(&arrays.rows)));
-    if !arrays.prompts.is_empty() {
-        stored.push((PROMPT_KEY, Tensor::Integers(&arrays.prompts)));
-    }
-    let margin = |label: &Label| match label {
-        Label::Preferred { margin } => *margin,
-        Label::Tie => 0.0,
+    let prompts = match arrays.prompts.as_slice() {
+        [] => PromptColumn::None,
+        keys if arrays.tensors.len() == 2 => PromptColumn::Keys(keys),
+        numbers => PromptColumn::Numbers(numbers),
     };
-    let margins: Vec<f32> = arrays.labels.iter().map(margin).collect();
-    let ties: Vec<i64> = arrays.labels.iter().map(|l| i64::from(l.is_tie())).collect();
-    if margins.iter().any(|&margin| margin != 0.0) {
-        stored.push((MARGIN_KEY, Tensor::Vector(&margins)));
-    }
-    if ties.contains(&1) {
-        stored.push((TIE_KEY, Tensor::Integers(&ties)));
-    }
-    let record = encoder_record(encoder.as_ref(), &model)?;
-    let record = serde_json::to_string(&record).map_err(std::io::Error::from)?;
-    let mut metadata = BTreeMap::from([
-        (ENCODER_KEY.to_owned(), record),
-        ("lens_version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
-    ]);
-    if arrays.tensors.len() == 2 {
-        metadata.insert(PROMPT_KEY.to_owned(), PROMPT_NUMBERS.to_owned());
-    }
-    let metadata = with_views(metadata, encoder.as_ref())?;
+    let file = EmbeddingsFile {
+        tables: &tensors,
+        dtype: settings.dtype,
+        lines: &arrays.rows,
+        prompts,
+        labels: &arrays.labels,
+        encoder: &encoder_record(encoder.as_ref(), &model),
+    };
     reporter.go_on()?;
-    write_tensors(&args.output, &stored, &metadata)?;
+    file.write(&args.output)?;
 
     let stats = encoder.stats();
     let shapes: serde_json::Map<String, serde_json::Value> =
@@ -111,21 +81,6 @@ pub fn run(args: &EmbedArgs, settings: &Settings, reporter: &Reporter) -> Result
         ),
         ("file".into(), args.output.display().to_string()),
     ]))
-}
-
-/// Adds what lies in which columns: a list of `{"columns": [from, to], "view": ..}`.
-fn with_views(
-    mut metadata: BTreeMap<String, String>,
-    encoder: &dyn TextEncoder,
-) -> Result<BTreeMap<String, String>, CliError> {
-    let id = encoder.identity();
-    let one = |(i, view)| json!({"columns": [i * id.dim, (i + 1) * id.dim], "view": view});
-    let views: Vec<_> = id.views.iter().enumerate().map(one).collect();
-    if !views.is_empty() {
-        let text = serde_json::to_string(&views).map_err(std::io::Error::from)?;
-        metadata.insert(VIEWS_KEY.to_owned(), text);
-    }
-    Ok(metadata)
 }
 
 /// Whether the output can be written: asked before hours of embedding. A store is replaced without

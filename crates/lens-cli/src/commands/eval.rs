@@ -7,7 +7,7 @@ mod text;
 
 use crate::args::EvalArgs;
 use crate::commands::embed::check_output;
-use crate::commands::train::load;
+use crate::commands::train::{load, note_equal};
 use crate::embedding::{check_arrays, encoder_of_bundle};
 use crate::error::CliError;
 use crate::evaluation::PairRewards;
@@ -19,7 +19,6 @@ use lens_core::Progress;
 use lens_data::bundle::Bundle;
 use lens_data::{LeftOut, Reason, VetReport, write_atomic};
 use lens_eval::figures::{Benchmark, Evaluation, PairData, ScoredPairs};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// What one file says of a reward model.
@@ -142,29 +141,19 @@ fn arrays(
     check_arrays(bundle, loaded.encoder.as_ref(), path, reporter)?;
     let (ties, decided): (Vec<usize>, Vec<usize>) =
         (0..loaded.pairs.len()).partition(|&i| loaded.pairs.labels[i].is_tie());
-    let equal = loaded.equal.len();
-    if equal > 0 {
-        reporter.note(&format!("left out: {equal} pairs with equal embeddings on both sides"));
-    }
+    note_equal(&loaded, reporter);
     // An array has rows, not lines; they are counted from 1 here as lines are.
     let line = |&row: &usize| loaded.rows[row] as u64 + 1;
-    let listed = |lines: Vec<u64>, detail: &str| -> Vec<LeftOut> {
-        lines.into_iter().map(|line| LeftOut { line, detail: detail.to_owned() }).collect()
-    };
-    let same = loaded.equal.iter().map(|&row| row as u64 + 1).collect();
-    let left_out = [
-        (Reason::IdenticalSides, listed(same, "the embeddings are equal")),
-        (Reason::Tie, listed(ties.iter().map(line).collect(), "")),
-    ];
-    let left_out: BTreeMap<_, _> =
-        left_out.into_iter().filter(|(_, rows)| !rows.is_empty()).collect();
-    let read = decided.len() + left_out.values().map(Vec::len).sum::<usize>();
-    let rows = VetReport { read, used: decided.len(), left_out };
+    let mut rows = loaded.report.clone();
+    let tied = ties.iter().map(line).map(|line| LeftOut { line, detail: String::new() });
+    rows.leave_out(Reason::Tie, tied.collect());
     if decided.is_empty() {
         return Err(nothing_left(path, &rows));
     }
     let pairs = if ties.is_empty() { loaded.pairs.clone() } else { loaded.pairs.select(&decided) };
-    let PairRewards { chosen, rejected } = loaded.sound(PairRewards::of(&bundle.model, &pairs))?;
+    let rewards = PairRewards::of(&bundle.model, &pairs);
+    loaded.check_reads()?;
+    let PairRewards { chosen, rejected } = rewards?;
     let (prompts, seed) = (&*pairs.prompts, settings.seed);
     let lines: Vec<u64> = decided.iter().map(line).collect();
     let data = PairData {
@@ -185,8 +174,5 @@ fn arrays(
 
 /// The error of a file of which nothing can be evaluated on.
 fn nothing_left(path: &Path, rows: &VetReport) -> CliError {
-    let parts: Vec<String> =
-        rows.left_out.iter().map(|(reason, rows)| format!("{} {reason}", rows.len())).collect();
-    let left_out = if parts.is_empty() { "none".to_owned() } else { parts.join(", ") };
-    CliError::NothingToEvaluate { path: path.to_owned(), left_out }
+    CliError::NothingToEvaluate { path: path.to_owned(), left_out: rows.summary() }
 }

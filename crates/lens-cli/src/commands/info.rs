@@ -3,12 +3,11 @@
 use crate::args::InfoArgs;
 use crate::error::CliError;
 use crate::evaluation::longer_baseline;
-use crate::labels::Labels;
 use crate::output::{self, percent, thousands};
 use crate::progress::Reporter;
 use crate::settings::Settings;
 use lens_data::bundle::Bundle;
-use lens_data::{ArrayFile, ReadOptions, read_exchanges_with, read_pairs_with, vet};
+use lens_data::{ArrayFile, LabelCounts, ReadOptions, read_exchanges_with, read_pairs_with, vet};
 use lens_encoder::{Encoder, EncoderOptions};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -91,13 +90,8 @@ fn bundle(path: &Path) -> Result<Described, CliError> {
     }
     if let Some(encoder) = &manifest.encoder {
         rows.push(("encoder".to_owned(), encoder.model.clone()));
-        if let Value::Object(identity) = &encoder.identity {
-            let fields = identity.iter().map(|(k, v)| {
-                let text = v.as_str().map_or_else(|| v.to_string(), str::to_owned);
-                (format!("  {k}"), text)
-            });
-            rows.extend(fields);
-        }
+        let fields = encoder.identity.listed().into_iter();
+        rows.extend(fields.map(|(name, value)| (format!("  {name}"), value)));
     } else {
         rows.push(("encoder".to_owned(), "none: trained on arrays, scores arrays".to_owned()));
     }
@@ -166,23 +160,20 @@ fn pairs(path: &Path, reporter: &Reporter) -> Result<Described, CliError> {
                 Err(_) => return Err(pairs_error.into()),
             };
             let rows = vec![
-                (
-                    "format".to_owned(),
-                    format!("{:?}, {:?} compression", set.format, set.compression),
-                ),
+                ("format".to_owned(), format!("{}, {}", set.format, set.compression)),
                 ("rows".to_owned(), format!("{}, {} malformed", set.read, set.malformed.len())),
             ];
             let value = json!({"read": set.read, "malformed": set.malformed.len()});
             return Ok(("rows to score or embed", rows, value));
         }
     };
-    let format = format!("{:?}, {:?} compression", data.format, data.compression);
-    let shapes: Vec<String> = data.shapes.iter().map(|(s, n)| format!("{n} {s:?}")).collect();
+    let format = format!("{}, {}", data.format, data.compression);
+    let shapes: Vec<String> = data.shapes.iter().map(|(s, n)| format!("{n} rows of {s}")).collect();
     let vetted = vet(data);
     let longer = longer_baseline(vetted.used.iter().map(|r| &r.value));
     let mut rows = vec![
         ("format".to_owned(), format.clone()),
-        ("shapes".to_owned(), shapes.join(", ")),
+        ("shapes".to_owned(), shapes.join("; ")),
         ("pairs".to_owned(), format!("{} read, {} usable", vetted.report.read, vetted.used.len())),
     ];
     for (reason, lines) in &vetted.report.left_out {
@@ -195,8 +186,8 @@ fn pairs(path: &Path, reporter: &Reporter) -> Result<Described, CliError> {
             rows.push(("    ..".to_owned(), format!("and {more} more (all with --json)")));
         }
     }
-    let labels = Labels::count(vetted.used.iter().map(|row| row.value.label()));
-    rows.extend(labels.shown().map(|shown| ("labels".to_owned(), shown)));
+    let labels = LabelCounts::count(vetted.used.iter().map(|row| row.value.label()));
+    rows.extend(labels.summary().map(|summary| ("labels".to_owned(), summary)));
     if let Some(longer) = longer {
         rows.push(("longer answer wins".to_owned(), percent(longer)));
     }

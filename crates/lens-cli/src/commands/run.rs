@@ -1,15 +1,14 @@
 //! `lens run`: the main job, from a file of preference pairs to a saved reward model.
 
 use crate::args::RunArgs;
-use crate::commands::train::file_name;
 use crate::curves;
 use crate::embedding::{
     StageTime, embed_vetted, encode_pairs, encoder_of_bundle, encoder_record, note_truncated,
-    open_encoder, prompt_numbers,
+    open_encoder,
 };
 use crate::error::CliError;
 use crate::evaluation::{Accuracy, PairRewards, longer_baseline, shown_difference};
-use crate::labels::Labels;
+use crate::labels;
 use crate::output::{self, percent, thousands};
 use crate::progress::Reporter;
 use crate::report::{self, Evidence};
@@ -20,11 +19,11 @@ use crate::warm::{Earlier, Keys, Known};
 use lens_core::metrics::Estimate;
 use lens_core::{
     EmbeddedPairs, Extras, Outcome, PreferencePair, Progress, RewardModel, Threads, fit_with,
-    splits,
 };
 use lens_data::bundle::{DataRecord, Kept, PAGE, REPORT, check_target};
 use lens_data::{
-    Dataset, KeyKind, Reason, Row, VetReport, Vetted, read_pairs_with, shared_prompts, vet,
+    Dataset, KeyKind, LabelCounts, Reason, Row, Vetted, file_name, read_pairs_with, shared_prompts,
+    vet,
 };
 use lens_encoder::TextEncoder;
 use lens_eval::tuning::Tuned;
@@ -88,7 +87,7 @@ pub fn run(args: &RunArgs, settings: &Settings, reporter: &Reporter) -> Result<(
     }
     let (settings, tuned) = (&settings, tuned.as_ref());
     let watch = (!heldout_pairs.is_empty()).then_some(&heldout_pairs);
-    let keys = Keys::of_rows(&train.used);
+    let keys = Keys::of_rows(&train);
     let folds = earlier.map_or(Vec::new(), |e| e.folds(&keys));
     let known = Known::of(&folds);
     let extras = Extras { start: earlier.map(|e| e.start(&folds)), watch };
@@ -110,7 +109,7 @@ pub fn run(args: &RunArgs, settings: &Settings, reporter: &Reporter) -> Result<(
     let start = Instant::now();
     let warm = earlier.map(|e| (e, known));
     let sources = Sources {
-        encoder: Some(encoder_record(encoder.as_ref(), &settings.model)?),
+        encoder: Some(encoder_record(encoder.as_ref(), &settings.model)),
         data: data_record(&args.pairs, &train),
         figures: json!({"heldout": figures.json(), "heldout_file": settings.eval.as_deref()
             .map(file_name), "heldout_fingerprint": heldout.fingerprint()}),
@@ -142,7 +141,7 @@ fn stage(name: &'static str, seconds: f64) -> StageTime {
 }
 
 fn nothing_left(path: &Path, vetted: &Vetted) -> CliError {
-    CliError::NothingLeft { path: path.to_owned(), left_out: left_out(vetted) }
+    CliError::NothingLeft { path: path.to_owned(), left_out: vetted.report.summary() }
 }
 
 /// Training and held-out pairs, vetted, without a prompt in common.
@@ -176,7 +175,7 @@ fn read(
                 return Err(nothing_left(file, &heldout));
             }
             if let Some(earlier) = earlier {
-                let known = earlier.trained_on(&heldout.used);
+                let known = earlier.trained_on(&heldout);
                 let n = heldout.leave_out(Reason::TrainedOn, known);
                 let name = earlier.path.display();
                 if heldout.used.is_empty() {
@@ -192,7 +191,7 @@ fn read(
                     ));
                 }
             }
-            let shared = shared_prompts(&train.used, &heldout.used);
+            let shared = shared_prompts(&train, &heldout);
             train.leave_out(Reason::Overlap, shared);
             heldout
         }
@@ -215,7 +214,7 @@ fn read(
             path.display()
         )));
     }
-    labels(&train).note(settings, reporter);
+    labels::note(&label_counts(&train), settings, reporter);
     Ok((train, heldout))
 }
 
@@ -229,8 +228,8 @@ fn leave_out_ties(heldout: &mut Vetted, reporter: &Reporter) {
     }
 }
 
-fn labels(train: &Vetted) -> Labels {
-    Labels::count(train.used.iter().map(|row| row.value.label()))
+fn label_counts(train: &Vetted) -> LabelCounts {
+    LabelCounts::count(train.used.iter().map(|row| row.value.label()))
 }
 
 /// Whether there is enough to train on: asked before the pairs are embedded.
@@ -243,19 +242,15 @@ fn check_prompts(
     if train.used.is_empty() && settings.eval.is_some() {
         return Err(nothing_left(path, train));
     }
-    let prompts = |v: &Vetted| {
-        let numbers = prompt_numbers(v.used.iter().map(|r| &r.value.prompt));
-        numbers.into_iter().max().map_or(0, |m| m as usize + 1)
-    };
-    if prompts(train) >= 2 {
+    if train.prompt_count() >= 2 {
         return Ok(());
     }
-    let (mut pairs, mut distinct) = (train.used.len(), prompts(train));
+    let (mut pairs, mut distinct) = (train.used.len(), train.prompt_count());
     let mut said = String::new();
     if settings.eval.is_none() && !heldout.used.is_empty() {
         // They come from the same file, whose user counts them all.
         pairs += heldout.used.len();
-        distinct += prompts(heldout);
+        distinct += heldout.prompt_count();
         said = format!(", {} of them to be held out", heldout.used.len());
     }
     Err(CliError::TooFewPrompts {
@@ -263,7 +258,7 @@ fn check_prompts(
         pairs,
         prompts: distinct,
         heldout: said,
-        left_out: left_out(train),
+        left_out: train.report.summary(),
     })
 }
 
@@ -271,35 +266,22 @@ fn check_prompts(
 /// Only prompts that an earlier model was not trained on are held out.
 fn hold_out(
     path: &Path,
-    mut all: Vetted,
+    all: Vetted,
     settings: &Settings,
     earlier: Option<&Earlier>,
 ) -> Result<(Vetted, Vetted), CliError> {
-    let prompts = prompt_numbers(all.used.iter().map(|r| &r.value.prompt));
-    let new: Vec<bool> =
-        all.used.iter().map(|r| earlier.is_none_or(|e| !e.knows(&r.value))).collect();
-    if let (Some(earlier), false) = (earlier, new.contains(&true) || settings.holdout == 0.0) {
+    let new = |key: i64| earlier.is_none_or(|e| !e.knows(key));
+    let none_new = !all.prompt_keys().any(new);
+    if let (Some(earlier), true) = (earlier, none_new && settings.holdout != 0.0) {
         return Err(CliError::Refused(format!(
             "{}: {} was trained on the prompts of all {} pairs: none is left to hold out; add new \
              pairs, or name held-out ones with --eval (--holdout 0 measures nothing)",
             path.display(),
             earlier.path.display(),
-            new.len()
+            all.used.len()
         )));
     }
-    let candidates: Vec<u32> =
-        prompts.iter().zip(&new).filter(|(_, new)| **new).map(|(&p, _)| p).collect();
-    let mut drawn = splits::hold_out(&candidates, settings.holdout, settings.seed).into_iter();
-    let drawn: Vec<bool> = new.iter().map(|&new| new && drawn.next() == Some(true)).collect();
-    let mut of = drawn.iter();
-    let (held, rest): (Vec<_>, Vec<_>) =
-        std::mem::take(&mut all.used).into_iter().partition(|_| of.next() == Some(&true));
-    let n = held.len();
-    all.report.read -= n;
-    all.report.used = rest.len();
-    all.used = rest;
-    let report = VetReport { read: n, used: n, left_out: Default::default() };
-    Ok((all, Vetted { used: held, report }))
+    Ok(all.hold_out(settings.holdout, settings.seed, new))
 }
 
 /// Embeds both sets in one go, so that their texts share batches.
@@ -381,17 +363,6 @@ impl Heldout {
     }
 }
 
-/// `3 duplicate, 1 malformed`, or `none`.
-pub fn left_out(vetted: &Vetted) -> String {
-    let parts: Vec<String> = vetted
-        .report
-        .left_out
-        .iter()
-        .map(|(reason, rows)| format!("{} {reason}", rows.len()))
-        .collect();
-    if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }
-}
-
 /// Every row left out, a line each, as Markdown.
 fn listed((name, vetted): (&str, &Vetted)) -> String {
     let mut text = String::new();
@@ -416,12 +387,8 @@ fn data_record(path: &Path, vetted: &Vetted) -> DataRecord {
         fingerprint: vetted.fingerprint(),
         read: vetted.report.read,
         used: vetted.report.used,
-        left_out: counts(vetted),
+        left_out: vetted.report.counts(),
     }
-}
-
-fn counts(vetted: &Vetted) -> std::collections::BTreeMap<String, usize> {
-    vetted.report.left_out.iter().map(|(r, rows)| (r.as_str().to_owned(), rows.len())).collect()
 }
 
 /// The result table, less what the clock decides.
@@ -435,13 +402,13 @@ fn rows(
 ) -> Vec<(String, String)> {
     let set = |v: &Vetted| {
         let (read, used) = (v.report.read, v.report.used);
-        format!("{read} read, {used} used, left out: {}", left_out(v))
+        format!("{read} read, {used} used, left out: {}", v.report.summary())
     };
     let mut rows = vec![
         ("training pairs".to_owned(), set(train)),
         ("held-out pairs".to_owned(), set(heldout)),
     ];
-    rows.extend(labels(train).shown().map(|shown| ("labels".to_owned(), shown)));
+    rows.extend(label_counts(train).summary().map(|summary| ("labels".to_owned(), summary)));
     rows.extend(warm.map(|(e, known)| ("warm start".to_owned(), e.shown(known))));
     rows.extend(tuned.map(tuning::lines).unwrap_or_default());
     let Some((none, _)) = &figures.none else {
@@ -479,7 +446,7 @@ fn print(
     if settings.json {
         return output::json(&json!({
             "pairs": train.report,
-            "labels": labels(train),
+            "labels": label_counts(train),
             "heldout_pairs": heldout.report,
             "heldout": figures.json(),
             "warm_start": warm.map(|(e, n)| json!({"from": e.path, "known": n.known, "new": n.new})),
@@ -512,38 +479,5 @@ fn shown_stage(stage: &StageTime) -> String {
             thousands((*tokens as f64 / seconds.max(1e-9)) as u64)
         ),
         _ => format!("{name} {seconds:.1} s"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-    use lens_core::Content;
-
-    #[test]
-    fn holding_out_splits_by_prompt_and_loses_nothing() {
-        let row = |i: u64| Row {
-            line: i + 1,
-            value: PreferencePair {
-                prompt: Content::Text(format!("p{}", i / 2)),
-                chosen: Content::Text("a".into()),
-                rejected: Content::Text("b".into()),
-                margin: None,
-                tie: false,
-            },
-            metadata: Default::default(),
-        };
-        let all = Vetted {
-            used: (0..100).map(row).collect(),
-            report: VetReport { read: 100, used: 100, left_out: Default::default() },
-        };
-        let (train, heldout) =
-            hold_out(Path::new("x"), all.clone(), &Settings::default(), None).unwrap();
-        assert_eq!((train.used.len(), heldout.used.len()), (80, 20));
-        assert!(shared_prompts(&train.used, &heldout.used).is_empty());
-        let none = Settings { holdout: 0.0, ..Settings::default() };
-        let (train, heldout) = hold_out(Path::new("x"), all, &none, None).unwrap();
-        assert_eq!((train.used.len(), heldout.used.len()), (100, 0));
     }
 }

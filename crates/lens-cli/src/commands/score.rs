@@ -1,16 +1,15 @@
 //! `lens score`: rewards for rows of text, one line a row, in their order.
 
 use crate::args::ScoreArgs;
-use crate::embedding::{check_arrays, encoder_of_bundle, matrix, note_truncated, stored_encoder};
+use crate::embedding::{check_arrays, encoder_of_bundle, matrix, note_truncated};
 use crate::error::CliError;
 use crate::output;
 use crate::progress::Reporter;
 use crate::settings::Settings;
 use lens_core::{Exchange, Progress, Rows, Threads};
 use lens_data::bundle::Bundle;
-use lens_data::{ArrayFile, ScoreRow, read_exchanges_with};
+use lens_data::{ScoreRow, StoredTable, read_exchanges_with};
 use serde_json::{Map, Value, json};
-use std::sync::Arc;
 
 /// Runs the command.
 pub fn run(args: &ScoreArgs, settings: &Settings, reporter: &Reporter) -> Result<(), CliError> {
@@ -96,14 +95,11 @@ fn arrays(
     settings: &Settings,
     reporter: &Reporter,
 ) -> Result<(), CliError> {
-    let file = Arc::new(ArrayFile::open(&args.file)?);
-    check_arrays(bundle, stored_encoder(&file).as_ref(), &args.file, reporter)?;
-    let table = file.table_with(args.key.as_deref(), reporter)?;
-    let rewards = rewards(bundle, &table, settings)?;
-    if let Some(failure) = table.failure() {
-        return Err(failure.into());
-    }
-    for (i, reward) in rewards.into_iter().enumerate() {
+    let table = StoredTable::open(&args.file, args.key.as_deref(), reporter)?;
+    check_arrays(bundle, table.encoder.as_ref(), &args.file, reporter)?;
+    let rewards = rewards(bundle, &*table.rows, settings);
+    table.check_reads()?;
+    for (i, reward) in rewards?.into_iter().enumerate() {
         print(i as u64 + 1, json!({"reward": reward}), settings)?;
     }
     Ok(())

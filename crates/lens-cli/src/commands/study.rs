@@ -1,13 +1,13 @@
 //! `lens study`: methods compared on several splits of one pool of pairs.
 
 use crate::args::StudyArgs;
-use crate::commands::train::file_name;
 use crate::error::CliError;
 use crate::output;
 use crate::pool::{Pool, pool};
 use crate::progress::Reporter;
 use crate::settings::{Settings, bad};
 use lens_core::{MethodSettings, Progress};
+use lens_data::file_name;
 use lens_eval::EvalError;
 use lens_eval::study::plan::base_settings;
 use lens_eval::study::store::{REPORT, SUMMARY_TEXT};
@@ -107,7 +107,8 @@ pub fn run(args: &StudyArgs, settings: &Settings, reporter: &Reporter) -> Result
             folder.display()
         ));
     }
-    let runs = pool.sound(runs.map_err(CliError::from))?;
+    pool.check_reads()?;
+    let runs = runs?;
     let Pool { pairs, summary: data, identity, .. } = pool;
     let summary = analyse(&plan, &parts, &runs, &pairs[0].prompts, data);
     store.finish(&plan, &identity, &runs, &summary)?;

@@ -2,8 +2,8 @@
 //! to look at or to train something else on.
 
 use crate::args::SynthesiseArgs;
-use crate::commands::embed::{ENCODER_KEY, PROMPT_KEY, check_output};
-use crate::commands::train::{Loaded, load, names};
+use crate::commands::embed::check_output;
+use crate::commands::train::{load, note_equal};
 use crate::embedding::check_arrays;
 use crate::error::CliError;
 use crate::output::{self, thousands};
@@ -16,22 +16,17 @@ use lens_core::source::{Seeds, Source as _, Synthetic, Wanted};
 use lens_core::synthesis::SynthesisSettings;
 use lens_core::vae::Vae;
 use lens_core::{MethodSettings, Progress, Standardiser, Threads};
-use lens_data::ArrayWriter;
 use lens_data::bundle::Bundle;
+use lens_data::store::{keys, synthetic_metadata};
+use lens_data::{ArrayWriter, StoredPairs, file_names};
 use rayon::prelude::*;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::mpsc::{channel, sync_channel};
 
-/// Key of the row of the seed pair that a synthetic one was made of, counted from 0.
-const PAIR_KEY: &str = "pair";
-/// Key of the number of a synthetic response among those of its seed response, counted from 1.
-const COPY_KEY: &str = "copy";
-/// Metadata key of how the responses came about.
-const SYNTHETIC_KEY: &str = "synthetic";
 /// Both sides, in the order in which the file has them.
-const SIDES: [&str; 2] = ["chosen", "rejected"];
+const SIDES: [&str; 2] = [keys::CHOSEN, keys::REJECTED];
 /// About how much is computed, and then written, at a time.
 const BLOCK_BYTES: usize = 4 << 20;
 
@@ -63,12 +58,7 @@ pub fn run(
     }
     let loaded = load(&args.arrays, settings, reporter)?;
     check_arrays(&bundle, loaded.encoder.as_ref(), &args.arrays[0], reporter)?;
-    let equal = loaded.equal.len();
-    if equal > 0 {
-        let all = equal + loaded.pairs.len();
-        reporter
-            .note(&format!("left out: {equal} of {all} pairs have equal embeddings on both sides"));
-    }
+    note_equal(&loaded, reporter);
 
     let start = std::time::Instant::now();
     let standardiser = &bundle.model.standardiser;
@@ -97,7 +87,7 @@ pub fn run(
     let rate = megabytes / seconds.max(1e-9);
     if settings.json {
         return output::json(&json!({
-            "pairs": loaded.pairs.len(), "left_out": equal, "per_side": per_side,
+            "pairs": loaded.pairs.len(), "left_out": loaded.report.left_out_total(), "per_side": per_side,
             "responses": responses, "what": source.what(), "augment": settings.augment.factor(),
             "seed": settings.seed, "output": args.output, "bytes": bytes,
             "tensors": {"chosen": [rows, width], "rejected": [rows, width]},
@@ -212,13 +202,13 @@ impl Source<'_> {
 fn write(
     args: &SynthesiseArgs,
     settings: &Settings,
-    loaded: &Loaded,
+    loaded: &StoredPairs,
     source: &Source<'_>,
     reporter: &Reporter,
 ) -> Result<u64, CliError> {
     let (rows, width) = (source.rows(), source.width());
     let per_side = source.drawn.per_side();
-    let integers = [(PAIR_KEY, rows), (COPY_KEY, rows), (PROMPT_KEY, rows)];
+    let integers = [(keys::PAIR, rows), (keys::COPY, rows), (keys::PROMPT, rows)];
     let floats = SIDES.map(|side| (side, [rows, width]));
     let metadata = metadata(args, settings, loaded, source)?;
     let mut file = ArrayWriter::create(&args.output, &floats, &integers, &metadata)?;
@@ -228,9 +218,9 @@ fn write(
             file.integers(name, &each.map(|(i, copy)| of_row(i, copy)).collect::<Vec<i64>>())
         })
     };
-    write_integers(COPY_KEY, &|_, copy| copy as i64 + 1)?;
-    write_integers(PAIR_KEY, &|i, _| loaded.rows[i] as i64)?;
-    write_integers(PROMPT_KEY, &|i, _| i64::from(loaded.pairs.prompts[i]))?;
+    write_integers(keys::COPY, &|_, copy| copy as i64 + 1)?;
+    write_integers(keys::PAIR, &|i, _| loaded.rows[i] as i64)?;
+    write_integers(keys::PROMPT, &|i, _| i64::from(loaded.pairs.prompts[i]))?;
 
     reporter.begin("synthesise", 2 * rows as u64, "responses");
     // One block is written while the next is computed; a third waits between the two.
@@ -276,7 +266,7 @@ fn write(
 fn metadata(
     args: &SynthesiseArgs,
     settings: &Settings,
-    loaded: &Loaded,
+    loaded: &StoredPairs,
     source: &Source<'_>,
 ) -> Result<BTreeMap<String, String>, CliError> {
     let SynthesisSettings {
@@ -286,16 +276,9 @@ fn metadata(
         "what": source.what(), "per_side": source.drawn.per_side(), "augment": settings.augment.factor(),
         "seed": settings.seed, "noise_variance": noise_variance, "candidates": candidates,
         "origin": origin, "noise": noise, "decoding": decoding, "around": around, "gate": gate,
-        "pairs": names(&args.arrays), "pairs_fingerprint": loaded.fingerprint,
+        "pairs": file_names(&args.arrays), "pairs_fingerprint": loaded.fingerprint,
     });
-    let mut metadata = BTreeMap::from([
-        (SYNTHETIC_KEY.to_owned(), synthetic.to_string()),
-        ("lens_version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
-    ]);
     // Decoded they are embeddings of that encoder, and can be scored by what was trained on it.
-    if let (Some(_), Some(encoder)) = (source.decoder, &loaded.encoder) {
-        let encoder = serde_json::to_string(encoder).map_err(std::io::Error::from)?;
-        metadata.insert(ENCODER_KEY.to_owned(), encoder);
-    }
-    Ok(metadata)
+    let encoder = loaded.encoder.as_ref().filter(|_| source.decoder.is_some());
+    Ok(synthetic_metadata(&args.output, &synthetic, encoder)?)
 }

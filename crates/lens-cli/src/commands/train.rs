@@ -2,31 +2,26 @@
 //! splits and, where asked for, a reward model trained on all of them.
 
 use crate::args::TrainArgs;
-use crate::commands::embed::{PROMPT_KEY, PROMPT_NUMBERS};
 use crate::curves;
-use crate::embedding::{check_arrays, stored_encoder};
+use crate::embedding::check_arrays;
 use crate::error::CliError;
 use crate::evaluation::{Accuracy, shown_difference};
-use crate::labels::{self, Labels};
+use crate::labels;
 use crate::output;
 use crate::progress::Reporter;
 use crate::report::{self, Evidence};
 use crate::saving::{History, Sources, save};
 use crate::settings::{Augment, Settings, bad};
-use crate::stored_views::{stored_views, widths};
 use crate::tuning::{self, OnStored};
 use crate::warm::{Earlier, Keys, Known};
 use lens_core::splits::{SplitsReport, run_splits_choosing};
-use lens_core::{
-    EmbeddedPairs, Embeddings, Extras, MethodSettings, Progress, Rows, Threads, fit_with,
-};
-use lens_data::bundle::{DataRecord, EncoderRecord, check_target};
-use lens_data::{ArrayFile, StoredRows, fingerprint_rows};
-use rayon::prelude::*;
+use lens_core::{EmbeddedPairs, Extras, MethodSettings, Progress, Threads, fit_with};
+use lens_data::bundle::{DataRecord, check_target};
+use lens_data::{LabelCounts, StoreKeys, StoredPairs, file_names};
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 /// Runs the command.
 pub fn run(args: &TrainArgs, settings: &Settings, reporter: &Reporter) -> Result<(), CliError> {
@@ -37,16 +32,10 @@ pub fn run(args: &TrainArgs, settings: &Settings, reporter: &Reporter) -> Result
     curves::start(settings, settings.output.as_deref(), reporter)?;
     let earlier = Earlier::open(settings, reporter)?;
     let loaded = load(&args.arrays, settings, reporter)?;
-    let equal = loaded.equal.len();
+    note_equal(&loaded, reporter);
     let pairs = &loaded.pairs;
-    if equal > 0 {
-        reporter.note(&format!(
-            "left out: {equal} of {} pairs have equal embeddings on both sides",
-            equal + pairs.len()
-        ));
-    }
-    let labels = Labels::count(pairs.labels.iter().copied());
-    labels.note(settings, reporter);
+    let labels = LabelCounts::count(pairs.labels.iter().copied());
+    labels::note(&labels, settings, reporter);
     let method = settings.method();
     let keys = Keys::of_arrays(&loaded);
     let folds = match &earlier {
@@ -81,7 +70,8 @@ pub fn run(args: &TrainArgs, settings: &Settings, reporter: &Reporter) -> Result
     };
     let report =
         run_splits_choosing(pairs, &method, start, seed_pairs, settings.splits, &choose, reporter);
-    let report = loaded.sound(report)?;
+    loaded.check_reads()?;
+    let report = report?;
     let chose: Vec<String> =
         by_split.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect();
     let seconds = clock.elapsed().as_secs_f64();
@@ -90,7 +80,8 @@ pub fn run(args: &TrainArgs, settings: &Settings, reporter: &Reporter) -> Result
         None => None,
         Some(output) => {
             let tuned = search.as_ref().map(|search| search.tune(pairs, &method, reporter));
-            let tuned = loaded.sound(tuned.transpose())?;
+            loaded.check_reads()?;
+            let tuned = tuned.transpose()?;
             let settings = &match &tuned {
                 Some(tuned) => tuning::settled_method(settings, tuned),
                 None => settings.clone(),
@@ -98,17 +89,15 @@ pub fn run(args: &TrainArgs, settings: &Settings, reporter: &Reporter) -> Result
             let extras = Extras { start, watch: None };
             let threads = Threads::available();
             let outcome = fit_with(pairs, &settings.method(), extras, threads, reporter);
-            let outcome = loaded.sound(outcome)?;
+            loaded.check_reads()?;
+            let outcome = outcome?;
             reporter.go_on()?;
             let data = DataRecord {
-                file: names(&args.arrays),
+                file: file_names(&args.arrays),
                 fingerprint: loaded.fingerprint.clone(),
-                read: pairs.len() + equal,
-                used: pairs.len(),
-                left_out: match equal {
-                    0 => BTreeMap::new(),
-                    n => BTreeMap::from([("identical-sides".to_owned(), n)]),
-                },
+                read: loaded.report.read,
+                used: loaded.report.used,
+                left_out: loaded.report.counts(),
             };
             let mut figures = json!({"splits": &report});
             if !chose.is_empty() {
@@ -118,7 +107,7 @@ pub fn run(args: &TrainArgs, settings: &Settings, reporter: &Reporter) -> Result
                 ("splits".to_owned(), format!("{} of {seed_pairs} pairs", settings.splits)),
                 ("without augmentation".to_owned(), Accuracy::from(report.none).shown()),
             ];
-            lines.extend(labels.shown().map(|shown| ("labels".to_owned(), shown)));
+            lines.extend(labels.summary().map(|summary| ("labels".to_owned(), summary)));
             lines.extend(tuned.as_ref().map(tuning::lines).unwrap_or_default());
             if let Some(earlier) = &earlier {
                 lines.insert(0, ("warm start".to_owned(), earlier.shown(known)));
@@ -138,7 +127,9 @@ pub fn run(args: &TrainArgs, settings: &Settings, reporter: &Reporter) -> Result
             let tuned = tuned.as_ref();
             let sources =
                 Sources { encoder, data, figures, lines, left_out, history, evidence, tuned };
-            let saved = loaded.sound(save(output, settings, outcome, sources, reporter))?;
+            let saved = save(output, settings, outcome, sources, reporter);
+            loaded.check_reads()?;
+            let saved = saved?;
             Some((output, saved.kept))
         }
     };
@@ -149,7 +140,7 @@ pub fn run(args: &TrainArgs, settings: &Settings, reporter: &Reporter) -> Result
 /// The earlier folds of the pairs, if these can be trained further on.
 fn known_folds(
     earlier: &Earlier,
-    loaded: &Loaded,
+    loaded: &StoredPairs,
     keys: &Keys,
     args: &TrainArgs,
     settings: &Settings,
@@ -169,7 +160,7 @@ fn known_folds(
         return Err(CliError::Refused(format!(
             "{}: {} was trained on all {} pairs, or on their prompts: none is left to measure on in \
              {} splits; add new pairs",
-            names(&args.arrays),
+            file_names(&args.arrays),
             earlier.path.display(),
             folds.len(),
             settings.splits
@@ -213,7 +204,7 @@ fn print(
             "splits": settings.splits,
             "seconds": seconds,
             "pairs": pairs.len(),
-            "labels": Labels::count(pairs.labels.iter().copied()),
+            "labels": LabelCounts::count(pairs.labels.iter().copied()),
             "seed_pairs": seed_pairs,
             "by_split": by_split,
             "chosen": (!chose.is_empty()).then_some(chose),
@@ -252,121 +243,22 @@ fn print(
     output::line(&output::aligned(&rows))
 }
 
-/// Embedded pairs and where they come from.
-pub struct Loaded {
-    /// The pairs whose sides differ; where they are large their embeddings stay in the file.
-    pub pairs: EmbeddedPairs,
-    /// The row of each in the file, counted from 0.
-    pub rows: Vec<usize>,
-    /// Rows of pairs with equal sides, left out.
-    pub equal: Vec<usize>,
-    /// SHA-256 over the arrays.
-    pub fingerprint: String,
-    /// What made the embeddings, if the file says so.
-    pub encoder: Option<EncoderRecord>,
-    /// The keys of the pairs' prompts, if the file has them.
-    pub prompt_keys: Option<Vec<i64>>,
-    tables: [Arc<StoredRows>; 2],
-}
-
-impl Loaded {
-    /// What came of work on the pairs, unless the embeddings could not be read meanwhile.
-    pub fn sound<T, E: Into<CliError>>(&self, result: Result<T, E>) -> Result<T, CliError> {
-        match self.tables.iter().find_map(|table| table.failure()) {
-            Some(failure) => Err(failure.into()),
-            None => result.map_err(E::into),
-        }
-    }
-}
-
-/// Reads both sides from one safetensors file, or from two .npy files.
+/// Opens stored pairs: both sides from one safetensors file, or from two .npy files.
 pub fn load(
     files: &[PathBuf],
     settings: &Settings,
     reporter: &Reporter,
-) -> Result<Loaded, CliError> {
-    let first = Arc::new(ArrayFile::open(&files[0])?);
-    let name = |path: &PathBuf| path.display().to_string();
-    let (chosen, rejected, names) = match files {
-        [_, other] => {
-            let second = Arc::new(ArrayFile::open(other)?);
-            let tables = (first.table_with(None, reporter)?, second.table_with(None, reporter)?);
-            (tables.0, tables.1, [name(&files[0]), name(other)])
-        }
-        _ => {
-            let [a, b] = [&settings.chosen_key, &settings.rejected_key];
-            let chosen = first.table_with(Some(a), reporter)?;
-            (chosen, first.table_with(Some(b), reporter)?, [a.clone(), b.clone()])
-        }
-    };
-    chosen.require_same_shape(&names[0], &rejected, &names[1])?;
-    let tables = [Arc::new(chosen), Arc::new(rejected)];
-    let n = tables[0].rows();
-    let encoder = stored_encoder(&first);
-    let mut prompt_keys = None;
-    let prompts = if files.len() == 1 && first.keys().iter().any(|k| k == PROMPT_KEY) {
-        let numbers = first.integers(Some(PROMPT_KEY))?;
-        if first.metadata().get(PROMPT_KEY).is_some_and(|kind| kind == PROMPT_NUMBERS) {
-            prompt_keys = Some(numbers.clone());
-        }
-        // Renumbered: files from elsewhere may number prompts as they like.
-        let mut seen = std::collections::HashMap::new();
-        numbers
-            .into_iter()
-            .map(|n| {
-                let next = seen.len() as u32;
-                *seen.entry(n).or_insert(next)
-            })
-            .collect()
-    } else {
-        (0..n as u32).collect()
-    };
-    // Small ones are copied into memory, where a row is nearer than in a file.
-    let bytes = 2 * n * tables[0].dim() * size_of::<f32>();
-    let held = bytes <= settings.memory_mb << 20;
-    let [chosen, rejected] = tables.clone().map(|table| {
-        let stored = Embeddings::new(table);
-        if held { stored.to_matrix().into() } else { stored }
-    });
-    let mut all = EmbeddedPairs::with_prompts(chosen, rejected, prompts)?;
-    let views = widths(&stored_views(&first, &files[0])?.0, all.dim());
-    all = all.with_views(views)?;
-    if let Some(labels) = labels::stored(&first, &files[0], n)? {
-        all = all.with_labels(labels)?;
-    }
-    reporter.begin("read embeddings", 2 * n as u64, "rows");
-    let (fingerprint, differ) = rayon::join(
-        || fingerprint_rows(&[&*tables[0], &*tables[1]], &all.labels, reporter),
-        || {
-            let differs = |&i: &usize| reporter.cancelled() || !all.equal_sides(i);
-            (0..n).into_par_iter().filter(differs).collect::<Vec<usize>>()
-        },
-    );
-    reporter.end();
-    let fingerprint = fingerprint?;
-    if differ.is_empty() {
-        return Err(lens_core::CoreError::NoDifference { pairs: all.len() }.into());
-    }
-    let (pairs, equal) = if differ.len() == n {
-        (all, Vec::new())
-    } else {
-        let mut differing = differ.iter().peekable();
-        let equal = (0..n).filter(|i| differing.next_if_eq(&i).is_none()).collect();
-        (all.select(&differ), equal)
-    };
-    let prompt_keys = prompt_keys.map(|keys| differ.iter().map(|&i| keys[i]).collect());
-    let loaded = Loaded { pairs, rows: differ, equal, fingerprint, encoder, prompt_keys, tables };
-    loaded.sound(Ok::<(), CliError>(()))?;
-    Ok(loaded)
+) -> Result<StoredPairs, CliError> {
+    let (chosen, rejected) = (settings.chosen_key.clone(), settings.rejected_key.clone());
+    let keys = StoreKeys { chosen, rejected };
+    Ok(StoredPairs::open(files, &keys, settings.memory_mb << 20, reporter)?)
 }
 
-/// File names without folders.
-pub fn names(files: &[PathBuf]) -> String {
-    let name = |p: &PathBuf| file_name(p);
-    files.iter().map(name).collect::<Vec<_>>().join(", ")
-}
-
-/// A file's name without its folder.
-pub fn file_name(path: &Path) -> String {
-    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+/// Notes how many stored pairs were left out, if any was.
+pub fn note_equal(loaded: &StoredPairs, reporter: &Reporter) {
+    let (equal, all) = (loaded.report.left_out_total(), loaded.report.read);
+    if equal > 0 {
+        reporter
+            .note(&format!("left out: {equal} of {all} pairs have equal embeddings on both sides"));
+    }
 }

@@ -8,7 +8,6 @@ pub mod evaluation;
 mod heldout;
 mod map;
 
-use crate::commands::train::file_name;
 use crate::error::CliError;
 use crate::evaluation::Accuracy;
 use crate::output::{percent, thousands};
@@ -21,7 +20,7 @@ use lens_core::metrics::Estimate;
 use lens_core::splits::SplitsReport;
 use lens_core::{EmbeddedPairs, Outcome, PreferencePair};
 use lens_data::bundle::Kept;
-use lens_data::{Row, VetReport};
+use lens_data::{Row, VetReport, file_name};
 use lens_eval::report::{
     Block, Cell, Column, Format, Headline, Report, Section, Table, TableRow, shortened,
 };
@@ -421,9 +420,7 @@ fn again(made: &Made<'_>, sources: &Sources<'_>) -> Result<Section, CliError> {
         ("its fingerprint".to_owned(), data.fingerprint.clone()),
     ];
     if let Some(encoder) = &sources.encoder {
-        let fields = encoder.identity.as_object().into_iter().flatten();
-        for (name, value) in fields {
-            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        for (name, value) in encoder.identity.listed() {
             known.push((format!("encoder: {}", name.replace('_', " ")), value));
         }
     }

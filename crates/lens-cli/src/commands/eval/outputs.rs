@@ -112,7 +112,7 @@ impl Outputs {
         extra.extend(
             sums.by_subset.iter().map(|(name, (right, n))| (name.clone(), json!(right / n))),
         );
-        let template = bundle.manifest.encoder.as_ref().map(|e| e.identity["template"].clone());
+        let template = bundle.manifest.encoder.as_ref().map(|e| e.identity.template.clone());
         let summary = json!({
             "accuracy": accuracy,
             "num_prompts": lines.len(),

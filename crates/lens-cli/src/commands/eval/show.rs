@@ -1,13 +1,13 @@
 //! What `lens eval` prints.
 
 use super::Evaluated;
-use crate::commands::train::file_name;
 use crate::error::CliError;
 use crate::evaluation::Accuracy;
 use crate::output::{self, percent};
 use crate::settings::Settings;
 use lens_core::Content;
 use lens_core::metrics::Estimate;
+use lens_data::file_name;
 use lens_eval::figures::Evaluation;
 use lens_eval::figures::best_of_n::BestOfN;
 use lens_eval::figures::calibration::Calibration;

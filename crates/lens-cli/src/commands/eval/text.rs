@@ -3,7 +3,7 @@
 use super::outputs::Outputs;
 use super::{Evaluated, nothing_left};
 use crate::args::EvalArgs;
-use crate::embedding::{equal_side, matrix, note_truncated, prompt_numbers};
+use crate::embedding::{equal_side, matrix, note_truncated};
 use crate::error::CliError;
 use crate::evaluation::PairRewards;
 use crate::progress::Reporter;
@@ -12,7 +12,7 @@ use lens_core::{Content, Exchange, PreferencePair, Progress, Threads};
 use lens_data::bundle::Bundle;
 use lens_data::{
     Candidates, JudgedRow, JudgedSet, KeyKind, LeftOut, RankedRow, Reason, Row, VetReport, Vetted,
-    content_key, group_by_prompt, prompt_key, read_judged_with, vet,
+    content_key, group_by_prompt, prompt_numbers, read_judged_with, vet,
 };
 use lens_encoder::{Encoded, TextEncoder};
 use lens_eval::EvalError;
@@ -64,7 +64,7 @@ pub fn prepare(
             let report = report(&set);
             let data = set.into_pairs();
             trained_on = trained(&vet(data.clone()));
-            let mut all = Vetted { used: data.pairs, report };
+            let mut all = Vetted::new(data.pairs, report);
             all.leave_out_ties();
             Material::Pairs(all)
         }
@@ -137,16 +137,7 @@ fn keep_subsets(
 
 /// What became of rows that are not vetted: all are used but the malformed ones.
 fn report(set: &JudgedSet) -> VetReport {
-    let malformed: Vec<LeftOut> = set
-        .malformed
-        .iter()
-        .map(|row| LeftOut {
-            line: row.line,
-            detail: format!("{}: expected {}, found {}", row.field, row.expected, row.found),
-        })
-        .collect();
-    let left_out = [(Reason::Malformed, malformed)].into_iter().filter(|(_, m)| !m.is_empty());
-    VetReport { read: set.read, used: set.rows.len(), left_out: left_out.collect() }
+    VetReport::all_but_malformed(set.rows.len(), &set.malformed)
 }
 
 /// Distinct exchanges in the order in which they were first met.
@@ -201,8 +192,8 @@ impl Prepared {
         let of_prompt = |p: &Content| content_key(p).is_some_and(|k| trained.fold(k).is_some());
         let (known, all, what) = match &self.material {
             Material::Pairs(vetted) => {
-                let known = |r: &&Row<PreferencePair>| trained.fold(prompt_key(&r.value)).is_some();
-                (vetted.used.iter().filter(known).count(), vetted.used.len(), "pairs")
+                let known = vetted.prompt_keys().filter(|&key| trained.fold(key).is_some());
+                (known.count(), vetted.used.len(), "pairs")
             }
             Material::Ranked(rows, _) => {
                 let known = rows.iter().filter(|r| of_prompt(&r.value.prompt)).count();
@@ -243,7 +234,7 @@ impl Prepared {
                 if vetted.used.is_empty() {
                     return Err(nothing_left(&path, &vetted.report));
                 }
-                let prompts = prompt_numbers(vetted.used.iter().map(|r| &r.value.prompt));
+                let prompts = vetted.prompt_numbers();
                 let lines: Vec<u64> = vetted.used.iter().map(|r| r.line).collect();
                 let pairs =
                     ScoredPairs { chosen: &chosen, rejected: &rejected, prompts: &prompts, seed };

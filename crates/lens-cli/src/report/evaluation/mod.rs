@@ -9,12 +9,12 @@ mod pairs;
 use super::heldout::sureness;
 use super::quoted;
 use crate::commands::eval::Evaluated;
-use crate::commands::train::file_name;
 use crate::output::thousands;
 use benchmarks::{rewardbench, rewardbench2, rm_bench};
 use best_of_n::best_of_n;
 use lens_core::metrics::Estimate;
 use lens_data::bundle::Bundle;
+use lens_data::file_name;
 use lens_eval::figures::Part;
 use lens_eval::report::{
     Block, Cell, Chart, ChartKind, Column, Format, Headline, Histogram, Report, Section, Table,
@@ -436,11 +436,10 @@ fn again(name: &str, model: &Bundle, results: &[Evaluated], seed: u64) -> Sectio
         ("written by".to_owned(), format!("LENS {}", manifest.lens_version)),
         ("seed of intervals".to_owned(), seed.to_string()),
     ];
-    let fields = manifest.encoder.as_ref().and_then(|e| e.identity.as_object());
-    for (field, value) in fields.into_iter().flatten() {
-        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        known.push((format!("encoder: {}", field.replace('_', " ")), value));
-    }
+    let fields = manifest.encoder.iter().flat_map(|e| e.identity.listed());
+    known.extend(
+        fields.map(|(name, value)| (format!("encoder: {}", name.replace('_', " ")), value)),
+    );
     let text = format!("lens eval {} {} --report report.html", quoted(name), files.join(" "));
     Section {
         id: "again".into(),
