@@ -167,7 +167,7 @@ fn views_lie_side_by_side_from_file_to_score() {
     let file = ArrayFile::open(lens.path("all.safetensors")).unwrap();
     assert_eq!(file.shape(Some("rejected")).unwrap(), [60, 7 * 32]);
     let error = lens.fails(2, "embed pairs.jsonl --model tiny.gguf --layers 1,x -o x.safetensors");
-    assert!(error.contains("'x' is neither a number nor 'all'"), "{error}");
+    assert!(error.contains("expected a number or 'all', found 'x'"), "{error}");
     let both = "embed pairs.jsonl --model tiny.gguf --layers 1 --view layer=2 -o x.safetensors";
     assert!(lens.fails(2, both).contains("exclude each other"));
 }

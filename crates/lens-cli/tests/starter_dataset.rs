@@ -27,7 +27,7 @@ fn it_has_400_seed_and_200_held_out_pairs_with_no_prompt_shared_and_nothing_to_l
         assert_eq!(subjects.len(), 8);
         assert!(subjects.values().all(|&n| n == pairs / 8), "{subjects:?}");
     }
-    assert_eq!(shared_prompts(&train.used, &heldout.used), []);
+    assert_eq!(shared_prompts(&train, &heldout), []);
 }
 
 #[test]

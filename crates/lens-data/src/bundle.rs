@@ -22,6 +22,7 @@ use serde_json::Value;
 use crate::arrays::{Array2, ArrayFile, write_safetensors};
 use crate::atomic::{AtomicDir, Existing, write_atomic};
 use crate::curves::CURVES;
+use crate::encoder::EncoderRecord;
 use crate::error::Error;
 use crate::trained::{KeyKind, Trained};
 
@@ -63,20 +64,6 @@ pub struct DataRecord {
     pub used: usize,
     /// Rows left out, by reason.
     pub left_out: BTreeMap<String, usize>,
-}
-
-/// How texts became embeddings: enough to do the same to new texts.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct EncoderRecord {
-    /// The model as the user named it.
-    pub model: String,
-    /// The template choice: `auto`, `chat`, `plain`, or a custom one with its text.
-    pub template: Value,
-    /// Everything that decides the numbers: model hash, template, BOS, layer, pooling, dtype.
-    pub identity: Value,
-    /// The embedding server, where one computed them: its address and what it answered, no key.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub server: Option<Value>,
 }
 
 /// Which pairs are known to have been trained on: their numbers are arrays beside the weights.
@@ -200,6 +187,11 @@ impl Manifest {
                     "`version` is {found}, this library reads up to {VERSION}"
                 )));
             }
+        }
+        // The encoder by itself, so that the error names it.
+        if let Some(encoder) = value.get("encoder") {
+            Option::<EncoderRecord>::deserialize(encoder)
+                .map_err(|e| bad(format!("encoder: {e}")))?;
         }
         serde_json::from_slice(&text).map_err(|e| bad(e.to_string()))
     }
@@ -526,6 +518,30 @@ mod tests {
         (bundle.vae, bundle.manifest.vae) = (None, None);
         bundle.write(&path, true).unwrap();
         assert!(Bundle::read(&path).unwrap_err().to_string().contains("without a `vae`"));
+    }
+
+    #[test]
+    fn an_encoder_that_does_not_fit_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out");
+        let identity = serde_json::json!({"model_file": "m", "model_sha256": "0",
+            "architecture": "bert", "dim": 4, "layers": 1, "template": "plain",
+            "template_sha256": "1", "add_bos": false, "views": [{"layer": 1, "pooling": "mean"}],
+            "dtype": "f32", "max_length": 8});
+        let record = serde_json::json!({"model": "m", "template": "plain", "identity": identity});
+        let mut bundle = bundle();
+        bundle.manifest.encoder = Some(serde_json::from_value(record).unwrap());
+        bundle.write(&path, false).unwrap();
+        assert_eq!(Manifest::read(&path).unwrap(), bundle.manifest);
+        let manifest = std::fs::read_to_string(path.join(MANIFEST)).unwrap();
+        for (from, to) in
+            [("\"pooling\": \"mean\"", "\"pooling\": \"most\""), ("\"layers\": 1", "\"l\": 1")]
+        {
+            std::fs::write(path.join(MANIFEST), manifest.replacen(from, to, 1)).unwrap();
+            let error = Manifest::read(&path).unwrap_err();
+            let Error::Corrupt { detail, .. } = &error else { panic!("{error}") };
+            assert!(detail.starts_with("encoder: "), "{detail}");
+        }
     }
 
     #[test]

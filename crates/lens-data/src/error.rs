@@ -4,9 +4,11 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use lens_core::CoreError;
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::BestOfN;
+use crate::encoder::{View, ViewChoice};
 
 /// The longest `found` that a [`MalformedRow`] quotes, in characters.
 pub const MAX_FOUND_CHARS: usize = 80;
@@ -265,6 +267,98 @@ pub enum Error {
         /// The file that every reward model has.
         manifest: &'static str,
     },
+    /// A choice of the encoder that cannot be read.
+    #[error("option {option}: expected {expected}, found '{found}'")]
+    InvalidOption {
+        /// The option: `view`, `layer`, `pooling` or `special_tokens`.
+        option: &'static str,
+        /// The values that it can have.
+        expected: &'static str,
+        /// The text that was found.
+        found: String,
+    },
+    /// An entry of a file's metadata that cannot be read.
+    #[error("{}: metadata `{key}`: {detail}", path.display())]
+    BadMetadata {
+        /// The file.
+        path: PathBuf,
+        /// The entry.
+        key: &'static str,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// An entry of a file's metadata places a view in columns that are not there.
+    #[error("{}: metadata `{key}` names columns {from} to {to} of {width}", path.display())]
+    BadColumns {
+        /// The file.
+        path: PathBuf,
+        /// The entry.
+        key: &'static str,
+        /// First column.
+        from: usize,
+        /// The column after the last.
+        to: usize,
+        /// Number of columns of the embeddings.
+        width: usize,
+    },
+    /// The file holds no such view.
+    #[error(
+        "{}: the view {asked} is not among those that the file holds ({})",
+        path.display(), views(held)
+    )]
+    NoSuchView {
+        /// The file.
+        path: PathBuf,
+        /// The view that was asked for.
+        asked: ViewChoice,
+        /// The views that the file says it holds; empty where it says nothing.
+        held: Vec<View>,
+    },
+    /// An array beside the embeddings has not one value for each pair.
+    #[error("{}: array `{key}` has {found} values for {expected} pairs", path.display())]
+    WrongCount {
+        /// The file.
+        path: PathBuf,
+        /// The array.
+        key: &'static str,
+        /// The number of pairs.
+        expected: usize,
+        /// The number of values.
+        found: usize,
+    },
+    /// An array of truth values holds another number.
+    #[error("{}: array `{key}`, row {row}: expected 0 or 1, found {found}", path.display())]
+    NotATruthValue {
+        /// The file.
+        path: PathBuf,
+        /// The array.
+        key: &'static str,
+        /// Zero-based row.
+        row: usize,
+        /// The value.
+        found: i64,
+    },
+    /// Embedded pairs come from one file with both sides, or from two with one side each.
+    #[error("expected one file with both sides, or an .npy file for each, found {found} files")]
+    WrongFileCount {
+        /// The number of files.
+        found: usize,
+    },
+    /// A stored pair is a tie and has a margin.
+    #[error("{}: row {row} is a tie, but `{key}` is {margin} there", path.display())]
+    TieWithMargin {
+        /// The file.
+        path: PathBuf,
+        /// The array of margins.
+        key: &'static str,
+        /// Zero-based row.
+        row: usize,
+        /// Its margin.
+        margin: f32,
+    },
+    /// What was read is not what the method takes.
+    #[error(transparent)]
+    Core(#[from] CoreError),
     /// The caller's progress asked to stop.
     #[error("stopped while reading")]
     Cancelled,
@@ -289,6 +383,10 @@ impl Error {
             }
             _ => Error::Io { path, action, source },
         }
+    }
+
+    pub(crate) fn option(option: &'static str, expected: &'static str, found: &str) -> Self {
+        Error::InvalidOption { option, expected, found: found.to_owned() }
     }
 
     pub(crate) fn corrupt(path: &Path, format: &'static str, detail: impl fmt::Display) -> Self {
@@ -367,6 +465,13 @@ fn wanted(key: &str) -> String {
         "" => "one of several arrays must be named".to_owned(),
         key => format!("no array `{key}`"),
     }
+}
+
+fn views(held: &[View]) -> String {
+    if held.is_empty() {
+        return "does not say".to_owned();
+    }
+    held.iter().map(View::to_string).collect::<Vec<_>>().join("; ")
 }
 
 fn list(names: &[String]) -> String {

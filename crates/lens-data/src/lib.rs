@@ -32,9 +32,15 @@ pub mod atomic;
 pub mod bundle;
 pub mod curves;
 pub mod dataset;
+pub mod encoder;
 pub mod error;
+pub mod labels;
+pub mod prompts;
+pub mod store;
 pub mod trained;
 pub mod vet;
+
+use std::path::{Path, PathBuf};
 
 pub use arrays::{
     Array2, ArrayFile, ArrayWriter, FloatType, StoredRows, Tensor, write_safetensors, write_tensors,
@@ -48,6 +54,20 @@ pub use dataset::{
     fingerprint_rows, group_by_prompt, read_exchanges, read_exchanges_with, read_judged_with,
     read_pairs, read_pairs_with, read_prompts_with, visit_exchanges,
 };
+pub use encoder::{EncoderIdentity, EncoderRecord, ServerRecord, TemplateChoice, View, ViewChoice};
 pub use error::{Error, MalformedRow};
-pub use trained::{KeyKind, Trained, content_key, embeddings_key, prompt_key};
+pub use labels::LabelCounts;
+pub use prompts::{content_key, prompt_key, prompt_numbers};
+pub use store::{EmbeddingsFile, PromptColumn, StoreKeys, StoredPairs, StoredTable, StoredViews};
+pub use trained::{KeyKind, Trained, embeddings_key};
 pub use vet::{LeftOut, Reason, VetReport, Vetted, shared_prompts, vet};
+
+/// The name of a file without its folder.
+pub fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// The names of files without their folders: `chosen.npy, rejected.npy`.
+pub fn file_names(files: &[PathBuf]) -> String {
+    files.iter().map(|path| file_name(path)).collect::<Vec<_>>().join(", ")
+}

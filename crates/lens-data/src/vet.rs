@@ -6,10 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
-use lens_core::{Content, PreferencePair};
+use lens_core::{Content, PreferencePair, splits};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::{Dataset, Row, fingerprint};
+use crate::error::MalformedRow;
+use crate::prompts::PromptKey;
 
 /// Why a row is not trained on. The names are stable: scripts read them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -88,7 +91,56 @@ pub struct VetReport {
     pub left_out: BTreeMap<Reason, Vec<LeftOut>>,
 }
 
+impl LeftOut {
+    /// A row that could not be read.
+    fn malformed(row: &MalformedRow) -> LeftOut {
+        let MalformedRow { line, field, expected, found, .. } = row;
+        let detail = format!("{field}: expected {expected}, found {found}");
+        LeftOut { line: *line, detail }
+    }
+}
+
 impl VetReport {
+    /// The report of a set of `read` rows that are all used.
+    pub fn all_used(read: usize) -> VetReport {
+        VetReport { read, used: read, left_out: BTreeMap::new() }
+    }
+
+    /// The report of a set of which `used` rows are used, and the malformed ones are left out.
+    pub fn all_but_malformed(used: usize, malformed: &[MalformedRow]) -> VetReport {
+        let mut report = VetReport::all_used(used + malformed.len());
+        report.leave_out(Reason::Malformed, malformed.iter().map(LeftOut::malformed).collect());
+        report
+    }
+
+    /// Moves rows from those used to those left out.
+    pub fn leave_out(&mut self, reason: Reason, rows: Vec<LeftOut>) {
+        if rows.is_empty() {
+            return;
+        }
+        self.used -= rows.len();
+        let list = self.left_out.entry(reason).or_default();
+        list.extend(rows);
+        list.sort_by_key(|row| row.line);
+    }
+
+    /// The number of rows left out for each reason, by its name.
+    pub fn counts(&self) -> BTreeMap<String, usize> {
+        self.left_out.iter().map(|(reason, rows)| (reason.to_string(), rows.len())).collect()
+    }
+
+    /// `3 duplicate, 1 malformed`, or `none`.
+    pub fn summary(&self) -> String {
+        let counted = |(reason, rows): (&Reason, &Vec<LeftOut>)| format!("{} {reason}", rows.len());
+        let parts: Vec<String> = self.left_out.iter().map(counted).collect();
+        if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }
+    }
+
+    /// Every row left out with its reason: by reason, then in the order of the lines.
+    pub fn rows_left_out(&self) -> impl Iterator<Item = (Reason, &LeftOut)> {
+        self.left_out.iter().flat_map(|(reason, rows)| rows.iter().map(move |row| (*reason, row)))
+    }
+
     /// How many rows were left out, for any reason.
     pub fn left_out_total(&self) -> usize {
         self.left_out.values().map(Vec::len).sum()
@@ -120,10 +172,13 @@ impl From<ReportJson> for VetReport {
 /// The pairs fit for training, and what became of the others.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Vetted {
-    /// In the order of the file.
+    /// The pairs in the order of the file. Their number and order change by the functions of this
+    /// type only, which keep `report` and the keys of the prompts in step.
     pub used: Vec<Row<PreferencePair>>,
     /// Every row that was read is accounted for here.
     pub report: VetReport,
+    /// The key of the prompt of each pair.
+    keys: Vec<PromptKey>,
 }
 
 /// Leaves out malformed rows, blank and identical sides, duplicates and contradictions.
@@ -132,53 +187,52 @@ pub struct Vetted {
 /// twice one way and once the other, the repetition is a duplicate and the rest a contradiction.
 /// The sides of a tie have no order.
 pub fn vet(dataset: Dataset) -> Vetted {
-    let malformed = dataset.malformed.iter().map(|row| {
-        let what = format!("{}: expected {}, found {}", row.field, row.expected, row.found);
-        (row.line, Reason::Malformed, what)
-    });
-    let mut left_out: Vec<_> = malformed.collect();
-    let mut sound = Vec::with_capacity(dataset.pairs.len());
+    let mut left_out: BTreeMap<Reason, Vec<LeftOut>> = BTreeMap::new();
+    let mut leave_out = |reason: Reason, line: u64, detail: String| {
+        left_out.entry(reason).or_default().push(LeftOut { line, detail });
+    };
+    let mut kept = Vec::with_capacity(dataset.pairs.len());
     for (index, row) in dataset.pairs.iter().enumerate() {
         match fault(&row.value) {
-            Some((reason, detail)) => left_out.push((row.line, reason, detail.to_owned())),
-            None => sound.push(index),
+            Some((reason, detail)) => leave_out(reason, row.line, detail.to_owned()),
+            None => kept.push(index),
         }
     }
 
     let pairs = &dataset.pairs;
     let mut first = FirstLines::default();
-    sound.retain(|&index| {
+    kept.retain(|&index| {
         let Row { line, value: pair, .. } = &pairs[index];
         let earlier = first.enter(pair, *line);
         if let Some(earlier) = earlier {
-            left_out.push((*line, Reason::Duplicate, format!("as line {earlier}")));
+            leave_out(Reason::Duplicate, *line, format!("as line {earlier}"));
         }
         earlier.is_none()
     });
-    sound.retain(|&index| {
+    kept.retain(|&index| {
         let Row { line, value: pair, .. } = &pairs[index];
-        let against = first.against(pair);
-        let sound = against.is_none();
-        left_out.extend(against.map(|detail| (*line, Reason::Contradiction, detail)));
-        sound
+        let contradiction = first.contradiction(pair);
+        let agrees = contradiction.is_none();
+        if let Some(detail) = contradiction {
+            leave_out(Reason::Contradiction, *line, detail);
+        }
+        agrees
     });
 
-    let keep: BTreeSet<usize> = sound.into_iter().collect();
+    let rows = dataset.pairs.len();
+    let keep: BTreeSet<usize> = kept.into_iter().collect();
     let used: Vec<_> = dataset
         .pairs
         .into_iter()
         .enumerate()
         .filter_map(|(index, row)| keep.contains(&index).then_some(row))
         .collect();
-    let report = VetReport { read: dataset.read, used: used.len(), left_out: BTreeMap::new() };
-    let mut vetted = Vetted { used, report };
-    for (line, reason, detail) in left_out {
-        vetted.report.left_out.entry(reason).or_default().push(LeftOut { line, detail });
+    let mut report = VetReport::all_but_malformed(rows, &dataset.malformed);
+    report.read = dataset.read;
+    for (reason, rows) in left_out {
+        report.leave_out(reason, rows);
     }
-    for rows in vetted.report.left_out.values_mut() {
-        rows.sort_by_key(|row| row.line);
-    }
-    vetted
+    Vetted::new(used, report)
 }
 
 /// Where each judgement stands first.
@@ -203,8 +257,8 @@ impl<'a> FirstLines<'a> {
         self.ties.get(&given(pair)).or_else(|| self.ties.get(&swapped(pair))).copied()
     }
 
-    /// Which line says otherwise of the same two responses.
-    fn against(&self, pair: &'a PreferencePair) -> Option<String> {
+    /// The line that says otherwise of the same two responses, in words.
+    fn contradiction(&self, pair: &'a PreferencePair) -> Option<String> {
         let other_way = self.decided.get(&swapped(pair));
         if pair.tie {
             let line = self.decided.get(&given(pair)).or(other_way)?;
@@ -249,26 +303,79 @@ fn same_but_for_space(a: &Content, b: &Content) -> bool {
 }
 
 impl Vetted {
+    /// Pairs that were judged elsewhere, with the report of their file.
+    pub fn new(used: Vec<Row<PreferencePair>>, report: VetReport) -> Vetted {
+        let keys = used.par_iter().map(|row| PromptKey::of_pair(&row.value)).collect();
+        Vetted { used, report, keys }
+    }
+
     /// Leaves out more rows, for a reason that only a later stage can find. Lines that are not
     /// (or no longer) used are passed over. Returns how many rows were left out.
     pub fn leave_out(&mut self, reason: Reason, rows: impl IntoIterator<Item = LeftOut>) -> usize {
         let mut details: HashMap<u64, String> =
             rows.into_iter().map(|row| (row.line, row.detail)).collect();
-        let list = self.report.left_out.entry(reason).or_default();
-        let before = self.used.len();
-        self.used.retain(|row| match details.remove(&row.line) {
-            Some(detail) => {
-                list.push(LeftOut { line: row.line, detail });
-                false
+        let mut left_out = Vec::new();
+        let mut keys = std::mem::take(&mut self.keys).into_iter();
+        self.used.retain(|row| {
+            let key = keys.next();
+            match details.remove(&row.line) {
+                Some(detail) => {
+                    left_out.push(LeftOut { line: row.line, detail });
+                    false
+                }
+                None => {
+                    self.keys.extend(key);
+                    true
+                }
             }
-            None => true,
         });
-        list.sort_by_key(|row| row.line);
-        if list.is_empty() {
-            self.report.left_out.remove(&reason);
+        let count = left_out.len();
+        self.report.leave_out(reason, left_out);
+        count
+    }
+
+    /// The [`prompt_key`](crate::prompts::prompt_key) of each used pair.
+    pub fn prompt_keys(&self) -> impl ExactSizeIterator<Item = i64> {
+        self.keys.iter().map(|k| k.key)
+    }
+
+    /// The [`prompt_numbers`](crate::prompts::prompt_numbers) of the used pairs.
+    pub fn prompt_numbers(&self) -> Vec<u32> {
+        PromptKey::numbers(&self.keys)
+    }
+
+    /// The number of distinct prompts of the used pairs.
+    pub fn prompt_count(&self) -> usize {
+        self.prompt_numbers().into_iter().max().map_or(0, |last| last as usize + 1)
+    }
+
+    /// Moves a share of the prompts, drawn with `seed`, to a held-out set; returns what is left and
+    /// what is held out. Only prompts for whose key `may_be_held_out` says so are drawn. Both reports
+    /// together are that of the file: rows that were left out stay with the first set.
+    pub fn hold_out(
+        mut self,
+        share: f64,
+        seed: u64,
+        may_be_held_out: impl Fn(i64) -> bool,
+    ) -> (Vetted, Vetted) {
+        let candidate: Vec<bool> = self.prompt_keys().map(may_be_held_out).collect();
+        let numbers = self.prompt_numbers();
+        let candidates: Vec<u32> =
+            numbers.iter().zip(&candidate).filter(|(_, may)| **may).map(|(&n, _)| n).collect();
+        let mut drawn = splits::hold_out(&candidates, share, seed).into_iter();
+        let held_out = candidate.into_iter().map(|may| may && drawn.next() == Some(true));
+        let rows = std::mem::take(&mut self.used).into_iter().zip(std::mem::take(&mut self.keys));
+        let mut held =
+            Vetted { used: Vec::new(), report: VetReport::all_used(0), keys: Vec::new() };
+        for ((row, key), held_out) in rows.zip(held_out) {
+            let set = if held_out { &mut held } else { &mut self };
+            set.used.push(row);
+            set.keys.push(key);
         }
+        held.report = VetReport::all_used(held.used.len());
+        self.report.read -= held.used.len();
         self.report.used = self.used.len();
-        before - self.used.len()
+        (self, held)
     }
 
     /// Leaves out ties, for evaluation. Returns how many there were.
@@ -288,45 +395,23 @@ impl Vetted {
 /// The training rows whose prompt also occurs in a held-out set, each with a held-out line. The
 /// result can be counted, or handed to [`Vetted::leave_out`] with [`Reason::Overlap`].
 ///
-/// Prompts are compared without the white space around them, and a single user message is the
-/// same prompt as its text. Blank prompts are never shared.
-pub fn shared_prompts(
-    train: &[Row<PreferencePair>],
-    heldout: &[Row<PreferencePair>],
-) -> Vec<LeftOut> {
-    let mut lines = HashMap::with_capacity(heldout.len());
-    for row in heldout {
-        lines.entry(Prompt::of(&row.value.prompt)).or_insert(row.line);
+/// Prompts are the same where their [`prompt_key`](crate::prompts::prompt_key)s are. Blank prompts
+/// are never shared.
+pub fn shared_prompts(train: &Vetted, heldout: &Vetted) -> Vec<LeftOut> {
+    let prompts = |set: &Vetted| -> Vec<(i64, u64)> {
+        let keyed = set.keys.iter().zip(&set.used).filter(|(key, _)| !key.blank);
+        keyed.map(|(key, row)| (key.key, row.line)).collect()
+    };
+    let mut lines = HashMap::with_capacity(heldout.used.len());
+    for (key, line) in prompts(heldout) {
+        lines.entry(key).or_insert(line);
     }
-    train
-        .iter()
-        .filter(|row| !row.value.prompt.is_blank())
-        .filter_map(|row| {
-            let other = lines.get(&Prompt::of(&row.value.prompt))?;
-            let detail = format!("the prompt is that of line {other} of the held-out set");
-            Some(LeftOut { line: row.line, detail })
-        })
-        .collect()
-}
-
-#[derive(PartialEq, Eq, Hash)]
-pub(crate) enum Prompt<'a> {
-    Text(&'a str),
-    Turns(Vec<(&'a str, &'a str)>),
-}
-
-impl Prompt<'_> {
-    pub(crate) fn of(content: &Content) -> Prompt<'_> {
-        match content {
-            Content::Text(text) => Prompt::Text(text.trim()),
-            Content::Messages(messages) => match messages.as_slice() {
-                [only] if only.role == "user" => Prompt::Text(only.content.trim()),
-                turns => {
-                    Prompt::Turns(turns.iter().map(|t| (&*t.role, t.content.trim())).collect())
-                }
-            },
-        }
-    }
+    let shared = |(key, line): (i64, u64)| {
+        let other = lines.get(&key)?;
+        let detail = format!("the prompt is that of line {other} of the held-out set");
+        Some(LeftOut { line, detail })
+    };
+    prompts(train).into_iter().filter_map(shared).collect()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What makes two vectors comparable: everything that decides the numbers an encoder returns.
+//! Hashes: of an encoder's identity, under which its vectors are kept, and of model files.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -6,111 +6,33 @@ use std::io::Read;
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
+use lens_data::encoder::{EncoderIdentity, View};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{EncoderError, Result};
-use crate::tokenizer::SpecialTokens;
-use crate::view::View;
 
-/// Everything that decides the numbers an encoder returns for a text.
-///
-/// A head trained on one identity must not score vectors of another: compare with
-/// [`EncoderIdentity::differences`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EncoderIdentity {
-    /// Name of the model file, without folders. For people; a renamed file is the same model.
-    pub model_file: String,
-    /// SHA-256 of the model file, in hex.
-    pub model_sha256: String,
-    /// Architecture as the model file names it.
-    pub architecture: String,
-    /// Width of one view's vector.
-    pub dim: usize,
-    /// Blocks of the model.
-    pub layers: usize,
-    /// `chat`, `plain` or `custom`.
-    pub template: String,
-    /// SHA-256 of the template, in hex.
-    pub template_sha256: String,
-    /// Whether a BOS token begins each text.
-    pub add_bos: bool,
-    /// What names of special tokens in texts are.
-    #[serde(default)]
-    pub special_tokens: SpecialTokens,
-    /// The hidden states that lie side by side in a vector; none where a server decides.
-    pub views: Vec<View>,
-    /// Precision of the computation.
-    pub dtype: String,
-    /// Texts are shortened to this many tokens.
-    pub max_length: usize,
+/// A hash of an identity for each view, as if it were the only one: a view's vectors are the same
+/// in any company.
+pub(crate) fn digests(identity: &EncoderIdentity) -> Vec<blake3::Hash> {
+    if identity.views.is_empty() {
+        return vec![digest(identity)];
+    }
+    let alone =
+        |view: &View| digest(&EncoderIdentity { views: vec![view.clone()], ..identity.clone() });
+    identity.views.iter().map(alone).collect()
 }
 
-/// One field in which two identities differ.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Difference {
-    /// Name of the field.
-    pub field: &'static str,
-    /// Its value here.
-    pub ours: String,
-    /// Its value in the other.
-    pub theirs: String,
-}
-
-impl EncoderIdentity {
-    /// Width of the vectors: of all views together.
-    pub fn width(&self) -> usize {
-        self.dim * self.views.len().max(1)
-    }
-
-    /// The fields that differ, in declaration order; empty if vectors of the two are comparable.
-    /// The file's name does not count.
-    pub fn differences(&self, other: &Self) -> Vec<Difference> {
-        self.fields()
-            .into_iter()
-            .zip(other.fields())
-            .filter(|(ours, theirs)| ours.1 != theirs.1)
-            .map(|((field, ours), (_, theirs))| Difference { field, ours, theirs })
-            .collect()
-    }
-
-    /// A hash of all fields that count, for each view as if it were the only one: a view's vectors
-    /// are the same in any company.
-    pub(crate) fn digests(&self) -> Vec<blake3::Hash> {
-        if self.views.is_empty() {
-            return vec![self.digest()];
+/// A hash of all fields that decide the numbers.
+fn digest(identity: &EncoderIdentity) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    for (field, value) in identity.fields() {
+        for part in [field, value.as_str()] {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part.as_bytes());
         }
-        let alone = |view: &View| Self { views: vec![view.clone()], ..self.clone() }.digest();
-        self.views.iter().map(alone).collect()
     }
-
-    /// A hash of all fields that count.
-    fn digest(&self) -> blake3::Hash {
-        let mut hasher = blake3::Hasher::new();
-        for (field, value) in self.fields() {
-            for part in [field, value.as_str()] {
-                hasher.update(&(part.len() as u64).to_le_bytes());
-                hasher.update(part.as_bytes());
-            }
-        }
-        hasher.finalize()
-    }
-
-    fn fields(&self) -> [(&'static str, String); 11] {
-        [
-            ("model_sha256", self.model_sha256.clone()),
-            ("architecture", self.architecture.clone()),
-            ("dim", self.dim.to_string()),
-            ("layers", self.layers.to_string()),
-            ("template", self.template.clone()),
-            ("template_sha256", self.template_sha256.clone()),
-            ("add_bos", self.add_bos.to_string()),
-            ("special_tokens", self.special_tokens.to_string()),
-            ("views", self.views.iter().map(View::to_string).collect::<Vec<_>>().join("; ")),
-            ("dtype", self.dtype.clone()),
-            ("max_length", self.max_length.to_string()),
-        ]
-    }
+    hasher.finalize()
 }
 
 /// What is remembered of a hashed file.
@@ -191,7 +113,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
-    use crate::view::Pooling;
+    use lens_data::encoder::{Pooling, SpecialTokens};
 
     fn identity() -> EncoderIdentity {
         EncoderIdentity {
@@ -211,18 +133,12 @@ mod tests {
     }
 
     #[test]
-    fn differences_are_named() {
+    fn what_decides_the_numbers_decides_the_digest() {
         let a = identity();
         let mut b = EncoderIdentity { model_file: "b.gguf".into(), ..identity() };
-        assert!(a.differences(&b).is_empty());
-        assert_eq!(a.digest(), b.digest());
-        b.dim = 9;
+        assert_eq!(digest(&a), digest(&b));
         b.views[0].pooling = Pooling::Mean;
-        let fields: Vec<_> = a.differences(&b).into_iter().map(|d| d.field).collect();
-        assert_eq!(fields, ["dim", "views"]);
-        assert_ne!(a.digest(), b.digest());
-        let text = serde_json::to_string(&a).unwrap();
-        assert_eq!(serde_json::from_str::<EncoderIdentity>(&text).unwrap(), a);
+        assert_ne!(digest(&a), digest(&b));
     }
 
     #[test]
@@ -230,10 +146,9 @@ mod tests {
         let one = identity();
         let mut both = identity();
         both.views.push(View { layer: 1, pooling: Pooling::Mean, suffix: Some("?".into()) });
-        assert_eq!(both.digests().len(), 2);
-        assert_eq!(both.digests()[0], one.digests()[0]);
-        assert_ne!(both.digests()[0], both.digests()[1]);
-        assert_eq!((one.width(), both.width()), (8, 16));
+        assert_eq!(digests(&both).len(), 2);
+        assert_eq!(digests(&both)[0], digests(&one)[0]);
+        assert_ne!(digests(&both)[0], digests(&both)[1]);
     }
 
     #[test]

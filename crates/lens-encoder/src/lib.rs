@@ -57,26 +57,26 @@ mod tokenizer;
 mod view;
 
 pub use encoder::{EncodeStats, Encoded, Encoder, MemoryEstimate};
-pub use error::{EncoderError, Result};
+pub use error::{EncoderError, Result, ServerError};
 pub use family::{
     Activation, Biases, LayerKind, ModelSpec, NormKind, NormPlacement, Rope, RopeScaling, SUPPORTED,
 };
 pub use generate::{Finish, GenerateOptions, Generated, Generator, LogLikelihood, Sampling};
 pub use http::{HttpError, Secret};
-pub use identity::{Difference, EncoderIdentity};
 pub use input::Input;
+pub use lens_data::encoder::{
+    Difference, EncoderIdentity, LayerChoice, Pooling, ServerApi, ServerRecord, SpecialTokens,
+    TemplateChoice, View, ViewChoice,
+};
 pub use model::memory::Precision;
 pub use options::EncoderOptions;
-pub use remote::{RemoteEncoder, RemoteOptions, ServerApi, ServerError, ServerRecord};
-pub use template::TemplateChoice;
+pub use remote::{RemoteEncoder, RemoteOptions};
 pub use text_encoder::TextEncoder;
-pub use tokenizer::SpecialTokens;
-pub use view::{LayerChoice, Pooling, View, ViewChoice};
 
 /// Models by name: where they come from, and how they get into the cache.
 pub mod models {
+    pub use crate::error::{FetchError, Listed};
     pub use crate::fetch::{
-        DEFAULT, FetchError, Hub, KNOWN, KnownModel, Listed, find_or_pull, find_or_pull_from,
-        known, public_name, pull,
+        DEFAULT, Hub, KNOWN, KnownModel, find_or_pull, find_or_pull_from, known, public_name, pull,
     };
 }

@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
+use lens_data::encoder::{LayerChoice, Pooling, SpecialTokens, TemplateChoice, ViewChoice};
+
 use crate::model::memory::Precision;
-use crate::template::TemplateChoice;
-use crate::tokenizer::SpecialTokens;
-use crate::view::{LayerChoice, Pooling, ViewChoice};
 
 /// How to turn texts into vectors.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,13 +1,11 @@
 //! What everything after the encoder needs of one, wherever it computes.
 
 use lens_core::{Exchange, Progress};
+use lens_data::encoder::{EncoderIdentity, ServerRecord, TemplateChoice, ViewChoice};
 
 use crate::encoder::{EncodeStats, Encoded};
 use crate::error::Result;
-use crate::identity::EncoderIdentity;
 use crate::input::Input;
-use crate::remote::ServerRecord;
-use crate::template::TemplateChoice;
 
 /// Turns texts into hidden states: in this process ([`crate::Encoder`]) or on a server.
 pub trait TextEncoder: Send + Sync {
@@ -21,6 +19,13 @@ pub trait TextEncoder: Send + Sync {
     fn dim(&self) -> usize {
         self.identity().width()
     }
+
+    /// Takes other views from now on, without opening anything again.
+    ///
+    /// # Errors
+    /// What is wrong with the views; [`ServerError::Views`](crate::ServerError::Views) where a server
+    /// decides which hidden state a vector is. The encoder then is as it was.
+    fn set_views(&mut self, views: &[ViewChoice]) -> Result<()>;
 
     /// What all calls took together since the encoder was opened.
     fn stats(&self) -> EncodeStats;

@@ -509,6 +509,73 @@ fn encoders_of_one_model_hold_its_weights_once() {
 }
 
 #[test]
+fn an_encoder_that_takes_other_views_is_the_one_opened_with_them() {
+    // A model of its own: what is loaded is counted.
+    let home = home(&TinyModel { seed: 78, ..Default::default() });
+    let all = exchanges();
+    let choices = |list: &[&str]| views(list).views;
+    let cached =
+        |list: &[&str]| EncoderOptions { cache_dir: home.cached().cache_dir, ..views(list) };
+    let suffix = format!("layer=3,suffix={QUESTION}");
+    let lists: [&[&str]; 4] =
+        [&["layer=2"], &["layer=-1", "layer=3,pooling=mean", &suffix], &["layer=1"], &["layer=4"]];
+    for cache in [false, true] {
+        let options = |list: &[&str]| if cache { cached(list) } else { views(list) };
+        let mut encoder = home.open(options(&["layer=0"]));
+        for list in lists {
+            encoder.set_views(&choices(list)).unwrap();
+            let opened = home.open(views(list));
+            assert_eq!(encoder.identity(), opened.identity());
+            assert_eq!((encoder.dim(), encoder.views()), (opened.dim(), opened.views()));
+            let ours = encoder.encode_exchanges(&all, &Quiet).unwrap();
+            assert_eq!(ours, opened.encode_exchanges(&all, &Quiet).unwrap(), "{list:?}");
+        }
+        // What it stored is found by one that is opened with these views.
+        let opened = home.open(options(lists[1]));
+        opened.encode_exchanges(&all, &Quiet).unwrap();
+        assert_eq!(opened.stats().computed == 0, cache);
+        // Statistics go on.
+        assert_eq!(encoder.stats().texts, lists.len() * all.len());
+    }
+}
+
+#[test]
+fn taking_other_views_loads_weights_only_for_deeper_ones() {
+    let home = home(&TinyModel { seed: 79, ..Default::default() });
+    let mut encoder = home.open(views(&["layer=3"]));
+    let mut said = |list: &[&str]| {
+        encoder.set_views(&views(list).views).unwrap();
+        let heard = Heard::default();
+        encoder.load(&heard).unwrap();
+        heard.0.into_inner().unwrap().join("; ")
+    };
+    assert!(said(&["layer=3"]).contains("in f32"));
+    assert_eq!(said(&["layer=1", "layer=3,pooling=mean"]), "");
+    assert!(said(&["layer=-1"]).contains("in f32"));
+    assert_eq!(said(&["layer=0"]), "");
+    assert_eq!(said(&["layer=-1"]), "");
+}
+
+#[test]
+fn views_that_cannot_be_set_leave_the_encoder_as_it_was() {
+    let home = home(&TinyModel::default());
+    let mut encoder = home.open(views(&["layer=2"]));
+    let before = encoder.identity().clone();
+    for bad in [&["layer=99"][..], &[], &["layer=1", "layer=1"], &["pooling=first"]] {
+        let error = encoder.set_views(&views(bad).views).unwrap_err();
+        let typed = matches!(
+            error,
+            EncoderError::LayerOutOfRange { .. } | EncoderError::InvalidOption { .. }
+        );
+        assert!(typed, "{error}");
+        assert_eq!(encoder.identity(), &before);
+    }
+    let text = ["the cat".to_owned()];
+    let vectors = encoder.encode_texts(&text, &Quiet).unwrap();
+    assert_eq!(vectors, home.open(views(&["layer=2"])).encode_texts(&text, &Quiet).unwrap());
+}
+
+#[test]
 fn a_suffix_costs_its_own_tokens_only() {
     let home = home(&TinyModel::default());
     // Long enough that nothing is too short to be shared.

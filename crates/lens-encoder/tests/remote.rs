@@ -108,6 +108,17 @@ fn each_kind_of_server_is_found_out_and_asked_not_to_normalise() {
 }
 
 #[test]
+fn a_server_decides_its_view_itself() {
+    let server = Server::start(move |r| well(r, "vllm"));
+    let mut encoder = open(&server);
+    let before = encoder.identity().clone();
+    let error = encoder.set_views(&[lens_encoder::ViewChoice::default()]).unwrap_err();
+    let EncoderError::Server(ServerError::Views { url }) = &error else { panic!("{error}") };
+    assert_eq!(*url, server.url);
+    assert_eq!(encoder.identity(), &before);
+}
+
+#[test]
 fn normalised_vectors_are_accepted_with_a_warning_and_are_another_model() {
     for owner in ["openai", "infinity"] {
         let server = Server::start(move |r| well(r, owner));

@@ -69,7 +69,8 @@ impl ArrayFile {
         Ok(ArrayFile { path: path.to_owned(), file, bytes, header })
     }
 
-    pub(super) fn path(&self) -> &Path {
+    /// The path that the file was opened by.
+    pub fn path(&self) -> &Path {
         &self.path
     }
 

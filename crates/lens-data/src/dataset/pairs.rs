@@ -36,6 +36,20 @@ pub enum Shape {
     Ranked,
 }
 
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Shape::Text => "prompt, chosen, rejected as text",
+            Shape::Messages => "prompt, chosen, rejected as messages",
+            Shape::RepeatedPrompt => "messages, with the prompt repeated in the responses",
+            Shape::ImplicitMessages => "chosen, rejected as whole conversations",
+            Shape::Transcript => "chosen, rejected as whole transcripts",
+            Shape::NoPrompt => "chosen, rejected without a prompt",
+            Shape::Ranked => "context and ranked completions",
+        })
+    }
+}
+
 /// Shapes with several responses a side, which no pair can be made of without a choice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

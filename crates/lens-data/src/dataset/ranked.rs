@@ -12,7 +12,7 @@ use super::pairs::{BestOfN, RowProblem, Shape, take_pair};
 use super::records::Fields;
 use super::{Compression, Dataset, Format, Row};
 use crate::error::{MalformedRow, Problem, WHOLE_ROW};
-use crate::trained::content_key;
+use crate::prompts::content_key;
 use std::path::PathBuf;
 
 /// One row of a file to evaluate on.

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::ffi::OsStr;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -53,6 +54,18 @@ pub enum Format {
     Parquet,
 }
 
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Format::JsonLines => "JSON lines",
+            Format::JsonArray => "a JSON array",
+            Format::Csv => "comma-separated values (CSV)",
+            Format::Tsv => "tab-separated values (TSV)",
+            Format::Parquet => "Parquet",
+        })
+    }
+}
+
 /// How the file as a whole is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -63,6 +76,16 @@ pub enum Compression {
     Gzip,
     /// Zstandard.
     Zstd,
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Compression::None => "no compression",
+            Compression::Gzip => "compressed with gzip",
+            Compression::Zstd => "compressed with Zstandard",
+        })
+    }
 }
 
 /// An opened dataset.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::dataset::{Compression, Format};
-use crate::error::MalformedRow;
+use crate::prompts::prompt_key;
 use lens_core::Message;
 use proptest::prelude::*;
 use serde_json::{Map, json};
@@ -170,11 +170,78 @@ fn shared_prompts_are_found_across_shapes_and_can_be_left_out() {
     let mut heldout = dataset(&[("x", "a", "b"), ("p", "c", "d"), ("", "c", "d")]);
     heldout.pairs[1].value.prompt =
         Content::Messages(vec![Message { role: "user".to_owned(), content: "p".to_owned() }]);
-    let shared = shared_prompts(&vetted.used, &heldout.pairs);
+    let shared = shared_prompts(&vetted, &vet(heldout));
     assert_eq!(shared.iter().map(|row| row.line).collect::<Vec<_>>(), [1]);
     assert_eq!(shared[0].detail, "the prompt is that of line 2 of the held-out set");
     assert_eq!(vetted.leave_out(Reason::Overlap, shared), 1);
     assert_eq!((vetted.report.used, vetted.report.left_out_total()), (2, 1));
+}
+
+#[test]
+fn prompts_stay_in_step_with_the_pairs() {
+    let rows =
+        [("p", "a", "b"), ("", "a", "b"), ("q", "a", "b"), ("p ", "c", "d"), (" ", "c", "d")];
+    let mut vetted = vet(dataset(&rows));
+    assert_eq!(vetted.prompt_numbers(), [0, 1, 2, 0, 3]);
+    assert_eq!(vetted.prompt_count(), 4);
+    vetted.leave_out(Reason::TooLong, [LeftOut { line: 1, detail: String::new() }]);
+    assert_eq!(vetted.prompt_numbers(), [0, 1, 2, 3]);
+    let keys: Vec<i64> = vetted.used.iter().map(|row| prompt_key(&row.value)).collect();
+    assert_eq!(vetted.prompt_keys().collect::<Vec<_>>(), keys);
+    assert_eq!(Vetted::new(vetted.used.clone(), vetted.report.clone()), vetted);
+}
+
+#[test]
+fn a_share_of_the_prompts_is_held_out_and_nothing_is_lost() {
+    let prompts: Vec<String> = (0..50).map(|i| format!("p{i}")).collect();
+    let rows: Vec<_> = prompts.iter().flat_map(|p| [(&**p, "a", "b"), (&**p, "c", "d")]).collect();
+    let mut data = dataset(&rows);
+    // Left out before: it stays in the report of the first set.
+    data.pairs[0].value.chosen = text(" ");
+    let all = vet(data);
+    let (train, heldout) = all.clone().hold_out(0.2, 0, |_| true);
+    assert_eq!(train.used.len() + heldout.used.len(), 99);
+    assert_eq!(heldout.prompt_count(), 10);
+    assert!(shared_prompts(&train, &heldout).is_empty());
+    assert_eq!(
+        (train.report.read + heldout.report.read, heldout.report.left_out_total()),
+        (100, 0)
+    );
+    for set in [&train, &heldout] {
+        assert_eq!(set.report.used, set.used.len());
+        assert_eq!(set.report.read, set.report.used + set.report.left_out_total());
+        assert_eq!(*set, Vetted::new(set.used.clone(), set.report.clone()));
+    }
+    assert_eq!(train.report.summary(), "1 empty-side");
+    // Another seed, another share; and only those that may be.
+    assert_ne!(all.clone().hold_out(0.2, 1, |_| true).1, heldout);
+    let (train, none) = all.clone().hold_out(0.0, 0, |_| true);
+    assert_eq!((&train, none.used.len()), (&all, 0));
+    let allowed: Vec<i64> = all.prompt_keys().skip(90).collect();
+    let (_, heldout) = all.hold_out(0.4, 0, |key| allowed.contains(&key));
+    assert_eq!(heldout.prompt_count(), 2);
+    assert!(heldout.prompt_keys().all(|key| allowed.contains(&key)));
+}
+
+#[test]
+fn what_was_left_out_is_summed_up_counted_and_listed() {
+    let data = dataset(&[("p", "a", "b"), ("p", "a", "b"), ("q", "", "b"), ("p", "a", "b")]);
+    let report = vet(data).report;
+    assert_eq!(report.summary(), "1 empty-side, 2 duplicate");
+    assert_eq!(report.counts(), [("duplicate".to_owned(), 2), ("empty-side".to_owned(), 1)].into());
+    let listed: Vec<(Reason, u64)> = report.rows_left_out().map(|(r, row)| (r, row.line)).collect();
+    let expected = [(Reason::EmptySide, 3), (Reason::Duplicate, 2), (Reason::Duplicate, 4)];
+    assert_eq!(listed, expected);
+    assert_eq!(VetReport::all_used(7).summary(), "none");
+    let row = MalformedRow {
+        file: "pairs.jsonl".into(),
+        line: 9,
+        field: "chosen".into(),
+        expected: "text".into(),
+        found: "null".into(),
+    };
+    let report = VetReport::all_but_malformed(3, &[row]);
+    assert_eq!((report.read, report.used, report.summary().as_str()), (4, 3, "1 malformed"));
 }
 
 #[test]

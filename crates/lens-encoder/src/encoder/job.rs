@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use lens_core::Progress;
+use lens_data::encoder::Pooling;
 use rayon::prelude::*;
 
 use super::{EncodeStats, Encoded, Encoder, MAX_SUFFIX, hash_ids, lock};
@@ -14,7 +15,6 @@ use crate::forward::plan::{Batch, Rules, plan};
 use crate::forward::{Model, Request};
 use crate::input::{Item, Prepared, prepare};
 use crate::tokenizer::TextTokenizer;
-use crate::view::Pooling;
 
 /// Texts tokenised between two looks at whether the user wants to stop.
 const TOKENIZE_CHUNK: usize = 512;

@@ -7,22 +7,21 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lens_core::{Exchange, Progress};
+use lens_data::encoder::{EncoderIdentity, SpecialTokens, TemplateChoice, View, ViewChoice};
 
 use crate::cache::DiskCache;
 use crate::error::{EncoderError, Result};
 use crate::family::{Layout, ModelSpec};
 use crate::forward::{Model, Weights, Workspace, workspace_bytes};
-use crate::identity::EncoderIdentity;
+use crate::identity::digests;
 use crate::input::{Input, Item, Prepared, prepare};
 use crate::model::ModelFiles;
 use crate::model::memory::{self, Needs, Precision};
 use crate::options::EncoderOptions;
-use crate::template::{Template, TemplateChoice};
+use crate::template::Template;
 use crate::text_encoder::TextEncoder;
-use crate::tokenizer::{
-    SpecialTokens, TextTokenizer, adds_bos, adds_bos_of_folder, chat_template_of_folder,
-};
-use crate::view::{self, View};
+use crate::tokenizer::{TextTokenizer, adds_bos, adds_bos_of_folder, chat_template_of_folder};
+use crate::view;
 
 /// Most tokens of a view's suffix.
 const MAX_SUFFIX: usize = 512;
@@ -132,14 +131,7 @@ impl Encoder {
             dtype: if options.weights == Precision::Bf16 { "bf16" } else { "f32" }.to_owned(),
             max_length: options.max_length.min(spec.context),
         };
-        let caches = match cache_dir {
-            Some(dir) if options.keep_vectors => {
-                let open = |digest| DiskCache::open(dir, digest, spec.dim);
-                let all = identity.digests().iter().map(open).collect::<Result<Vec<_>>>()?;
-                Some(Mutex::new(all))
-            }
-            _ => None,
-        };
+        let caches = open_caches(options, &identity)?.map(Mutex::new);
         Ok(Self {
             files,
             spec,
@@ -153,6 +145,27 @@ impl Encoder {
             workspace: Mutex::default(),
             stats: Mutex::new(EncodeStats::default()),
         })
+    }
+
+    /// Takes other views from now on: vectors, identity and cache are those of an encoder that was
+    /// opened with them. Nothing is hashed, compiled or read again; weights are only where a view
+    /// lies deeper than what is loaded. Statistics go on.
+    ///
+    /// # Errors
+    /// What is wrong with the views, by its own [`EncoderError`]; [`EncoderError::Cache`]. The
+    /// encoder then is as it was.
+    pub fn set_views(&mut self, views: &[ViewChoice]) -> Result<()> {
+        let resolved = view::resolve(views, &self.spec)?;
+        let identity = EncoderIdentity { views: resolved, ..self.identity.clone() };
+        self.caches = open_caches(&self.options, &identity)?.map(Mutex::new);
+        self.identity = identity;
+        self.options.views = views.to_vec();
+        let blocks = self.deepest();
+        let model = self.model.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if model.as_ref().is_some_and(|model| model.blocks() < blocks) {
+            *model = None;
+        }
+        Ok(())
     }
 
     /// Everything that decides the numbers this encoder returns.
@@ -340,6 +353,20 @@ impl Encoder {
     }
 }
 
+/// The cache of each view, where vectors are kept.
+fn open_caches(
+    options: &EncoderOptions,
+    identity: &EncoderIdentity,
+) -> Result<Option<Vec<DiskCache>>> {
+    match &options.cache_dir {
+        Some(dir) if options.keep_vectors => {
+            let open = |digest| DiskCache::open(dir, digest, identity.dim);
+            digests(identity).iter().map(open).collect::<Result<Vec<_>>>().map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
 /// The model's own chat template.
 pub(crate) fn own_template(files: &ModelFiles) -> Result<Option<String>> {
     match files {
@@ -379,6 +406,10 @@ impl TextEncoder for Encoder {
 
     fn template(&self) -> &TemplateChoice {
         Encoder::template(self)
+    }
+
+    fn set_views(&mut self, views: &[ViewChoice]) -> Result<()> {
+        Encoder::set_views(self, views)
     }
 
     fn stats(&self) -> EncodeStats {

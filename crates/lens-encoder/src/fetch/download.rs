@@ -10,8 +10,7 @@ use lens_core::Progress;
 use sha2::{Digest, Sha256};
 
 use super::disk;
-use super::error::FetchError;
-use crate::error::{EncoderError, Result};
+use crate::error::{EncoderError, FetchError, Result};
 use crate::http::{Client, HttpError, LOOK, Retry, Secret, passes, wait};
 use crate::identity::hex;
 

@@ -9,9 +9,8 @@ use serde::Deserialize;
 
 use super::disk;
 use super::download::{Net, Wanted, download, refusal};
-use super::error::FetchError;
 use super::name::{HubName, is_commit, is_inside};
-use crate::error::{EncoderError, Result};
+use crate::error::{EncoderError, FetchError, Result};
 use crate::http::{
     Answer, Client, HttpError, Limits, Retry, Secret, escaped, interruptible, passes, wait,
 };

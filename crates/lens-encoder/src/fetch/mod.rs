@@ -6,7 +6,6 @@
 //! gets its name in the cache only when all of it is there and verified.
 
 mod download;
-mod error;
 mod hub;
 mod name;
 mod packaged;
@@ -16,10 +15,9 @@ use std::path::{Path, PathBuf};
 
 use lens_core::Progress;
 
-use crate::error::{EncoderError, Result};
+use crate::error::{EncoderError, FetchError, Result};
 use name::Name;
 
-pub use error::{FetchError, Listed};
 pub use hub::Hub;
 pub use name::public_name;
 pub use packaged::{DEFAULT, KNOWN, KnownModel, known, pull};

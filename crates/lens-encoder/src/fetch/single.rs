@@ -6,9 +6,8 @@ use lens_core::Progress;
 
 use super::disk;
 use super::download::{Got, Wanted, download};
-use super::error::FetchError;
 use super::hub::{Hub, LARGEST};
-use crate::error::{EncoderError, Result};
+use crate::error::{EncoderError, FetchError, Result};
 use crate::http::{has_user, public_url};
 use crate::identity::sha256_hex;
 

@@ -12,11 +12,11 @@ pub(crate) mod plan;
 mod rope;
 mod weights;
 
+use lens_data::encoder::Pooling;
 use rayon::prelude::*;
 
 use crate::error::Result;
 use crate::family::{LayerKind, ModelSpec, NormPlacement};
-use crate::view::Pooling;
 use attention::{Attention, QueryBlock, all_queries, some_queries};
 pub(crate) use kernels::vectorised;
 use kernels::{activate, add_branch, gate, norm, norm_in_place, rms_norm_in_place, rotate};
@@ -167,6 +167,11 @@ impl Model {
         let long = spec.long_from().filter(|from| *from < max_length);
         let ropes = [tables(false), long.map(|_| tables(true)).unwrap_or_default()];
         Self { spec, weights, ropes }
+    }
+
+    /// Number of blocks whose weights are here, from the first one on.
+    pub fn blocks(&self) -> usize {
+        self.weights.blocks.len()
     }
 
     /// The hidden states asked for: `requests` has an entry for every planned text.

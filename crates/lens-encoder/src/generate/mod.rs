@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use lens_core::{Content, Exchange, Progress};
+use lens_data::encoder::Pooling;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +26,6 @@ use crate::model::memory::{self, Needs};
 use crate::options::EncoderOptions;
 use crate::template::Template;
 use crate::tokenizer::{TextStream, TextTokenizer};
-use crate::view::Pooling;
 pub use sample::Sampling;
 use sample::{Sampler, log_probabilities};
 

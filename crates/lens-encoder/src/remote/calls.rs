@@ -6,11 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 
 use lens_core::Progress;
+use lens_data::encoder::ServerApi;
 
-use super::error::ServerError;
-use super::options::ServerApi;
 use super::wire::{Fault, Flavour, Payload, request, vectors};
-use crate::error::{EncoderError, Result};
+use crate::error::{EncoderError, Result, ServerError};
 use crate::http::{Client, Retry, Secret, passes, wait};
 
 /// Of a small answer, and what is around the numbers in a large one.

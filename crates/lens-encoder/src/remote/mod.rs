@@ -8,7 +8,6 @@
 //! shortened: one that is too long is an error that names it.
 
 mod calls;
-mod error;
 mod options;
 mod probe;
 mod wire;
@@ -20,22 +19,22 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use lens_core::{Exchange, Progress};
+use lens_data::encoder::{
+    EncoderIdentity, ServerApi, ServerRecord, SpecialTokens, TemplateChoice, ViewChoice,
+};
 
 use crate::cache::{DiskCache, Key, Record, key};
 use crate::encoder::{EncodeStats, Encoded};
-use crate::error::{EncoderError, Result};
+use crate::error::{EncoderError, Result, ServerError};
 use crate::http::LOOK;
-use crate::identity::{EncoderIdentity, sha256_hex};
+use crate::identity::{digests, sha256_hex};
 use crate::input::{Input, Item};
-use crate::template::{Template, TemplateChoice, plain, to_messages};
+use crate::template::{Template, plain, to_messages};
 use crate::text_encoder::TextEncoder;
-use crate::tokenizer::SpecialTokens;
 use calls::{Caller, Pool, Vectors};
 use wire::{Flavour, Payload};
 
-pub use error::ServerError;
-pub use options::{RemoteOptions, ServerApi};
-pub use probe::ServerRecord;
+pub use options::RemoteOptions;
 
 /// Stands for the chat template that only the server knows.
 const CHAT: &str = "chat 1: messages, rendered by the server";
@@ -81,7 +80,7 @@ impl RemoteEncoder {
         }
         let template = if chat { TemplateChoice::Chat } else { TemplateChoice::Plain };
         let identity = identity(&record, caller.dim, chat)?;
-        let digest = identity.digests()[0];
+        let digest = digests(&identity)[0];
         let cache = match &options.cache_dir {
             None => None,
             Some(folder) => {
@@ -298,6 +297,10 @@ impl TextEncoder for RemoteEncoder {
 
     fn template(&self) -> &TemplateChoice {
         &self.template
+    }
+
+    fn set_views(&mut self, _: &[ViewChoice]) -> Result<()> {
+        Err(ServerError::Views { url: self.record.url.clone() }.into())
     }
 
     fn stats(&self) -> EncodeStats {

@@ -3,25 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use lens_data::encoder::{ServerApi, TemplateChoice};
 
 use crate::error::{EncoderError, Result};
 use crate::http::{Secret, has_user, public_url};
-use crate::template::TemplateChoice;
-
-/// How a server is asked.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum ServerApi {
-    /// Find out.
-    #[default]
-    Auto,
-    /// `POST /v1/embeddings`, as OpenAI, vLLM, llama.cpp, Infinity and many others have it.
-    OpenAi,
-    /// `POST /embed` of text-embeddings-inference.
-    Tei,
-}
 
 /// How to turn texts into vectors on a server.
 #[derive(Debug, Clone)]

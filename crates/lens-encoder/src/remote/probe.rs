@@ -3,16 +3,14 @@
 use std::path::Path;
 
 use lens_core::Progress;
-use serde::{Deserialize, Serialize};
+use lens_data::encoder::{ServerApi, ServerRecord, relative_distance};
 use serde_json::Value;
 
 use super::calls::Caller;
-use super::error::ServerError;
-use super::options::{RemoteOptions, ServerApi};
+use super::options::RemoteOptions;
 use super::wire::{Flavour, Payload};
-use crate::error::{EncoderError, Result};
+use crate::error::{EncoderError, Result, ServerError};
 use crate::http::{Client, HttpError, Limits, Retry, Secret, interruptible, passes, wait};
-use crate::identity::Difference;
 
 /// Answers about a server are not longer.
 const LISTING: u64 = 1 << 24;
@@ -25,50 +23,10 @@ const PROBES: [&str; 2] = [
 ];
 /// Numbers that stand for one vector.
 const SKETCH: usize = 32;
-/// Relative distance at which two sketches are of different models. One quantised model differs from
-/// itself by up to 0.08 with another build or machine: llama.cpp rounds activations to 8 bits.
-const OTHER: f64 = 0.15;
 /// Relative distance up to which vectors are kept together in the cache.
 const SAME: f64 = 0.05;
 /// A server whose answers to one text differ by more is worth a word.
 const STEADY: f64 = 1e-3;
-
-/// A server as a reward model remembers it: where it is, and what it answered.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ServerRecord {
-    /// Its address. It holds no key.
-    pub url: String,
-    /// How it is asked.
-    pub api: ServerApi,
-    /// The model's name there.
-    pub model: String,
-    /// Whether all vectors have length 1.
-    pub normalised: bool,
-    /// Random projections of its vectors of two fixed texts: another model under the same name gives
-    /// others.
-    pub sketch: Vec<f32>,
-}
-
-impl ServerRecord {
-    /// How far the vectors of the probe are from each other, relative to their length: 0 if they are
-    /// the same, about 1.4 if they have nothing in common.
-    pub fn distance(&self, other: &Self) -> f64 {
-        distance(&self.sketch, &other.sketch)
-    }
-
-    /// Whether the vectors are those of another model, which the name alone does not tell.
-    pub fn differences(&self, other: &Self) -> Vec<Difference> {
-        let distance = self.distance(other);
-        if distance <= OTHER {
-            return Vec::new();
-        }
-        vec![Difference {
-            field: "vectors of the probe",
-            ours: "those of training".to_owned(),
-            theirs: format!("others (relative distance {distance:.2})"),
-        }]
-    }
-}
 
 /// A server that was asked a first time.
 pub(super) struct Probed {
@@ -115,7 +73,7 @@ pub(super) fn probe(options: &RemoteOptions, progress: &dyn Progress) -> Result<
     };
     let vectors = ask(client, first.to_vec())?;
     let again = ask(caller.clone(), texts[..1].to_vec())?;
-    let change = distance(&vectors[0].0, &again[0].0);
+    let change = relative_distance(&vectors[0].0, &again[0].0);
     if change > STEADY {
         progress.note(&format!(
             "warning: {base} gives one text different vectors (relative distance {change:.4}): rewards \
@@ -271,17 +229,6 @@ impl Asker<'_> {
     }
 }
 
-/// Relative distance of two vectors: 0 if they are equal, about 1.4 if they have nothing in common.
-fn distance(a: &[f32], b: &[f32]) -> f64 {
-    if a.len() != b.len() {
-        return f64::INFINITY;
-    }
-    let square = |v: f64| v * v;
-    let apart: f64 = a.iter().zip(b).map(|(x, y)| square(f64::from(*x) - f64::from(*y))).sum();
-    let size: f64 = a.iter().map(|x| square(f64::from(*x))).sum();
-    apart.sqrt() / size.sqrt().max(f64::MIN_POSITIVE)
-}
-
 /// A few sums of a vector with random signs, the same for everyone.
 fn sketch(vector: &[f32], text: u64) -> Vec<f32> {
     let mut state = text;
@@ -315,7 +262,7 @@ pub(super) fn first_met(
         .ok()
         .and_then(|text| serde_json::from_slice(&text).ok())
         .unwrap_or_default();
-    if let Some(met) = known.iter().find(|k| distance(k, &record.sketch) <= SAME) {
+    if let Some(met) = known.iter().find(|k| relative_distance(k, &record.sketch) <= SAME) {
         return Ok(met.clone());
     }
     known.push(record.sketch.clone());
@@ -340,8 +287,8 @@ mod tests {
         let a = vector(1);
         let rounded: Vec<f32> = a.iter().map(|x| (x * 256.0).round() / 256.0).collect();
         let longer: Vec<f32> = a.iter().map(|x| x * 1.2).collect();
-        assert!(distance(&sketch(&a), &sketch(&rounded)) < SAME);
-        assert!(distance(&sketch(&a), &sketch(&longer)) > OTHER);
-        assert!(distance(&sketch(&a), &sketch(&vector(2))) > OTHER);
+        assert!(relative_distance(&sketch(&a), &sketch(&rounded)) < SAME);
+        assert!(relative_distance(&sketch(&a), &sketch(&longer)) > 0.15);
+        assert!(relative_distance(&sketch(&a), &sketch(&vector(2))) > 0.15);
     }
 }

@@ -1,10 +1,9 @@
 //! The JSON that goes to and fro.
 
 use lens_core::Message;
+use lens_data::encoder::ServerApi;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-
-use super::options::ServerApi;
 
 /// Which program serves, as far as it matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,27 +6,12 @@ mod transcript;
 use std::path::Path;
 
 use lens_core::{Content, Exchange, Message};
-use serde::{Deserialize, Serialize};
+use lens_data::encoder::TemplateChoice;
 
 use crate::error::{EncoderError, Result};
 use crate::identity::sha256_hex;
 use crate::tokenizer::TextTokenizer;
 use jinja::Jinja;
-
-/// Which template renders exchanges.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TemplateChoice {
-    /// The model's chat template if it has one, else plain.
-    #[default]
-    Auto,
-    /// The model's chat template; an error if it has none.
-    Chat,
-    /// Text as it is, messages as a transcript (`"\n\nHuman: ..\n\nAssistant: .."`).
-    Plain,
-    /// A chat template in Jinja.
-    Custom(String),
-}
 
 /// Stands for the rules of the plain template in its hash: change it when they change.
 const PLAIN_RULES: &str = "plain 1: prompt + seam + response; messages as Human/Assistant turns";

@@ -13,7 +13,6 @@ mod files;
 mod folder;
 mod gguf;
 mod pipeline;
-mod special;
 mod spm;
 mod stream;
 mod wordpiece;
@@ -21,12 +20,12 @@ mod wordpiece;
 use std::borrow::Cow;
 
 use aho_corasick::{AhoCorasick, Input, MatchKind};
+use lens_data::encoder::SpecialTokens;
 
 pub(crate) use files::{adds_bos_of_folder, chat_template_of_folder};
 pub(crate) use gguf::adds_bos;
 use gguf::{Kind, Vocabulary};
 use pipeline::{Parse, Parts, Pipeline, failed};
-pub use special::SpecialTokens;
 pub(crate) use stream::TextStream;
 
 use crate::error::{EncoderError, Result};

@@ -4,7 +4,7 @@
 
 use super::*;
 use lens_core::{Exchange, Progress};
-use lens_encoder::{EncodeStats, EncoderError, SpecialTokens, TemplateChoice};
+use lens_encoder::{EncodeStats, EncoderError, SpecialTokens, TemplateChoice, ViewChoice};
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
@@ -40,6 +40,9 @@ impl TextEncoder for Fake {
     }
     fn template(&self) -> &TemplateChoice {
         &TemplateChoice::Plain
+    }
+    fn set_views(&mut self, _: &[ViewChoice]) -> lens_encoder::Result<()> {
+        panic!("nobody sets views of an encoder at work")
     }
     fn stats(&self) -> EncodeStats {
         EncodeStats::default()

@@ -17,7 +17,7 @@ fn special_tokens_are_named() {
         assert_eq!(serde_json::to_value(choice).unwrap(), choice.to_string());
     }
     let error = "txet".parse::<SpecialTokens>().unwrap_err().to_string();
-    assert!(error.contains("'txet' is neither 'text' nor 'parse'"), "{error}");
+    assert!(error.contains("expected 'text' or 'parse', found 'txet'"), "{error}");
 }
 
 #[test]

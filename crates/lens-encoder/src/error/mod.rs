@@ -1,6 +1,12 @@
 //! What can go wrong between a text and its hidden state.
 
+mod fetch;
+mod server;
+
 use std::path::PathBuf;
+
+pub use fetch::{FetchError, Listed};
+pub use server::ServerError;
 
 /// Shorthand for results of this crate.
 pub type Result<T, E = EncoderError> = std::result::Result<T, E>;
@@ -219,10 +225,10 @@ pub enum EncoderError {
     },
     /// A model could not be fetched from the Hub or an address.
     #[error(transparent)]
-    Fetch(#[from] crate::fetch::FetchError),
+    Fetch(#[from] FetchError),
     /// An embedding server gave no vectors.
     #[error(transparent)]
-    Server(#[from] crate::remote::ServerError),
+    Server(#[from] ServerError),
     /// What was fetched is not the model.
     #[error("model '{model}' arrived damaged: SHA-256 {found}, expected {expected}")]
     Checksum {

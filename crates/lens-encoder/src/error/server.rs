@@ -104,6 +104,14 @@ pub enum ServerError {
         /// What, and what to do instead.
         detail: String,
     },
+    /// Views were asked for, but the server decides which hidden state a vector is.
+    #[error(
+        "embedding server {url} decides itself which hidden state a vector is: views are for models in this process"
+    )]
+    Views {
+        /// Its address.
+        url: String,
+    },
     /// The server normalises, and that was not allowed.
     #[error("embedding server {url} normalises its vectors: {advice}")]
     Normalised {
