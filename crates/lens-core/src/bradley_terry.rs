@@ -1,10 +1,6 @@
-//! What is asked of each pair: the Bradley-Terry loss and its relatives, on rewards.
+//! The Bradley-Terry loss (docs/method.md, equation E10), with margins, label smoothing and ties.
 //!
-//! The F pair losses of a seed pair need only 2 (1 + k) rewards: rewards are computed once a
-//! response, the loss lives on their differences, and one gradient a *response* goes back ("score
-//! once"; see [`super::step`] for the other identity).
-//!
-//! What is asked of a pair depends on its label. With the reward difference D of the two sides:
+//! The loss of a comparison depends on the reward difference D = r+ - r- and on the label:
 //!
 //! - preferred: -log sigmoid(D), or with label smoothing s its mixture with -log sigmoid(-D);
 //! - preferred by a margin m: the same of D - m (Touvron et al. 2023), and of -D - m;
@@ -13,12 +9,12 @@
 
 use crate::embedded::Label;
 
-/// What is fixed of the loss.
+/// The settings of the loss that are the same for all comparisons.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct BradleyTerry {
     /// Share of the labels taken to be wrong.
     pub smoothing: f64,
-    /// t, 0 where the data has no ties.
+    /// t, half the width of a tie in units of reward; 0 where the data has no ties.
     pub tie_threshold: f64,
 }
 

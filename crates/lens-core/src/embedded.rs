@@ -1,4 +1,17 @@
-//! Embedded preference pairs: what the method is trained on.
+//! Embedded preference pairs, the input of the method.
+//!
+//! ```
+//! use lens_core::{EmbeddedPairs, Label, Matrix};
+//!
+//! // Two pairs of one prompt: a preference by a margin, and a tie. Two views lie side by side.
+//! let chosen = Matrix::new(vec![1.0, 0.5, 0.2, 0.0, 0.1, 0.3], 2, 3)?;
+//! let rejected = Matrix::new(vec![0.0, 0.1, 0.4, 0.0, 0.2, 0.3], 2, 3)?;
+//! let pairs = EmbeddedPairs::with_prompts(chosen, rejected, vec![7, 7])?
+//!     .with_labels(vec![Label::Preferred { margin: 0.5 }, Label::Tie])?
+//!     .with_views(vec![2, 1])?;
+//! assert_eq!(pairs.select_views(&[1])?.dim(), 1);
+//! # Ok::<(), lens_core::CoreError>(())
+//! ```
 
 use crate::error::CoreError;
 use crate::linalg::Threads;
@@ -7,7 +20,7 @@ use crate::standardise::Standardiser;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// What a person said of a pair.
+/// The label of a pair.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Label {
     /// The chosen response is better, by `margin` in units of reward where the data says so, else 0.
@@ -34,7 +47,7 @@ impl Label {
         }
     }
 
-    /// Whether neither side won.
+    /// Whether neither side is better.
     pub fn is_tie(self) -> bool {
         self == Label::Tie
     }
@@ -50,7 +63,7 @@ pub struct EmbeddedPairs {
     /// Which prompt each pair belongs to: pairs of one prompt stay in one fold, and bootstrap
     /// resamples draw prompts.
     pub prompts: Vec<u32>,
-    /// What was said of each pair.
+    /// The label of each pair.
     pub labels: Vec<Label>,
     /// Widths of the views that lie side by side in an embedding: hidden states of several layers,
     /// poolings or questions. Their sum is d.
@@ -126,7 +139,7 @@ impl EmbeddedPairs {
         self.views.iter().map(one).collect()
     }
 
-    /// The same pairs with some of their views only, in the order named. None is copied.
+    /// The same pairs with some of their views only, in the order given. No embedding is copied.
     ///
     /// # Errors
     /// [`CoreError::Shape`] when there is no such view, or none is named.
@@ -144,8 +157,8 @@ impl EmbeddedPairs {
         self.column_ranges(&columns)
     }
 
-    /// The same pairs with several ranges of columns side by side, each of them a view. None is
-    /// copied.
+    /// The same pairs with several ranges of columns side by side, each of them a view. No embedding
+    /// is copied.
     ///
     /// # Errors
     /// [`CoreError::Shape`] when there are no such columns.
@@ -197,7 +210,7 @@ impl EmbeddedPairs {
         self.chosen.dim()
     }
 
-    /// The pairs named, in that order. No embedding is copied.
+    /// The pairs with these numbers, in that order. No embedding is copied.
     pub fn select(&self, rows: &[usize]) -> EmbeddedPairs {
         EmbeddedPairs {
             chosen: self.chosen.select(rows),
@@ -208,7 +221,7 @@ impl EmbeddedPairs {
         }
     }
 
-    /// The same pairs with some columns of their embeddings only. None is copied.
+    /// The same pairs with a range of columns of their embeddings only. No embedding is copied.
     ///
     /// # Errors
     /// As [`Embeddings::columns`].

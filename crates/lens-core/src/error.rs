@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-/// What can go wrong between embeddings and a reward model.
+/// An error between embeddings and a reward model.
 #[derive(Debug, Error, Clone, PartialEq)]
 pub enum CoreError {
     /// A setting is outside the range in which the method is defined.
@@ -44,7 +44,7 @@ pub enum CoreError {
         row: usize,
         /// The column, counted from 0.
         column: usize,
-        /// What stood there.
+        /// The value.
         value: f32,
     },
     /// A margin is NaN or infinity: no difference of rewards could be asked for.
@@ -52,7 +52,7 @@ pub enum CoreError {
     Margin {
         /// The pair, counted from 0.
         pair: usize,
-        /// What stood there.
+        /// The value.
         margin: f32,
     },
     /// All pairs have two equal embeddings: there is nothing to learn an order from.
@@ -91,9 +91,9 @@ pub enum CoreError {
     WarmStart {
         /// The setting or size.
         name: &'static str,
-        /// What the settings or the data ask for.
+        /// The value that the settings or the data ask for.
         expected: String,
-        /// What the earlier model has.
+        /// The value that the earlier model has.
         found: String,
     },
     /// The user asked to stop.
@@ -102,6 +102,30 @@ pub enum CoreError {
         /// `VAE` or `head`.
         stage: &'static str,
     },
+}
+
+impl CoreError {
+    /// Training, or a fit, ran away at optimiser step `step` (0 where there are no steps): the figures
+    /// there, and the settings to try.
+    pub(crate) fn diverged(
+        stage: &'static str,
+        step: u64,
+        figures: impl Into<String>,
+        advice: impl Into<String>,
+    ) -> CoreError {
+        CoreError::Diverged { stage, step, figures: figures.into(), advice: advice.into() }
+    }
+
+    /// Whether the pairs and settings allow no model: training ran away, or there is nothing to learn
+    /// from. Where many settings are compared, that is a result and no failure.
+    pub fn is_without_model(&self) -> bool {
+        matches!(
+            self,
+            CoreError::Diverged { .. }
+                | CoreError::NoDifference { .. }
+                | CoreError::AllConstant { .. }
+        )
+    }
 }
 
 /// Checks one setting: `Err` with its name, value and permitted range unless `ok`.

@@ -1,6 +1,6 @@
 //! Which pairs are held out from which member of an ensemble, and when a member stops.
 
-use crate::embedded::distinct;
+use crate::embedded::{Label, distinct};
 use crate::error::CoreError;
 use crate::rng::{Purpose, Stream};
 use std::collections::HashMap;
@@ -93,6 +93,34 @@ impl Folds {
     /// A member that does not train on pair `pair`, among the first `members`.
     pub fn held_out_member(&self, pair: usize, members: usize) -> Option<usize> {
         (self.count > 1 && self.of[pair] < members).then(|| self.of[pair])
+    }
+}
+
+/// The pairs of its own fold that each pair may be mixed with: those that are no ties.
+pub(crate) struct FoldPartners {
+    by_fold: Vec<Vec<usize>>,
+    fold: Vec<usize>,
+    tie: Vec<bool>,
+}
+
+impl FoldPartners {
+    pub(crate) fn new(labels: &[Label], folds: &Folds) -> FoldPartners {
+        // A tie has no better side: mixed with it a pair would lose its label.
+        let tie: Vec<bool> = labels.iter().map(|label| label.is_tie()).collect();
+        let fold = folds.of_pairs().to_vec();
+        let mut by_fold = vec![Vec::new(); folds.count()];
+        (0..tie.len()).filter(|&i| !tie[i]).for_each(|i| by_fold[fold[i]].push(i));
+        FoldPartners { by_fold, fold, tie }
+    }
+
+    /// A random partner of `pair`, perhaps itself. A tie has no other, and neither has a pair whose
+    /// fold has ties only.
+    pub(crate) fn draw(&self, pair: usize, stream: &mut Stream) -> usize {
+        let partners = &self.by_fold[self.fold[pair]];
+        match self.tie[pair] || partners.is_empty() {
+            true => pair,
+            false => partners[stream.below(partners.len())],
+        }
     }
 }
 

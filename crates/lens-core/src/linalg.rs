@@ -77,7 +77,7 @@ impl<'a, T> View<'a, T> {
     }
 }
 
-/// Where a product goes: a block of columns of a row-major matrix.
+/// The target of a product: a block of columns of a row-major matrix.
 pub(crate) struct Target<'a, T> {
     data: &'a mut [T],
     stride: usize,
@@ -192,6 +192,63 @@ pub(crate) fn dot<T: Real>(a: &[T], b: &[T]) -> f64 {
     sums.iter().sum::<f64>() + tail
 }
 
+/// Dot product of f64 values, summed in their order.
+pub(crate) fn dot_in_order(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(x, y)| x * y).sum()
+}
+
+/// The lower Cholesky factor L of the symmetric matrix A = L L', [n, n] row by row, of which only the
+/// lower triangle is read; zero above the diagonal. A may be singular: a column of L whose pivot is 0
+/// is 0. `None` where A is not positive semi-definite, or not finite.
+pub(crate) fn cholesky(mut a: Vec<f64>, n: usize) -> Option<Vec<f64>> {
+    for i in 0..n {
+        let (before, from) = a.split_at_mut(i * n);
+        let row = &mut from[..n];
+        for j in 0..i {
+            let other = &before[j * n..(j + 1) * n];
+            let rest = row[j] - dot_in_order(&row[..j], &other[..j]);
+            row[j] = if other[j] > 0.0 { rest / other[j] } else { 0.0 };
+        }
+        let square = row[i] - dot_in_order(&row[..i], &row[..i]);
+        if !square.is_finite() || square < 0.0 {
+            return None;
+        }
+        row[i] = square.sqrt();
+        row[i + 1..].fill(0.0);
+    }
+    Some(a)
+}
+
+/// As [`cholesky`], but `None` also where A is singular.
+pub(crate) fn cholesky_definite(a: Vec<f64>, n: usize) -> Option<Vec<f64>> {
+    cholesky(a, n).filter(|factor| (0..n).all(|i| factor[i * n + i] > 0.0))
+}
+
+/// The solution y of L y = x, where L is lower triangular, [n, n] row by row.
+pub(crate) fn solve_lower(factor: &[f64], x: &[f64]) -> Vec<f64> {
+    let mut y = Vec::with_capacity(x.len());
+    for (row, &x) in factor.chunks_exact(x.len()).zip(x) {
+        let i = y.len();
+        y.push((x - dot_in_order(&row[..i], &y)) / row[i]);
+    }
+    y
+}
+
+/// As [`solve_lower`], for a factor whose rows lie one after the other without the zeros,
+/// `[n (n + 1) / 2]`.
+pub(crate) fn solve_lower_packed(
+    factor: &[f32],
+    x: impl ExactSizeIterator<Item = f64>,
+) -> Vec<f64> {
+    let mut y: Vec<f64> = Vec::with_capacity(x.len());
+    for (i, x) in x.enumerate() {
+        let row = &factor[i * (i + 1) / 2..(i + 1) * (i + 2) / 2];
+        let before: f64 = row.iter().zip(&y).map(|(&a, b)| f64::from(a) * b).sum();
+        y.push((x - before) / f64::from(row[i]));
+    }
+    y
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -226,6 +283,28 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_cholesky_factor_by_hand() {
+        // [[4, 2], [2, 5]] = L L' with L = [[2, 0], [1, 2]].
+        let factor = [2.0, 0.0, 1.0, 2.0];
+        assert_eq!(cholesky(vec![4.0, 2.0, 2.0, 5.0], 2).as_deref(), Some(&factor[..]));
+        assert_eq!(cholesky_definite(vec![4.0, 2.0, 2.0, 5.0], 2).as_deref(), Some(&factor[..]));
+        // A direction without variance stays without, where that is allowed.
+        let factor = [0.0, 0.0, 0.0, 3.0];
+        assert_eq!(cholesky(vec![0.0, 0.0, 0.0, 9.0], 2).as_deref(), Some(&factor[..]));
+        assert_eq!(cholesky_definite(vec![0.0, 0.0, 0.0, 9.0], 2), None);
+        assert_eq!(cholesky(vec![1.0, 2.0, 2.0, 1.0], 2), None);
+        assert_eq!(cholesky(vec![f64::NAN], 1), None);
+    }
+
+    #[test]
+    fn lower_triangular_systems_are_solved_in_both_layouts() {
+        // 2 y0 = 3, y0 + 2 y1 = 4.
+        let expected = [1.5, 1.25];
+        assert_eq!(solve_lower(&[2.0, 0.0, 1.0, 2.0], &[3.0, 4.0]), expected);
+        assert_eq!(solve_lower_packed(&[2.0, 1.0, 2.0], [3.0, 4.0].into_iter()), expected);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// A table of embeddings that is read row by row: a [`Matrix`], a mapped file, a selection of
-/// either. Whoever makes one vouches that every value is finite.
+/// either. An implementation must have finite values only.
 pub trait Rows: Debug + Send + Sync {
     /// Number of embeddings.
     fn rows(&self) -> usize;
@@ -118,7 +118,7 @@ impl Embeddings {
         Embeddings { selected: Some(selected), ..self.clone() }
     }
 
-    /// Some columns only, such as one view of several that lie side by side.
+    /// A range of columns only, such as one view of several that lie side by side.
     ///
     /// # Errors
     /// [`CoreError::Shape`] when there are no such columns.
@@ -179,7 +179,7 @@ impl Rows for Embeddings {
     }
 }
 
-/// Some columns of a table, side by side.
+/// Several ranges of columns of a table, side by side.
 #[derive(Debug)]
 struct ColumnRanges {
     source: Embeddings,

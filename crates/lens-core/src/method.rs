@@ -1,5 +1,5 @@
-//! The whole method, from embedded seed pairs to reward models: with synthesis and, with the same
-//! head, the same folds and the same budget, without it.
+//! The whole method, from embedded seed pairs to two reward models: one with synthesis and, with the
+//! same head, the same folds and the same budget, one without.
 
 use crate::embedded::EmbeddedPairs;
 use crate::error::{CoreError, require, require_same};
@@ -34,11 +34,11 @@ pub struct MethodSettings {
     pub pairing: Pairing,
     /// Standardise embeddings per dimension on the seeds (O). Defaults to true.
     pub standardise: bool,
-    /// Seed of everything random. Defaults to 0.
+    /// The random seed, from which all randomness follows. Defaults to 0.
     pub seed: u64,
     /// The VAE (step 2).
     pub vae: VaeSettings,
-    /// Where synthetic responses come from (P: latent space; the others are the paper's rivals).
+    /// The source of synthetic responses (P: latent space; the others are rivals).
     /// Defaults to `lens`.
     pub source: SourceKind,
     /// Synthesis (step 3).
@@ -139,7 +139,7 @@ pub struct Fitted {
     pub seconds: f64,
 }
 
-/// What comes with augmentation.
+/// The head with augmentation, and what it was trained with.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Augmented {
     /// The head trained on real and synthetic pairs.
@@ -176,7 +176,7 @@ pub struct WarmStart<'a> {
     pub vae: Option<&'a Vae>,
     /// The fold that each pair was in then; `None` for pairs that it was not trained on.
     pub folds: &'a [Option<usize>],
-    /// How many folds there were then ([`Folds::count`]), whichever of them come again.
+    /// How many folds there were then ([`Folds::count`]), whether or not each has a pair now.
     pub fold_count: usize,
 }
 
@@ -190,7 +190,7 @@ pub struct FoldGain {
 }
 
 impl FoldGain {
-    /// Of the gains of single pairs; `None` where there is none.
+    /// The gain over pairs whose single gains these are; `None` where there is no pair.
     pub fn from_gains(gains: impl Iterator<Item = f64>) -> Option<FoldGain> {
         let gains: Vec<f64> = gains.collect();
         if gains.is_empty() {
@@ -209,8 +209,8 @@ impl FoldGain {
 }
 
 impl Outcome {
-    /// What augmentation gains on the seeds' own folds: the only ground for choosing a head that
-    /// spends no held-out pair. `None` without augmentation, and where nothing was held out.
+    /// The gain by augmentation on the seed pairs' own folds: the ground for choosing a head that uses
+    /// no held-out pair. `None` without augmentation, and where nothing was held out.
     pub fn fold_gain(&self) -> Option<FoldGain> {
         let with = &self.augmented.as_ref()?.fitted.report.fold_losses;
         let gains = self.none.report.fold_losses.iter().zip(with);
@@ -218,7 +218,7 @@ impl Outcome {
     }
 }
 
-/// What training can be given beyond its pairs.
+/// Optional inputs of training.
 #[derive(Clone, Copy, Default)]
 pub struct Extras<'a> {
     /// An earlier model to go on from.
@@ -227,7 +227,8 @@ pub struct Extras<'a> {
     pub watch: Option<&'a EmbeddedPairs>,
 }
 
-/// Runs steps 1 (standardisation) to 5 on embedded seed pairs.
+/// Trains both reward models on embedded seed pairs: steps 1 (from standardisation on) to 5 of
+/// docs/method.md, and the checks of step 7.
 ///
 /// # Errors
 /// Any [`CoreError`]: settings out of range, too few pairs, divergence, cancellation.
@@ -291,8 +292,8 @@ pub fn fit_with(
     Ok(Outcome { none, augmented: Some(augmented), folds: context.folds })
 }
 
-/// What heads that are compared have in common: pairs, standardisation, folds and randomness. What
-/// [`fit_with`] does once, studies do many times over: one context, many sources and heads.
+/// What heads that are compared have in common: pairs, standardisation, folds and random seed.
+/// [`fit_with`] trains two heads in one context; a study trains many sources and heads in it.
 #[derive(Clone)]
 pub struct TrainingContext<'a> {
     /// The seed pairs.
@@ -301,7 +302,7 @@ pub struct TrainingContext<'a> {
     pub standardiser: Standardiser,
     /// Which of them are held out from which member.
     pub folds: Folds,
-    /// Seed of everything random.
+    /// The random seed.
     pub seed: u64,
     /// How many threads may be used.
     pub threads: Threads,
@@ -314,7 +315,7 @@ pub struct TrainingContext<'a> {
 }
 
 impl<'a> TrainingContext<'a> {
-    /// For heads that start afresh, with the standardisation, folds and seed that `settings` ask for.
+    /// A context for heads that start afresh, with the standardisation, folds and seed that `settings` ask for.
     ///
     /// # Errors
     /// [`CoreError::NoDifference`] and [`CoreError::AllConstant`] where there is nothing to learn from.
@@ -340,7 +341,7 @@ impl<'a> TrainingContext<'a> {
         Ok(TrainingContext { pairs, standardiser, folds, seed, threads, watch, unlabelled, start })
     }
 
-    /// For heads that go on from an earlier model.
+    /// A context for heads that are trained further from an earlier model.
     fn from_earlier(
         pairs: &'a EmbeddedPairs,
         settings: &MethodSettings,
@@ -405,7 +406,7 @@ impl<'a> TrainingContext<'a> {
         self.head(&settings.head, Some(&settings.augmentation(&synthetic)), progress)
     }
 
-    /// Readies the source that `settings` name: trains the VAE, or fits whatever a rival needs.
+    /// Fits the source that `settings` name: trains the VAE, or fits the rival.
     ///
     /// # Errors
     /// Any [`CoreError`] of the source.

@@ -4,6 +4,14 @@
 //! wrong, RewardBench 2 shares the credit; those have evaluations of their own). Intervals are
 //! bootstrapped over *prompts*: pairs of one prompt are drawn together, because they are not
 //! independent.
+//!
+//! ```
+//! use lens_core::metrics::pair_accuracy;
+//!
+//! // Three pairs of three prompts: right, right, wrong.
+//! let accuracy = pair_accuracy(&[1.0, 2.0, 0.0], &[0.0, 1.0, 3.0], &[0, 1, 2], 0);
+//! assert_eq!(accuracy.map(|a| a.value), Some(2.0 / 3.0));
+//! ```
 
 use crate::bradley_terry;
 use crate::rng::{Purpose, Stream};

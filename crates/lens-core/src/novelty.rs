@@ -31,7 +31,7 @@
 use crate::embedded::EmbeddedPairs;
 use crate::error::CoreError;
 use crate::folds::Folds;
-use crate::linalg::Threads;
+use crate::linalg::{Threads, cholesky_definite, dot_in_order, solve_lower, solve_lower_packed};
 use crate::matrix::Rows;
 use crate::progress::{Progress, Within};
 use crate::standardise::Standardiser;
@@ -47,12 +47,13 @@ const LEAST_SHRINKAGE: f64 = 1e-4;
 const LEAST_VARIANCE: f64 = 1e-12;
 /// Fewest pairs: without one of them there must be a pair left.
 const LEAST_PAIRS: usize = 2;
-/// Held-out responses that are enough for a threshold.
+/// Number of held-out responses that suffices for the threshold.
 const ENOUGH: usize = 300;
 /// Embeddings encoded at a time, so that a large store is never copied as a whole.
 const BLOCK: usize = 512;
 
-/// Where the seed responses lie in latent space, and how far from there is unusual.
+/// Mean and covariance of the seed responses in latent space, and the distance beyond which a
+/// response is unlike them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Novelty {
     responses: usize,
@@ -63,14 +64,14 @@ pub struct Novelty {
     factor: Vec<f32>,
 }
 
-/// How the VAE was trained, to train it again without a fold of the pairs.
+/// How the VAE was trained: what is needed to train it again without a fold of the pairs.
 #[derive(Clone, Copy)]
 pub struct VaeRecipe<'a> {
     /// The folds of the pairs.
     pub folds: &'a Folds,
     /// The settings of the VAE.
     pub settings: &'a VaeSettings,
-    /// The seed of everything random.
+    /// The random seed.
     pub seed: u64,
 }
 
@@ -93,7 +94,7 @@ impl Novelty {
         let mut distances = Vec::new();
         progress.begin("measure novelty", folds.count() as u64, "folds");
         let within = Within::silent(progress);
-        // One that was fitted elsewhere, or to nothing, knows nothing of the fold.
+        // A standardiser that was not fitted to these pairs carries nothing of the fold.
         let fitted = *standardiser == Standardiser::fit(pairs);
         let measured = (0..folds.count()).try_for_each(|fold| -> Result<(), CoreError> {
             let (held, others): (Vec<usize>, Vec<usize>) =
@@ -118,7 +119,7 @@ impl Novelty {
             return Ok(novelty);
         }
         let judged = distances.len();
-        Ok(Novelty { judged, threshold: admitting(&mut distances) as f32, ..novelty })
+        Ok(Novelty { judged, threshold: conformal_threshold(&mut distances) as f32, ..novelty })
     }
 
     /// Measures the seed responses `pairs`, in the latent space of `vae`; the threshold is that of
@@ -139,7 +140,8 @@ impl Novelty {
         Self::fit_means(&chosen, &rejected, vae.shape().latent, None)
     }
 
-    /// Of posterior means, [n, l] for each side; with a given shrinkage in tests.
+    /// Fits mean, covariance and threshold to posterior means, [n, l] for each side; tests give the
+    /// shrinkage.
     fn fit_means(
         chosen: &[f64],
         rejected: &[f64],
@@ -160,7 +162,7 @@ impl Novelty {
         let mut scatter = vec![0.0; l * l];
         let mut fourth = 0.0;
         for u in rows().map(centred) {
-            fourth += dot(&u, &u).powi(2);
+            fourth += dot_in_order(&u, &u).powi(2);
             for (out, &a) in scatter.chunks_exact_mut(l).zip(&u) {
                 out.iter_mut().zip(&u).for_each(|(o, &b)| *o += a * b);
             }
@@ -173,13 +175,11 @@ impl Novelty {
         let shrunk = |n: f64| {
             let mut a: Vec<f64> = scatter.iter().map(|w| (1.0 - shrinkage) * w / n).collect();
             (0..l).for_each(|i| a[i * l + i] += shrinkage * variance);
-            cholesky(&a, l)
+            cholesky_definite(a, l)
         };
-        let undefined = || CoreError::Diverged {
-            stage: "novelty",
-            step: 0,
-            figures: "the covariance of the posterior means has no Cholesky factor".to_owned(),
-            advice: "retrain the VAE with a larger vae.beta".to_owned(),
+        let undefined = || {
+            let figures = "the covariance of the posterior means has no Cholesky factor";
+            CoreError::diverged("novelty", 0, figures, "retrain the VAE with a larger vae.beta")
         };
         let factor = shrunk(n).ok_or_else(undefined)?;
         let without = shrunk(n - 2.0).ok_or_else(undefined)?;
@@ -191,7 +191,7 @@ impl Novelty {
         if distances.iter().any(|d| !d.is_finite()) {
             return Err(undefined());
         }
-        let threshold = admitting(&mut distances);
+        let threshold = conformal_threshold(&mut distances);
         let narrow = |values: &[f64]| values.iter().map(|&x| x as f32).collect();
         let lower: Vec<f64> = (0..l).flat_map(|i| factor[i * l..i * l + i + 1].to_vec()).collect();
         Ok(Novelty {
@@ -264,13 +264,9 @@ impl Novelty {
 
     /// The distance of one posterior mean, `[l]`.
     fn distance(&self, x: &[f64]) -> f64 {
-        let mut y: Vec<f64> = Vec::with_capacity(x.len());
-        for (i, (&x, &m)) in x.iter().zip(&self.mean).enumerate() {
-            let row = &self.factor[i * (i + 1) / 2..(i + 1) * (i + 2) / 2];
-            let before: f64 = row.iter().zip(&y).map(|(&a, b)| f64::from(a) * b).sum();
-            y.push((x - f64::from(m) - before) / f64::from(row[i]));
-        }
-        dot(&y, &y).sqrt()
+        let deviation = x.iter().zip(&self.mean).map(|(&x, &m)| x - f64::from(m));
+        let y = solve_lower_packed(&self.factor, deviation);
+        dot_in_order(&y, &y).sqrt()
     }
 
     /// The distance beyond which a response is unlike the seeds: 1 in 100 of their like is.
@@ -305,7 +301,7 @@ impl Novelty {
 }
 
 /// The distance that all but 1 in 100 new ones stay within, of a sample of them.
-fn admitting(distances: &mut [f64]) -> f64 {
+fn conformal_threshold(distances: &mut [f64]) -> f64 {
     distances.sort_unstable_by(f64::total_cmp);
     let n = distances.len() as f64;
     distances[(ADMITTED * (n + 1.0)).ceil().min(n) as usize - 1]
@@ -315,7 +311,7 @@ fn admitting(distances: &mut [f64]) -> f64 {
 /// distance from v I, estimated from the squared norms' squares `fourth` of the centred rows.
 fn ledoit_wolf(scatter: &[f64], fourth: f64, variance: f64, n: f64) -> f64 {
     let l = (scatter.len() as f64).sqrt();
-    let square = dot(scatter, scatter) / (n * n);
+    let square = dot_in_order(scatter, scatter) / (n * n);
     let spread = square - l * variance * variance;
     if spread <= 0.0 {
         return 1.0;
@@ -328,8 +324,8 @@ fn ledoit_wolf(scatter: &[f64], fourth: f64, variance: f64, n: f64) -> f64 {
 /// U = [u v], K = I + 1 1' / (n - 2), and adds (u + v) / (n - 2) to both deviations; the inverse
 /// follows by Woodbury's identity from `factor`, of the scatter that still has them.
 fn pair_left_out(factor: &[f64], u: &[f64], v: &[f64], weight: f64, n: f64) -> [f64; 2] {
-    let (a, b) = (solve(factor, u), solve(factor, v));
-    let g = [dot(&a, &a), dot(&a, &b), dot(&b, &b)];
+    let (a, b) = (solve_lower(factor, u), solve_lower(factor, v));
+    let g = [dot_in_order(&a, &a), dot_in_order(&a, &b), dot_in_order(&b, &b)];
     let k = 1.0 / (n - 2.0);
     // M = K^-1 / weight - G; K^-1 = I - k / (1 + 2 k) 1 1'.
     let off = -k / (1.0 + 2.0 * k) / weight;
@@ -376,44 +372,11 @@ fn posterior_means(
         means.extend(vae.encode(x, threads).mean.iter().map(|&m| f64::from(m)));
     }
     if means.iter().any(|m| !m.is_finite()) {
-        return Err(CoreError::Diverged {
-            stage: "novelty",
-            step: 0,
-            figures: "a posterior mean is not a finite number".to_owned(),
-            advice: "are the embeddings those of the encoder that the model was trained with?"
-                .to_owned(),
-        });
+        let figures = "a posterior mean is not a finite number";
+        let advice = "are the embeddings those of the encoder that the model was trained with?";
+        return Err(CoreError::diverged("novelty", 0, figures, advice));
     }
     Ok(means)
-}
-
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(x, y)| x * y).sum()
-}
-
-/// The lower Cholesky factor of `a`, [l, l], row by row; `None` unless it is positive definite.
-fn cholesky(a: &[f64], l: usize) -> Option<Vec<f64>> {
-    let mut factor = vec![0.0; l * l];
-    for i in 0..l {
-        for j in 0..=i {
-            let rest = a[i * l + j] - dot(&factor[i * l..i * l + j], &factor[j * l..j * l + j]);
-            factor[i * l + j] = if i == j { rest.sqrt() } else { rest / factor[j * l + j] };
-        }
-        if !(factor[i * l + i] > 0.0 && factor[i * l + i].is_finite()) {
-            return None;
-        }
-    }
-    Some(factor)
-}
-
-/// y with `factor` y = x.
-fn solve(factor: &[f64], x: &[f64]) -> Vec<f64> {
-    let mut y = Vec::with_capacity(x.len());
-    for (row, &x) in factor.chunks_exact(x.len()).zip(x) {
-        let i = y.len();
-        y.push((x - dot(&row[..i], &y)) / row[i]);
-    }
-    y
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Order preservation, measured (the paper's theorem 1 turned into figures on a user's own data).
+//! Order preservation (docs/method.md, step 7): the paper's theorem 1 as a measurement on a user's own
+//! data.
 //!
 //! The theorem bounds |r*(e~) - r*(e)| by the decoder's reconstruction error and the noise, so that
 //! a synthetic pair keeps its order where the seed's margin is larger. The reference reward of a

@@ -1,4 +1,4 @@
-//! The vocabulary of preference data: what a person saw, and which answer they preferred.
+//! Preference data as text: prompts, responses, and pairs of responses with a label.
 
 use crate::embedded::Label;
 use serde::{Deserialize, Serialize};
@@ -43,7 +43,7 @@ impl Content {
 /// A prompt with one response to it: what a reward model scores.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Exchange {
-    /// What was asked, the conversation so far included. May be empty text.
+    /// The prompt, with the conversation so far. May be empty text.
     pub prompt: Content,
     /// The answer.
     pub response: Content,
@@ -52,7 +52,7 @@ pub struct Exchange {
 /// Two responses to one prompt, and which of them was preferred.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PreferencePair {
-    /// What was asked, the conversation so far included.
+    /// The prompt, with the conversation so far.
     pub prompt: Content,
     /// The preferred response.
     pub chosen: Content,
@@ -67,7 +67,7 @@ pub struct PreferencePair {
 }
 
 impl PreferencePair {
-    /// What was said of the pair, as training takes it.
+    /// The label of the pair, as training takes it.
     pub fn label(&self) -> Label {
         match self.tie {
             true => Label::Tie,

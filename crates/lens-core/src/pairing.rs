@@ -1,13 +1,22 @@
-//! Which real and synthetic responses meet (method, step 4, the paper's equation 8).
+//! Which real and synthetic responses are paired (docs/method.md, step 4; the paper's equation 8).
 //!
-//! Of a seed pair's 1 + k preferred and 1 + k rejected responses (the original is number 0), F
-//! combinations are kept: the original pair always, the others drawn without replacement.
+//! A seed pair has 1 + k preferred and 1 + k rejected responses, of which number 0 is the real one. F
+//! of their combinations are kept: the real pair always, the others drawn without replacement.
+//!
+//! ```
+//! use lens_core::pairing::{combinations, synthetic_per_side};
+//!
+//! // Factor 4: one synthetic response a side, and all four combinations.
+//! assert_eq!(synthetic_per_side(4), 1);
+//! let copies: Vec<_> = combinations(4, 0, 0).iter().map(|c| (c.chosen, c.rejected)).collect();
+//! assert_eq!(copies, [(0, 0), (0, 1), (1, 0), (1, 1)]);
+//! ```
 
 use crate::error::{CoreError, require};
 use crate::rng::{Purpose, Stream};
 use serde::{Deserialize, Serialize};
 
-/// Where the rejected response of a combination comes from.
+/// Which seed pair the rejected response of a combination comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
 pub enum Pairing {

@@ -1,13 +1,14 @@
-//! Randomness by name: one seed, and a stream for every purpose.
+//! Reproducible random numbers: one random seed, and a stream of its own for every purpose.
 //!
-//! A stream is found by (seed, purpose, index), so that what one part of the method draws never
-//! depends on how much another part drew, and synthetic codes can be drawn again instead of stored.
+//! A stream is given by (random seed, purpose, index). The draws of one part of the method therefore
+//! never depend on how much another part drew, and synthetic codes can be drawn again instead of
+//! stored.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng};
 use rand_distr::{Beta, Distribution, StandardNormal};
 
-/// What a stream of random numbers is for.
+/// The use of a stream of random numbers; its number is part of the stream's key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Purpose {
@@ -123,7 +124,7 @@ mod tests {
 
     #[test]
     fn beta_has_the_variance_of_its_kind() {
-        // Of Beta(a, a): 1 / (4 (2 a + 1)).
+        // The variance of Beta(a, a) is 1 / (4 (2 a + 1)).
         let mut s = Stream::new(4, Purpose::Rivals, 0);
         let draws: Vec<f64> = (0..50_000).map(|_| s.beta(0.4)).collect();
         let var = draws.iter().map(|x| (x - 0.5).powi(2)).sum::<f64>() / draws.len() as f64;

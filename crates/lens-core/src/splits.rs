@@ -1,5 +1,13 @@
 //! Several splits of one pool of pairs into seeds and held-out pairs: at 1,000 seeds results move
 //! by a point or two with the split, so no comparison should rest on one.
+//!
+//! ```
+//! use lens_core::splits::hold_out;
+//!
+//! // A fifth of five prompts: both pairs of one prompt are held out.
+//! let held_out = hold_out(&[0, 0, 1, 1, 2, 2, 3, 3, 4, 4], 0.2, 1);
+//! assert_eq!(held_out.iter().filter(|&&held| held).count(), 2);
+//! ```
 
 use crate::embedded::{EmbeddedPairs, distinct};
 use crate::error::CoreError;
@@ -70,7 +78,7 @@ pub fn split_keeping_known(
             split.heldout.extend(rows);
         }
     }
-    // Of a tie no order can be right or wrong.
+    // A tie has no order that could be right or wrong.
     split.heldout.retain(|&i| !pairs.labels[i].is_tie());
     split.seeds.sort_unstable();
     split.heldout.sort_unstable();
@@ -128,8 +136,8 @@ pub fn run_splits(
     run_splits_choosing(pairs, settings, start, seed_pairs, splits, &as_they_are, progress)
 }
 
-/// What chooses the settings of a split from its seed pairs and the settings as they are.
-pub type Choose<'a> = dyn Fn(&EmbeddedPairs, &MethodSettings, &dyn Progress) -> Result<MethodSettings, CoreError>
+/// Chooses the settings of a split from its seed pairs and the settings that were given.
+pub type ChooseSettings<'a> = dyn Fn(&EmbeddedPairs, &MethodSettings, &dyn Progress) -> Result<MethodSettings, CoreError>
     + Sync
     + 'a;
 
@@ -145,7 +153,7 @@ pub fn run_splits_choosing(
     start: Option<WarmStart<'_>>,
     seed_pairs: usize,
     splits: usize,
-    choose: &Choose<'_>,
+    choose: &ChooseSettings<'_>,
     progress: &dyn Progress,
 ) -> Result<SplitsReport, CoreError> {
     let known: Vec<bool> = match start {

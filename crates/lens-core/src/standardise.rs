@@ -1,4 +1,16 @@
-//! Standardisation of embeddings (method, step 1).
+//! Standardisation of embeddings (docs/method.md, step 1).
+//!
+//! ```
+//! use lens_core::{EmbeddedPairs, Matrix, Standardiser};
+//!
+//! let chosen = Matrix::new(vec![1.0, 3.0], 2, 1)?;
+//! let rejected = Matrix::new(vec![5.0, 7.0], 2, 1)?;
+//! let standardiser = Standardiser::fit(&EmbeddedPairs::new(chosen, rejected)?);
+//! let mut embedding = [4.0];
+//! standardiser.apply(&mut embedding);
+//! assert_eq!(embedding, [0.0]);
+//! # Ok::<(), lens_core::CoreError>(())
+//! ```
 
 use crate::embedded::EmbeddedPairs;
 use crate::matrix::Rows;
@@ -8,13 +20,12 @@ use rayon::prelude::*;
 /// that the result does not depend on the number of threads.
 const BLOCK: usize = 512;
 
-/// Per-dimension standardisation, fitted on the responses of the seed pairs (method, step 1).
+/// Per-dimension standardisation, fitted to the responses of the seed pairs (equation E1).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Standardiser {
     /// Mean of each dimension, `[d]`.
     pub mean: Vec<f32>,
-    /// What a centred value is multiplied by, `[d]`: 1 / standard deviation, and 0 where a dimension
-    /// is constant, so that it carries nothing.
+    /// Factor on a centred value, `[d]`: 1 / standard deviation, and 0 where a dimension is constant.
     pub scale: Vec<f32>,
 }
 
@@ -127,7 +138,7 @@ mod tests {
         let s = Standardiser::fit(&EmbeddedPairs::new(chosen, rejected).unwrap());
         let mut row = [-2.5, 5.0];
         s.apply(&mut row);
-        // What a decoder makes up in a constant dimension is not believed.
+        // The value of a decoder in a constant dimension is replaced by the mean.
         row[1] = 0.7;
         s.undo(&mut row);
         assert!((row[0] + 2.5).abs() < 1e-6, "{row:?}");

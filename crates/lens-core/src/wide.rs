@@ -18,7 +18,7 @@ const LEAST_COLUMNS: usize = 192;
 /// Fills some columns of the inputs of a step, [n, columns], from their first row on.
 pub(crate) type Load<'a, T> = &'a (dyn Fn(Range<usize>, &mut [T]) + Sync);
 
-/// Some columns of the layer.
+/// A range of columns of the layer.
 pub(crate) struct Slab<T> {
     /// Which.
     pub columns: Range<usize>,

@@ -1,8 +1,9 @@
 //! The method at its edges, as its users meet them: each a clear refusal or a correct result.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use lens_core::method::TrainingContext;
 use lens_core::metrics::pair_accuracy;
-use lens_core::pairing::Pairing;
+use lens_core::pairing::{Pairing, synthetic_per_side};
 use lens_core::rng::{Purpose, Stream};
 use lens_core::vae::VaeSettings;
 use lens_core::vae::train::{VaeEpoch, train as train_vae};
@@ -266,7 +267,21 @@ fn as_many_synthetic_responses_as_asked_for_however_few_are_drawn() {
             (s.augment, s.synthesis.candidates) = (factor, candidates);
             (s.head.epochs, s.head.folds) = (2, 1);
         });
-        accuracies(&run(&pairs(6, 4), &settings).unwrap(), &pairs(6, 4));
+        let data = pairs(6, 4);
+        let context = TrainingContext::new(&data, &settings, Threads::ONE).unwrap();
+        let source = context.source(&settings, &Quiet).unwrap();
+        let synthetic = context.synthesise(source.as_ref(), &settings).unwrap();
+        assert_eq!(synthetic.per_side(), synthetic_per_side(factor));
+        for pair in 0..6 {
+            for side in synthetic.embeddings(pair, Threads::ONE) {
+                let mut different: Vec<Vec<u32>> =
+                    side.chunks_exact(4).map(|e| e.iter().map(|x| x.to_bits()).collect()).collect();
+                different.sort_unstable();
+                different.dedup();
+                assert_eq!(different.len(), synthetic_per_side(factor), "{factor} {candidates}");
+            }
+        }
+        accuracies(&run(&data, &settings).unwrap(), &data);
     }
 }
 

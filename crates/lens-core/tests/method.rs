@@ -1,6 +1,7 @@
 //! The method as its users meet it: data that can be learned from, and data that cannot.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use lens_core::method::Fitted;
 use lens_core::metrics::pair_accuracy;
 use lens_core::pairing::Pairing;
 use lens_core::rng::{Purpose, Stream};
@@ -43,15 +44,19 @@ fn run(pairs: &EmbeddedPairs, settings: &MethodSettings) -> Result<Outcome, Core
     fit(pairs, settings, Threads::ONE, &Quiet)
 }
 
+fn heldout_accuracy(fitted: &Fitted, heldout: &EmbeddedPairs) -> f64 {
+    let rewards = |m: &Embeddings| fitted.model.rewards(m, Threads::ONE).unwrap();
+    let (chosen, rejected) = (rewards(&heldout.chosen), rewards(&heldout.rejected));
+    pair_accuracy(&chosen, &rejected, &heldout.prompts, 0).unwrap().value
+}
+
 #[test]
 fn learns_a_preference_with_and_without_synthesis_and_on_unseen_pairs() {
     let outcome = run(&pairs(300, 8, 1.0, 1), &quick()).unwrap();
     let heldout = pairs(400, 8, 1.0, 2);
     let augmented = outcome.augmented.unwrap();
     for (name, fitted) in [("none", &outcome.none), ("augmented", &augmented.fitted)] {
-        let rewards = |m: &Embeddings| fitted.model.rewards(m, Threads::ONE).unwrap();
-        let (chosen, rejected) = (rewards(&heldout.chosen), rewards(&heldout.rejected));
-        let accuracy = pair_accuracy(&chosen, &rejected, &heldout.prompts, 0).unwrap().value;
+        let accuracy = heldout_accuracy(fitted, &heldout);
         // The best possible rule, the sum of two dimensions, reaches 84%.
         assert!(accuracy > 0.78, "{name}: {accuracy}");
     }
@@ -61,7 +66,8 @@ fn learns_a_preference_with_and_without_synthesis_and_on_unseen_pairs() {
 
 #[test]
 fn every_reading_of_the_method_trains() {
-    let data = pairs(60, 5, 1.0, 1);
+    let (data, heldout) = (pairs(60, 5, 1.4, 1), pairs(400, 5, 1.4, 2));
+    let mut found = Vec::new();
     for factor in [1, 2, 4, 9, 64] {
         for pairing in [Pairing::Within, Pairing::Across] {
             let mut settings = MethodSettings { augment: factor, pairing, ..quick() };
@@ -69,8 +75,27 @@ fn every_reading_of_the_method_trains() {
             settings.standardise = factor != 2;
             let outcome = run(&data, &settings).unwrap();
             assert_eq!(outcome.augmented.is_some(), factor > 1);
+            let augmented = outcome.augmented.as_ref().map(|a| &a.fitted);
+            for fitted in std::iter::once(&outcome.none).chain(augmented) {
+                let accuracy = heldout_accuracy(fitted, &heldout);
+                // The best possible rule, the sum of two dimensions, reaches 92%.
+                assert!(accuracy > 0.8, "F = {factor}, {pairing:?}: {accuracy}");
+                assert!(fitted.report.fold_log_loss.unwrap() < 2.0f64.ln(), "better than a coin");
+            }
+            // A reading of its own, and not another one's result.
+            let heads: Vec<&[f32]> = std::iter::once(&outcome.none)
+                .chain(augmented)
+                .map(|f| f.model.head.parameters())
+                .collect();
+            for head in heads {
+                if !found.iter().any(|other: &Vec<f32>| other == head) {
+                    found.push(head.to_vec());
+                }
+            }
         }
     }
+    // Without synthesis: with and without standardisation. With it: four factors, two pairings.
+    assert_eq!(found.len(), 2 + 4 * 2);
 }
 
 #[test]
@@ -90,10 +115,18 @@ fn the_same_seed_gives_the_same_model_and_another_seed_another() {
 fn two_threads_agree_with_one_to_rounding() {
     let data = pairs(200, 40, 1.0, 1);
     let outcome = |threads| fit(&data, &quick(), threads, &Quiet).unwrap();
-    let one = outcome(Threads::ONE).none.model.rewards(&data.chosen, Threads::ONE).unwrap();
-    let two = outcome(Threads(2)).none.model.rewards(&data.chosen, Threads::ONE).unwrap();
-    for (a, b) in one.iter().zip(&two) {
-        assert!((a - b).abs() < 1e-2, "{a} {b}");
+    let (one, two) = (outcome(Threads::ONE), outcome(Threads(2)));
+    let (with_one, with_two) = (one.augmented.unwrap().fitted, two.augmented.unwrap().fitted);
+    for (one, two) in [(&one.none, &two.none), (&with_one, &with_two)] {
+        // The same decisions: every member is kept at the same epoch.
+        assert_eq!(one.report.kept_epoch, two.report.kept_epoch);
+        let rewards = |fitted: &Fitted| fitted.model.rewards(&data.chosen, Threads::ONE).unwrap();
+        let (a, b) = (rewards(one), rewards(two));
+        let spread = a.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+        assert!(spread > 0.5, "rewards differ by far more than the rounding allowed: {spread}");
+        for (a, b) in a.iter().zip(&b) {
+            assert!((a - b).abs() < 1e-4 * spread, "{a} {b}");
+        }
     }
 }
 

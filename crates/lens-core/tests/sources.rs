@@ -97,6 +97,31 @@ fn every_source_trains_a_head_and_the_same_bytes_twice() {
     }
 }
 
+/// Synthetic responses that lie on their seeds keep every order that the seeds have, and do not drift;
+/// with much noise they lose some of it.
+#[test]
+fn order_is_kept_where_synthetic_responses_are_their_seeds() {
+    let pairs = pairs(80);
+    let order = |variance| {
+        let mut settings = MethodSettings { source: SourceKind::Perturbation, ..quick() };
+        settings.rivals.perturbation_variance = variance;
+        let outcome = fit(&pairs, &settings, Threads::ONE, &Quiet).unwrap();
+        let reference = outcome.none.report.fold_accuracy.unwrap();
+        let order = outcome.augmented.unwrap().order.unwrap();
+        // The reference is the member that was not trained on the pair: five folds of 16 pairs.
+        assert!((order.seeds_kept - reference).abs() < 1e-12, "{reference} {order:?}");
+        order
+    };
+    let still = order(0.0);
+    assert_eq!(still.synthetic_kept, still.seeds_kept);
+    assert!(still.drift_mean < 1e-6 && still.drift_p95 < 1e-6, "{still:?}");
+    let noisy = order(9.0);
+    assert_eq!((noisy.seeds_kept, noisy.pairs), (still.seeds_kept, 80));
+    assert!(noisy.synthetic_kept < still.synthetic_kept, "{noisy:?}");
+    assert!(noisy.drift_mean > noisy.seed_margin_median, "{noisy:?}");
+    assert!(noisy.drift_p95 > noisy.drift_mean, "{noisy:?}");
+}
+
 #[test]
 fn parameters_of_rivals_out_of_range_are_refused_by_name() {
     let mut settings = MethodSettings { source: SourceKind::Mixup, ..quick() };

@@ -1,4 +1,4 @@
-//! What both kinds of head have in common: what they are trained on, and the report of a training.
+//! Types shared by both kinds of head: the training data, and the report of a training.
 
 use super::settings::HeadSettings;
 use crate::embedded::{EmbeddedPairs, distinct};
@@ -15,11 +15,11 @@ use serde::{Deserialize, Serialize};
 pub struct Augmentation<'a> {
     /// Training pairs for each seed pair, the original included.
     pub factor: usize,
-    /// Where the other side of a combination comes from.
+    /// Which responses meet in a combination.
     pub pairing: Pairing,
     /// The synthetic responses of every seed pair; their number a side follows from the factor.
     pub synthetic: &'a Synthetic<'a>,
-    /// What synthetic pairs count against real ones; only a logistic head weighs them.
+    /// The weight of synthetic pairs against real ones; only a logistic head uses it.
     pub weighing: Weighing,
 }
 
@@ -80,7 +80,7 @@ pub struct HeadReport {
     pub view_weights: Vec<f64>,
 }
 
-/// What a head is trained on.
+/// The data that a head is trained on.
 #[derive(Clone, Copy)]
 pub struct HeadData<'a> {
     /// The seed pairs.

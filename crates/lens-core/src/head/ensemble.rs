@@ -27,9 +27,9 @@ pub struct Layer {
     pub inputs: usize,
     /// Outputs of one member.
     pub outputs: usize,
-    /// Where the weights lie.
+    /// The place of the weights in the flat vector.
     pub weights: Range<usize>,
-    /// Where the biases lie; empty in the last layer.
+    /// The place of the biases; empty in the last layer.
     pub bias: Range<usize>,
 }
 

@@ -6,7 +6,7 @@ use crate::embedded::Label;
 use crate::error::{CoreError, require};
 use serde::{Deserialize, Serialize};
 
-/// What a head is.
+/// The kind of a head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HeadKind {
@@ -29,7 +29,7 @@ impl HeadKind {
     }
 }
 
-/// How a logistic head looks at several views side by side.
+/// How a logistic head combines several views side by side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Combine {
@@ -49,7 +49,7 @@ pub enum L2 {
     #[default]
     #[serde(with = "auto_name")]
     Auto,
-    /// This.
+    /// This weight.
     Weight(f64),
 }
 
@@ -73,7 +73,7 @@ mod auto_name {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HeadSettings {
-    /// What it is. Defaults to `mlp`.
+    /// The kind of the head. Defaults to `mlp`.
     pub kind: HeadKind,
     /// With `logistic`, the weight of its penalty. Defaults to `auto`.
     pub l2: L2,
@@ -103,11 +103,10 @@ pub struct HeadSettings {
     pub dropout: f64,
     /// Share of the labels taken to be wrong, smoothing the loss. Defaults to 0.
     pub label_smoothing: f64,
-    /// What the margins of the data are multiplied by: the reward difference of a pair is asked to
-    /// exceed the result (Touvron et al. 2023, as in TRL). 0 ignores margins. Defaults to 1.
+    /// Factor on the margins of the data: the reward difference of a pair is asked to exceed the
+    /// result (Touvron et al. 2023, as in TRL). 0 ignores margins. Defaults to 1.
     pub margin_weight: f64,
-    /// Where the data has ties: the reward difference within which a tie is the likeliest answer is
-    /// of this order (ln theta of Rao and Kupper 1967). Defaults to 0.5.
+    /// Half the width of a tie, in units of reward; used where the data has ties (ln theta of Rao and Kupper 1967). Defaults to 0.5.
     pub tie_threshold: f64,
 }
 

@@ -1,12 +1,12 @@
 //! Gaussian sampling, a rival in the paper's table 1: responses drawn from a Gaussian fitted to the
-//! standardised embeddings of their side, whatever the prompt was. Both sides have one covariance, a
-//! full one; their means are those of the pair's fold. A covariance for each side would tell the labels
-//! of every fold to all others: with fewer pairs than it has numbers it all but lists what it was
-//! fitted to.
+//! standardised embeddings of their side, independent of the prompt. Both sides share one full
+//! covariance; their means are those of the pair's fold. A covariance for each side would leak the
+//! labels of every fold to the others: with fewer pairs than dimensions it nearly determines the
+//! embeddings that it was fitted to.
 
 use super::{DrawOptions, SeedPairs, Source, Synthetic, SyntheticEmbeddings, read_side};
 use crate::error::CoreError;
-use crate::linalg::{Target, Threads, View, matmul};
+use crate::linalg::{Target, Threads, View, cholesky, matmul};
 use crate::rng::{Purpose, Stream};
 
 /// Pairs whose products are added to the covariance at a time.
@@ -15,16 +15,16 @@ const BLOCK: usize = 256;
 /// covariance alone has no Cholesky factor.
 const RIDGE: f64 = 1e-6;
 
-/// A Gaussian for each side.
+/// A Gaussian for each side, of one covariance.
 pub struct GaussianSampling {
-    /// Of each side and each fold, [d].
+    /// The mean, [d], of each side and each fold.
     means: [Vec<Vec<f32>>; 2],
     /// The lower Cholesky factor of the covariance, [d, d].
     factor: Vec<f32>,
 }
 
 impl GaussianSampling {
-    /// Fits both.
+    /// Fits means and covariance.
     ///
     /// # Errors
     /// [`CoreError::TooFewPairs`] when there is no pair; [`CoreError::Diverged`] when the covariance is
@@ -56,12 +56,11 @@ impl GaussianSampling {
         }
         let ridge = RIDGE * (0..d).map(|i| covariance[i * d + i]).sum::<f64>() / d.max(1) as f64;
         (0..d).for_each(|i| covariance[i * d + i] += ridge);
-        let factor = cholesky(covariance, d).ok_or_else(|| CoreError::Diverged {
-            stage: "gaussian",
-            step: 0,
-            figures: "the covariance of the embeddings has no Cholesky factor".to_owned(),
-            advice: "are all embeddings the same?".to_owned(),
+        let factor = cholesky(covariance, d).ok_or_else(|| {
+            let figures = "the covariance of the embeddings has no Cholesky factor";
+            CoreError::diverged("gaussian", 0, figures, "are all embeddings the same?")
         })?;
+        let factor = factor.into_iter().map(|x| x as f32).collect();
         Ok(GaussianSampling { means, factor })
     }
 
@@ -85,28 +84,6 @@ fn means(seeds: SeedPairs<'_>, side: usize) -> Vec<Vec<f32>> {
         sum.into_iter().map(|m| (m / count.max(1) as f64) as f32).collect()
     };
     sums.into_iter().map(mean).collect()
-}
-
-/// The lower Cholesky factor of `a`, [d, d], row by row; zero above the diagonal. `None` unless `a` is
-/// positive definite, but for directions without any variance.
-fn cholesky(mut a: Vec<f64>, d: usize) -> Option<Vec<f32>> {
-    for j in 0..d {
-        let (before, from) = a.split_at_mut(j * d);
-        let own = &mut from[..d];
-        for k in 0..j {
-            let other = &before[k * d..k * d + k];
-            let dot: f64 = own[..k].iter().zip(other).map(|(x, y)| x * y).sum();
-            let pivot = before[k * d + k];
-            own[k] = if pivot > 0.0 { (own[k] - dot) / pivot } else { 0.0 };
-        }
-        let square = own[j] - own[..j].iter().map(|x| x * x).sum::<f64>();
-        if !square.is_finite() || square < 0.0 {
-            return None;
-        }
-        own[j] = square.sqrt();
-        own[j + 1..].fill(0.0);
-    }
-    Some(a.into_iter().map(|x| x as f32).collect())
 }
 
 impl Source for GaussianSampling {
@@ -144,26 +121,5 @@ impl Source for GaussianSampling {
             }
         };
         Ok(Synthetic::Embeddings(SyntheticEmbeddings::new(n, dim, options, Box::new(draw))))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_cholesky_factor_by_hand() {
-        // [[4, 2], [2, 5]] = L L' with L = [[2, 0], [1, 2]].
-        assert_eq!(
-            cholesky(vec![4.0, 2.0, 2.0, 5.0], 2).as_deref(),
-            Some(&[2.0, 0.0, 1.0, 2.0][..])
-        );
-        // A direction without variance stays without.
-        assert_eq!(
-            cholesky(vec![0.0, 0.0, 0.0, 9.0], 2).as_deref(),
-            Some(&[0.0, 0.0, 0.0, 3.0][..])
-        );
-        assert_eq!(cholesky(vec![1.0, 2.0, 2.0, 1.0], 2), None);
-        assert_eq!(cholesky(vec![f64::NAN], 1), None);
     }
 }

@@ -3,9 +3,7 @@
 //! of both.
 //! e~ = (1 - w) e + w e', with w the smaller part of a Beta(alpha, alpha) draw.
 
-use super::{
-    DrawOptions, FoldPartners, SeedPairs, Source, Synthetic, SyntheticEmbeddings, read_side,
-};
+use super::{DrawOptions, SeedPairs, Source, Synthetic, SyntheticEmbeddings, read_side};
 use crate::error::CoreError;
 use crate::rng::{Purpose, Stream};
 
@@ -28,7 +26,7 @@ impl Source for Mixup {
     ) -> Result<Synthetic<'a>, CoreError> {
         let (n, dim, alpha) = (seeds.pairs.len(), seeds.pairs.dim(), self.alpha);
         let DrawOptions { seed, .. } = options;
-        let partners = FoldPartners::of(seeds);
+        let partners = seeds.partners();
         let draw = move |pair: usize, chosen: &mut [f32], rejected: &mut [f32]| {
             let mut stream = Stream::new(seed, Purpose::Rivals, pair as u64);
             let (mut real, mut other) = (vec![0.0f32; dim], vec![0.0f32; dim]);

@@ -1,14 +1,13 @@
-//! Where synthetic responses come from: the method's own synthesis (step 3) and its rivals, each
-//! behind the one trait [`Source`], so that what is compared differs in its data alone: same head,
-//! same pairing, same factor.
+//! Sources of synthetic responses: the method's own synthesis (docs/method.md, step 3) and its
+//! rivals, all behind the trait [`Source`], so that heads that are compared differ in their data
+//! alone: same head, same pairing, same factor.
 //!
 //! - [`lens`]: the VAE and its latent space (the method).
 //! - [`perturbation`]: Gaussian noise on the embedding itself.
 //! - [`gaussian`]: draws from a Gaussian fitted to the embeddings of each side.
 //! - [`mixup`]: interpolation with another pair of the same label.
 //!
-//! Sources whose responses are texts only have to embed them: [`Synthetic::Embeddings`] takes
-//! whatever there is for a pair.
+//! A source whose responses are texts embeds them and hands them on as [`Synthetic::Embeddings`].
 
 pub mod gaussian;
 pub mod lens;
@@ -17,10 +16,9 @@ pub mod perturbation;
 
 use crate::embedded::EmbeddedPairs;
 use crate::error::{CoreError, require};
-use crate::folds::Folds;
+use crate::folds::{FoldPartners, Folds};
 use crate::linalg::Threads;
 use crate::matrix::Rows;
-use crate::rng::Stream;
 use crate::standardise::Standardiser;
 use crate::synthesis::{SynthesisSettings, SyntheticCodes};
 use crate::vae::Vae;
@@ -76,6 +74,13 @@ impl Default for RivalSettings {
     }
 }
 
+impl SeedPairs<'_> {
+    /// The pairs of the same fold that each pair may be mixed with.
+    pub(crate) fn partners(&self) -> FoldPartners {
+        FoldPartners::new(&self.pairs.labels, self.folds)
+    }
+}
+
 impl RivalSettings {
     /// Whether every setting is in its permitted range.
     ///
@@ -97,9 +102,9 @@ impl RivalSettings {
     }
 }
 
-/// The seed pairs, how they are standardised, and their folds. What a source tells of one pair's label
-/// in the responses of another must stay within the fold of both: otherwise the members that do not
-/// train on a fold would learn its labels from synthetic pairs of the other folds, and every figure on
+/// The seed pairs, how they are standardised, and their folds. Where the synthetic responses of one
+/// pair depend on the label of another, both must be in one fold: otherwise the members that do not
+/// train on a fold would learn its labels from synthetic pairs of other folds, and every figure on
 /// folds would be too good.
 #[derive(Clone, Copy)]
 pub struct SeedPairs<'a> {
@@ -116,8 +121,9 @@ pub struct SeedPairs<'a> {
 pub struct DrawOptions<'a> {
     /// k: for each side of each seed pair.
     pub per_side: usize,
-    /// How latent space is drawn from; of every source, how much memory what is drawn may fill: beyond
-    /// it responses are drawn whenever a step needs them, the same to the bit.
+    /// How latent space is drawn from. Every source takes `memory_mb` from it: responses that need
+    /// more memory than that are not kept, but drawn again whenever a step needs them, the same to
+    /// the bit.
     pub synthesis: &'a SynthesisSettings,
     /// Seed of the draws.
     pub seed: u64,
@@ -125,9 +131,9 @@ pub struct DrawOptions<'a> {
     pub threads: Threads,
 }
 
-/// A source of synthetic responses that is ready to be asked: whatever it has to learn, it has.
+/// A source of synthetic responses, already fitted to the seed pairs where it learns anything.
 pub trait Source: Sync {
-    /// Numbers that it has learned from the seeds.
+    /// Number of parameters that were learned from the seed pairs.
     fn parameters(&self) -> usize;
 
     /// `options.per_side` responses for each side of each of `seeds`, those of a pair from a stream of
@@ -192,21 +198,21 @@ impl Synthetic<'_> {
 
 /// Writes the synthetic embeddings of one seed pair: `[k, d]` of its chosen response, `[k, d]` of the
 /// rejected one.
-pub type Draw<'a> = Box<dyn Fn(usize, &mut [f32], &mut [f32]) + Send + Sync + 'a>;
+pub type DrawFn<'a> = Box<dyn Fn(usize, &mut [f32], &mut [f32]) + Send + Sync + 'a>;
 
 /// Synthetic responses as standardised embeddings: kept where memory allows, else drawn again
 /// whenever they are needed.
 pub struct SyntheticEmbeddings<'a> {
     per_side: usize,
     dim: usize,
-    draw: Draw<'a>,
+    draw: DrawFn<'a>,
     kept: Option<Vec<f32>>,
 }
 
 impl<'a> SyntheticEmbeddings<'a> {
-    /// Those of `pairs` seed pairs of width `dim`. `draw` must write the same whenever it is asked
-    /// for the same pair.
-    pub fn new(pairs: usize, dim: usize, options: DrawOptions<'_>, draw: Draw<'a>) -> Self {
+    /// The responses of `pairs` seed pairs of width `dim`. `draw` must write the same values whenever
+    /// it is called for the same pair.
+    pub fn new(pairs: usize, dim: usize, options: DrawOptions<'_>, draw: DrawFn<'a>) -> Self {
         let DrawOptions { per_side, synthesis, threads, .. } = options;
         let size = per_side * dim;
         let fits = (2 * pairs)
@@ -271,7 +277,8 @@ impl<'a> SyntheticEmbeddings<'a> {
     }
 }
 
-/// The rival that `kind` names, ready; `None` for the method's own source, whose VAE takes training.
+/// The rival of this kind, fitted to the seed pairs; `None` for the method's own source, whose VAE
+/// has to be trained ([`lens::Lens::fit`]).
 ///
 /// # Errors
 /// [`CoreError::Setting`] for parameters out of range; any error of fitting it.
@@ -290,33 +297,6 @@ pub fn fit_rival(
         SourceKind::Gaussian => Some(Box::new(GaussianSampling::fit(seeds, threads)?)),
         SourceKind::Mixup => Some(Box::new(Mixup { alpha: settings.mixup_alpha })),
     })
-}
-
-/// From which other pairs a pair may take something on: those of its fold that say which side is better.
-struct FoldPartners {
-    of_fold: Vec<Vec<usize>>,
-    fold: Vec<usize>,
-    tie: Vec<bool>,
-}
-
-impl FoldPartners {
-    fn of(seeds: SeedPairs<'_>) -> FoldPartners {
-        // Of a tie no side is the better one: mixed with it a pair would lose its label.
-        let tie: Vec<bool> = seeds.pairs.labels.iter().map(|label| label.is_tie()).collect();
-        let fold = seeds.folds.of_pairs().to_vec();
-        let mut of_fold = vec![Vec::new(); seeds.folds.count()];
-        (0..tie.len()).filter(|&i| !tie[i]).for_each(|i| of_fold[fold[i]].push(i));
-        FoldPartners { of_fold, fold, tie }
-    }
-
-    /// A partner of `pair`. A tie has itself alone, and so has a pair among ties.
-    fn draw(&self, pair: usize, stream: &mut Stream) -> usize {
-        let partners = &self.of_fold[self.fold[pair]];
-        match self.tie[pair] || partners.is_empty() {
-            true => pair,
-            false => partners[stream.below(partners.len())],
-        }
-    }
 }
 
 /// Writes the standardised embedding of one side of pair `pair`, `[d]`.

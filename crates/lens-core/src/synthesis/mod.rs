@@ -1,16 +1,18 @@
-//! Synthesis in latent space (method, step 3).
+//! Synthesis in latent space (docs/method.md, step 3).
 //!
-//! For each latent code of a seed response, candidates z + eta with eta ~ N(0, s^2 I) are drawn and
-//! the k most likely under the encoder's own Gaussian N(mu, sigma^2) are kept. Nothing is decoded:
-//! the head trains on the codes (see [`crate::head`]). The codes of a pair come from a stream of
-//! their own, so that they need not be kept either: where they would fill too much memory they are
-//! drawn again, the same to the bit, whenever a step needs them.
+//! For the latent code z of each seed response, candidates z + eta with eta ~ N(0, s^2 I) are drawn,
+//! and the k most likely under the encoder's own Gaussian N(mu, sigma^2) are kept ([`synthesise`]).
+//! Nothing is decoded: the head trains on the codes (see [`crate::head`]). The codes of a pair come
+//! from a random stream of their own. They need not be kept: where they would fill too much memory
+//! they are drawn again, the same to the bit, whenever a step needs them.
+//!
+//! [`variants`] has what is ours and off by default.
 
 mod settings;
+pub mod variants;
 
-pub use settings::{
-    Centring, Decoding, Emphasis, Gate, Noise, Origin, SynthesisSettings, Weighing,
-};
+pub use settings::{Origin, SynthesisSettings};
+pub use variants::{Centring, Decoding, Emphasis, Gate, Noise, Weighing};
 
 use crate::embedded::EmbeddedPairs;
 use crate::error::CoreError;
@@ -25,7 +27,7 @@ use rayon::prelude::*;
 pub struct SyntheticCodes {
     per_side: usize,
     latent: usize,
-    /// Of every response: chosen and rejected of pair 0, of pair 1, and so on.
+    /// The posterior of every response: chosen and rejected of pair 0, of pair 1, and so on.
     posterior: Posterior,
     settings: SynthesisSettings,
     seed: u64,
@@ -97,7 +99,7 @@ impl SyntheticCodes {
         let mut stream = Stream::new(self.seed, Purpose::Synthesis, pair as u64);
         for (side, out) in [chosen, rejected].into_iter().enumerate() {
             drawn.draw(&self.posterior, 2 * pair + side, &self.settings, &mut stream);
-            drawn.keep(self.per_side, out);
+            drawn.keep_most_likely(self.per_side, out);
         }
     }
 }
@@ -188,14 +190,18 @@ fn draw_all(
     Ok(codes)
 }
 
-/// Candidates for one response, with their log-likelihoods up to a constant.
+/// Candidates for one response, and how likely each is.
 struct Candidates {
     latent: usize,
+    /// [candidates, l].
     codes: Vec<f32>,
+    /// Log-likelihood and number of each candidate.
     scores: Vec<(f64, usize)>,
     /// 1 / sigma^2 of each latent.
     precision: Vec<f32>,
-    /// What a posterior draw is multiplied by, of each latent.
+    /// Standard deviation of the noise eta on each latent.
+    noise: Vec<f32>,
+    /// sigma of each latent, where z is a draw from the posterior.
     spread: Vec<f32>,
 }
 
@@ -206,10 +212,13 @@ impl Candidates {
             codes: vec![0.0; count * latent],
             scores: vec![(0.0, 0); count],
             precision: Vec::with_capacity(latent),
+            noise: Vec::with_capacity(latent),
             spread: Vec::with_capacity(latent),
         }
     }
 
+    /// Draws candidates z + eta for the response in row `row` of `posterior`, and their
+    /// log-likelihoods.
     fn draw(
         &mut self,
         posterior: &Posterior,
@@ -220,47 +229,61 @@ impl Candidates {
         let l = self.latent;
         let mean = &posterior.mean[row * l..(row + 1) * l];
         let log_variance = &posterior.log_variance[row * l..(row + 1) * l];
-        let noise = settings.noise_variance.sqrt() as f32;
         self.precision.clear();
         self.precision.extend(log_variance.iter().map(|&lv| (-f64::from(lv)).exp() as f32));
+        settings.noise.deviations(
+            settings.noise_variance.sqrt() as f32,
+            log_variance,
+            &mut self.noise,
+        );
         self.spread.clear();
-        self.spread.extend(log_variance.iter().map(|&lv| match settings.origin {
-            Origin::Mean => 0.0,
-            Origin::Draw => (0.5 * lv).exp(),
-        }));
-        let unit = |j: usize| match settings.noise {
-            // A step towards a neighbour takes the place of what is drawn here.
-            Noise::Isotropic | Noise::Neighbour => noise,
-            Noise::Posterior => noise * (0.5 * log_variance[j]).exp(),
-        };
+        if settings.origin == Origin::Draw {
+            self.spread.extend(log_variance.iter().map(|&lv| (0.5 * lv).exp()));
+        }
         for (c, (code, score)) in self.codes.chunks_exact_mut(l).zip(&mut self.scores).enumerate() {
-            // Deviations from the mean first, drawn in one go.
+            // First the deviation from the posterior mean, then the code.
             match settings.origin {
-                Origin::Mean => {
-                    let each = code.iter_mut().enumerate();
-                    each.for_each(|(j, z)| *z = unit(j) * stream.normal());
-                }
-                Origin::Draw => {
-                    let each = code.iter_mut().zip(&self.spread).enumerate();
-                    each.for_each(|(j, (z, &spread))| {
-                        *z = spread * stream.normal() + unit(j) * stream.normal();
-                    });
-                }
+                Origin::Mean => draw_noise(code, &self.noise, stream),
+                Origin::Draw => draw_noise_on_posterior(code, &self.spread, &self.noise, stream),
             }
-            // The variance is the same for all candidates of a response, so its own term is.
-            let squares = code.iter().zip(&self.precision).map(|(&z, &p)| f64::from(z * z * p));
-            *score = (-0.5 * squares.sum::<f64>(), c);
+            *score = (log_likelihood(code, &self.precision), c);
             code.iter_mut().zip(mean).for_each(|(z, &mu)| *z += mu);
         }
     }
 
-    /// Writes the `k` most likely codes, most likely first; ties by order of drawing.
-    fn keep(&mut self, k: usize, out: &mut [f32]) {
-        self.scores.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        for (&(_, c), to) in self.scores[..k].iter().zip(out.chunks_exact_mut(self.latent)) {
+    /// Writes the `k` most likely codes to `out`, `[k, l]`, most likely first.
+    fn keep_most_likely(&mut self, k: usize, out: &mut [f32]) {
+        let kept = most_likely(&mut self.scores, k);
+        for (&(_, c), to) in kept.iter().zip(out.chunks_exact_mut(self.latent)) {
             to.copy_from_slice(&self.codes[c * self.latent..(c + 1) * self.latent]);
         }
     }
+}
+
+/// eta: noise with these standard deviations.
+fn draw_noise(out: &mut [f32], noise: &[f32], stream: &mut Stream) {
+    out.iter_mut().zip(noise).for_each(|(z, &s)| *z = s * stream.normal());
+}
+
+/// z - mu + eta, where z is drawn from the posterior N(mu, sigma^2) too.
+fn draw_noise_on_posterior(out: &mut [f32], sigma: &[f32], noise: &[f32], stream: &mut Stream) {
+    for ((z, &sigma), &s) in out.iter_mut().zip(sigma).zip(noise) {
+        *z = sigma * stream.normal() + s * stream.normal();
+    }
+}
+
+/// log N(mu + deviation; mu, sigma^2), given 1 / sigma^2, up to the terms that all candidates of a
+/// response have in common.
+fn log_likelihood(deviation: &[f32], precision: &[f32]) -> f64 {
+    let squares = deviation.iter().zip(precision).map(|(&z, &p)| f64::from(z * z * p));
+    -0.5 * squares.sum::<f64>()
+}
+
+/// The `k` candidates with the highest log-likelihood, most likely first; of equals the one that was
+/// drawn first. A score is a log-likelihood and the candidate's number.
+fn most_likely(scores: &mut [(f64, usize)], k: usize) -> &[(f64, usize)] {
+    scores.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    &scores[..k]
 }
 
 #[cfg(test)]
@@ -288,6 +311,18 @@ mod tests {
         let [chosen, rejected] = &mut sides;
         codes.write(pair, chosen, rejected);
         sides
+    }
+
+    #[test]
+    fn the_most_likely_candidates_are_those_nearest_in_units_of_sigma() {
+        // Variances 4 and 1/4: (2, 0) and (0, 1/2) are one sigma away, (0, 1) two, (0, 0) none.
+        let precision = [0.25, 4.0];
+        let deviations = [[0.0, 1.0], [2.0, 0.0], [0.0, 0.0], [0.0, 0.5]];
+        let mut scores: Vec<(f64, usize)> =
+            deviations.iter().map(|d| log_likelihood(d, &precision)).zip(0..).collect();
+        assert_eq!(scores, [(-2.0, 0), (-0.5, 1), (0.0, 2), (-0.5, 3)]);
+        let kept = most_likely(&mut scores, 3);
+        assert_eq!(kept, [(0.0, 2), (-0.5, 1), (-0.5, 3)]);
     }
 
     #[test]

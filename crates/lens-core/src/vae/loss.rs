@@ -2,7 +2,7 @@
 //!
 //! L = mean over pairs of [L(e+) + L(e-)] - gamma * mean W2(q+, q-), with
 //! L(e) = |e - g(z)|^2 / d + beta * KL(N(mu, sigma^2) || N(0, I)), z = mu + sigma * eps, and
-//! W2 = sqrt(|mu+ - mu-|^2 + |sigma+ - sigma-|^2) (method, step 2).
+//! W2 = sqrt(|mu+ - mu-|^2 + |sigma+ - sigma-|^2) (docs/method.md, step 2).
 //!
 //! The reconstruction is never formed. With c as the row of one more hidden unit that is always 1,
 //! g(z) = V' u, and both |e - g|^2 and its gradient need only X V', V V' and U' X: the inputs X are
@@ -27,22 +27,22 @@ pub struct VaeLoss {
     pub kl: f64,
     /// 2-Wasserstein distance of the two sides, before gamma.
     pub w2: f64,
-    /// What is minimised.
+    /// The objective, which is minimised.
     pub total: f64,
 }
 
 /// Weights of the terms of the objective.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct LossWeights {
-    /// Of the KL term.
+    /// Weight of the KL term.
     pub beta: f64,
-    /// Of the divergence.
+    /// Weight of the divergence.
     pub gamma: f64,
-    /// What the divergence of a pair stays below, b W2 / (b + W2); infinite for W2 itself.
+    /// Bound b on the divergence of a pair, b W2 / (b + W2); infinite for W2 itself.
     pub bound: f64,
 }
 
-/// What a step sees.
+/// The inputs of one step.
 #[derive(Clone, Copy)]
 pub(crate) struct VaeBatch<'a, T> {
     /// Number B of pairs.
@@ -52,7 +52,7 @@ pub(crate) struct VaeBatch<'a, T> {
     pub load: Load<'a, T>,
     /// Noise of the reparameterisation, [2B, l].
     pub eps: &'a [T],
-    /// Which pairs are driven apart, [B]: those of which one side is better.
+    /// Which pairs are driven apart, [B]: those that are no ties.
     pub apart: &'a [bool],
 }
 
@@ -79,7 +79,7 @@ pub(crate) struct VaeTrainer<T> {
     d_codes: Vec<T>,
     d_moments: Vec<T>,
     d_hidden: Vec<T>,
-    /// What the wide gradient is formed with, [n, 2h + 1].
+    /// The gradient by `products`, [n, 2h + 1]; D of the wide gradient D' X.
     d_products: Vec<T>,
     /// V V', [h + 1, h + 1].
     gram: Vec<T>,
@@ -197,7 +197,8 @@ impl<T: Real> VaeTrainer<T> {
         }
     }
 
-    /// Everything between the two wide products, up to the reconstruction error, which it returns:
+    /// Everything between the two wide products: posterior, codes z = mu + sigma * eps, the decoder's
+    /// hidden layer, and the reconstruction error, which it returns:
     /// |x - V' u|^2 = |x|^2 - 2 u . Vx + u' V V' u.
     fn forward(&mut self, n: usize, eps: &[T]) -> f64 {
         let VaeShape { dim: d, hidden: h, latent: l } = self.shape;
@@ -252,23 +253,30 @@ impl<T: Real> VaeTrainer<T> {
     }
 
     /// The gradients by all but the wide parameters, and what the wide ones are formed with. Returns
-    /// KL, W2, and what is subtracted of W2, bounded or not.
+    /// the mean KL, the mean W2, and the mean of what gamma multiplies: W2, bounded or not.
     fn backward(
         &mut self,
         n: usize,
         batch: VaeBatch<'_, T>,
-        LossWeights { beta, gamma, bound }: LossWeights,
+        weights: LossWeights,
     ) -> (f64, f64, f64) {
-        let VaeBatch { pairs, eps, apart, .. } = batch;
+        let scale = 1.0 / batch.pairs as f64;
+        self.backward_decoder(n, scale);
+        let kl = self.backward_posterior(n, batch.eps, scale * weights.beta);
+        let (w2, divergence) = self.backward_divergence(batch, weights, scale);
+        self.backward_encoder(n);
+        (kl * scale, w2 * scale, divergence * scale)
+    }
+
+    /// The gradients by the decoder's hidden layer and by the codes, and what those by its output
+    /// weights are formed with. The output bias is the weight of a unit that is always 1.
+    fn backward_decoder(&mut self, n: usize, scale: f64) {
         let shape = self.shape;
         let VaeShape { dim: d, hidden: h, latent: l } = shape;
         let (u, r, one) = (h + 1, 2 * h + 1, Threads::ONE);
-        let scale = 1.0 / pairs as f64;
         let recon_scale = T::narrow(2.0 * scale / d as f64);
         let at = |range: Range<usize>| small(shape, range);
         let gradient = &mut self.small_gradient;
-
-        // The decoder. Its bias is the weight of a unit that is always 1.
         let decoder = &self.decoder[..n * u];
         let rows = self.d_products.chunks_exact_mut(r).zip(decoder.chunks_exact(u));
         for (row, units) in rows {
@@ -293,34 +301,51 @@ impl<T: Real> VaeTrainer<T> {
         let decoder_in = View::new(&self.small[at(shape.decoder_in())], h, l);
         let d_codes = &mut self.d_codes[..n * l];
         matmul(Target::new(d_codes, l), dz, decoder_in, T::ONE, false, one);
+    }
 
-        // Moments: reconstruction through z, then KL, then the divergence of each pair.
+    /// The gradient by mu and log sigma^2 of the reconstruction, through the codes, and of the KL
+    /// divergence, whose sum it returns.
+    fn backward_posterior(&mut self, n: usize, eps: &[T], kl_weight: f64) -> f64 {
+        let l = self.shape.latent;
         let (moments, sigma) = (&self.moments[..n * 2 * l], &self.sigma[..n * l]);
-        let d_moments = &mut self.d_moments[..n * 2 * l];
-        let (mut kl, mut w2, mut divergence) = (0.0, 0.0, 0.0);
-        let kl_scale = T::narrow(scale * beta);
-        let half = T::narrow(0.5);
+        let (d_codes, d_moments) = (&self.d_codes[..n * l], &mut self.d_moments[..n * 2 * l]);
+        let mut kl = 0.0;
+        let (kl_weight, half) = (T::narrow(kl_weight), T::narrow(0.5));
         for i in 0..n {
             for j in 0..l {
                 let (mu, raw) = (moments[i * 2 * l + j], moments[i * 2 * l + l + j]);
                 let (lv, s, dz) = (clamp(raw), sigma[i * l + j], d_codes[i * l + j]);
-                kl += 0.5 * ((mu * mu + s * s - T::ONE - lv).widen());
-                d_moments[i * 2 * l + j] = dz + kl_scale * mu;
+                kl += kl_from_standard_normal(mu, s, lv);
+                d_moments[i * 2 * l + j] = dz + kl_weight * mu;
                 d_moments[i * 2 * l + l + j] =
-                    dz * eps[i * l + j] * s * half + kl_scale * half * (s * s - T::ONE);
+                    dz * eps[i * l + j] * s * half + kl_weight * half * (s * s - T::ONE);
             }
         }
+        kl
+    }
+
+    /// Takes the gradient of gamma times the divergence of each pair from that by mu and
+    /// log sigma^2. Returns the sum of W2 and of the divergence, over pairs that are no ties.
+    fn backward_divergence(
+        &mut self,
+        batch: VaeBatch<'_, T>,
+        LossWeights { gamma, bound, .. }: LossWeights,
+        scale: f64,
+    ) -> (f64, f64) {
+        let l = self.shape.latent;
+        let VaeBatch { pairs, apart, .. } = batch;
+        let (moments, sigma) = (&self.moments[..], &self.sigma[..]);
+        let d_moments = &mut self.d_moments[..];
+        let (mut w2, mut divergence) = (0.0, 0.0);
+        let half = T::narrow(0.5);
         let gamma_scale = gamma * scale;
         for p in (0..pairs).filter(|&p| apart[p]) {
             let (a, b) = (p, p + pairs);
-            let mut square = 0.0;
-            for j in 0..l {
-                square += (moments[a * 2 * l + j] - moments[b * 2 * l + j]).widen().powi(2)
-                    + (sigma[a * l + j] - sigma[b * l + j]).widen().powi(2);
-            }
-            let distance = square.sqrt();
+            let mean = |i: usize| &moments[i * 2 * l..i * 2 * l + l];
+            let deviation = |i: usize| &sigma[i * l..(i + 1) * l];
+            let distance = wasserstein2(mean(a), deviation(a), mean(b), deviation(b));
             w2 += distance;
-            // Its share of W2, and the slope by W2: b / (b + W2) and its square.
+            // b / (b + W2): what the bound leaves of W2; its square is the slope by W2.
             let share = if bound.is_finite() { bound / (bound + distance) } else { 1.0 };
             divergence += share * distance;
             // At distance 0 the gradient is taken as 0, one of its subgradients.
@@ -337,16 +362,26 @@ impl<T: Real> VaeTrainer<T> {
                 }
             }
         }
+        (w2, divergence)
+    }
+
+    /// The gradients by the encoder. Where log sigma^2 is clamped its gradient is 0.
+    fn backward_encoder(&mut self, n: usize) {
+        let shape = self.shape;
+        let VaeShape { hidden: h, latent: l, .. } = shape;
+        let (r, one) = (2 * h + 1, Threads::ONE);
+        let at = |range: Range<usize>| small(shape, range);
+        let gradient = &mut self.small_gradient;
+        let d_moments = &mut self.d_moments[..n * 2 * l];
         let limit = T::narrow(LOG_VARIANCE_LIMIT);
-        for (row, d_row) in moments.chunks_exact(2 * l).zip(d_moments.chunks_exact_mut(2 * l)) {
+        let moments = self.moments[..n * 2 * l].chunks_exact(2 * l);
+        for (row, d_row) in moments.zip(d_moments.chunks_exact_mut(2 * l)) {
             for j in l..2 * l {
                 if row[j] > limit || row[j] < -limit {
                     d_row[j] = T::ZERO;
                 }
             }
         }
-
-        // The encoder.
         let hidden = &self.hidden[..n * h];
         let dm = View::new(&*d_moments, n, 2 * l);
         let target = Target::new(&mut gradient[at(shape.moments())], h);
@@ -362,7 +397,6 @@ impl<T: Real> VaeTrainer<T> {
         for (row, dh) in self.d_products.chunks_exact_mut(r).zip(d_hidden.chunks_exact(h)) {
             row[..h].copy_from_slice(dh);
         }
-        (kl * scale, w2 * scale, divergence * scale)
     }
 
     /// The wide gradients, `[dH | -U]' X` and `U'U V`, and the optimiser's step.
@@ -386,12 +420,50 @@ impl<T: Real> VaeTrainer<T> {
     }
 }
 
+/// W2, the 2-Wasserstein distance of two Gaussians with diagonal covariance, from their means and
+/// standard deviations, `[l]` each:
+///
+/// W2 = sqrt(|mu_a - mu_b|^2 + |sigma_a - sigma_b|^2).
+pub(crate) fn wasserstein2<T: Real>(mu_a: &[T], sigma_a: &[T], mu_b: &[T], sigma_b: &[T]) -> f64 {
+    let mut square = 0.0;
+    for j in 0..mu_a.len() {
+        square += (mu_a[j] - mu_b[j]).widen().powi(2) + (sigma_a[j] - sigma_b[j]).widen().powi(2);
+    }
+    square.sqrt()
+}
+
+/// KL(N(mu, sigma^2) || N(0, 1)) of one latent: (mu^2 + sigma^2 - 1 - log sigma^2) / 2.
+fn kl_from_standard_normal<T: Real>(mu: T, sigma: T, log_variance: T) -> f64 {
+    0.5 * ((mu * mu + sigma * sigma - T::ONE - log_variance).widen())
+}
+
 /// Number of wide parameters: encoder weights, decoder weights and decoder bias, [2h + 1, d].
 fn wide_len(shape: VaeShape) -> usize {
     shape.decoder_out_bias().end
 }
 
-/// Where a range of the small parameters lies among them.
+/// The place of a range of parameters in the vector of the small ones.
 fn small(shape: VaeShape, range: Range<usize>) -> Range<usize> {
     range.start - wide_len(shape)..range.end - wide_len(shape)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Means (3, 0) and (0, 4), deviations (1, 2) and (1, 14): sqrt(3^2 + 4^2 + 12^2) = 13.
+    #[test]
+    fn wasserstein2_by_hand() {
+        let w2 = wasserstein2(&[3.0, 0.0], &[1.0, 2.0], &[0.0, 4.0], &[1.0, 14.0]);
+        assert_eq!(w2, 13.0);
+        assert_eq!(wasserstein2(&[0.5f32; 3], &[2.0; 3], &[0.5; 3], &[2.0; 3]), 0.0);
+    }
+
+    #[test]
+    fn kl_by_hand() {
+        assert_eq!(kl_from_standard_normal(0.0f64, 1.0, 0.0), 0.0);
+        // N(2, 4): (4 + 4 - 1 - ln 4) / 2.
+        let kl = kl_from_standard_normal(2.0f64, 2.0, 4.0f64.ln());
+        assert!((kl - (7.0 - 4.0f64.ln()) / 2.0).abs() < 1e-12, "{kl}");
+    }
 }

@@ -1,4 +1,4 @@
-//! The VAE of embeddings with a divergence between the two sides of a pair (method, step 2).
+//! The VAE of embeddings with a divergence between the two sides of a pair (docs/method.md, step 2).
 //!
 //! Encoder: d -> h -> (mu, log sigma^2). Decoder: z -> h -> d. With h = 64, 16 latents and
 //! d = 4096 it has 531,616 parameters, the paper's "0.5M".

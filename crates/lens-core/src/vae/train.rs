@@ -1,4 +1,5 @@
-//! Training the VAE: minibatches of pairs, Adam, and a guard against divergence.
+//! Training the VAE: minibatches of pairs, Adam, and errors where W2 runs away or the posterior
+//! collapses.
 
 use super::loss::{LossWeights, VaeBatch, VaeLoss, VaeTrainer};
 use super::{Vae, VaeSettings, VaeShape};
@@ -22,20 +23,20 @@ pub struct VaeEpoch {
     pub kl: f64,
     /// Mean 2-Wasserstein distance of the two sides.
     pub w2: f64,
-    /// What is minimised.
+    /// The objective, which is minimised.
     pub total: f64,
     /// Latents in use: their posterior means vary by more than 0.01 over the epoch.
     pub latents_used: usize,
 }
 
-/// How VAE training went, and what came of it.
+/// How VAE training went, and figures of the trained VAE.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VaeReport {
     /// One entry an epoch.
     pub epochs: Vec<VaeEpoch>,
     /// Number of parameters.
     pub parameters: usize,
-    /// Latents that carry something: their posterior means vary by more than 0.01 over the seeds.
+    /// Latents in use: their posterior means vary by more than 0.01 over the seeds.
     pub latents_used: usize,
     /// Mean |mu| over the codes of the seeds, as are the figures beside it (of up to 4,096 pairs).
     pub mean_abs_mu: f64,
@@ -108,7 +109,7 @@ fn run(
     for epoch in 1..=settings.epochs {
         stream.shuffle(&mut order);
         let mut sum = VaeLoss::default();
-        let mut usage = Usage::new(shape.latent);
+        let mut usage = LatentUsage::new(shape.latent);
         let share = ((epoch - 1) as f64 / settings.warm_up.max(1) as f64).min(1.0);
         let share = if settings.warm_up == 0 { 1.0 } else { share };
         let weights =
@@ -126,7 +127,7 @@ fn run(
                 |columns, x: &mut [f32]| pairs.gather_columns(standardiser, rows, columns, x);
             let batch = VaeBatch { pairs: rows.len(), load: &load, eps, apart: &apart };
             let loss = trainer.step(batch, weights, Some(adam_settings));
-            guard(&loss, settings, step)?;
+            check_loss(&loss, settings, step)?;
             usage.add(trainer.means(2 * rows.len()));
             let weight = rows.len() as f64 / pairs.len() as f64;
             sum.reconstruction += weight * loss.reconstruction;
@@ -146,7 +147,7 @@ fn run(
         ];
         progress.curve("", "vae", epoch as u64, &values);
         if latents_used == 0 && 2 * epoch >= settings.epochs && epoch >= COLLAPSE_AFTER {
-            return Err(collapsed(step, &sum, settings));
+            return Err(posterior_collapse(step, &sum, settings));
         }
         progress.advance(1);
     }
@@ -159,7 +160,7 @@ fn run(
     Ok((vae, report))
 }
 
-fn guard(loss: &VaeLoss, settings: &VaeSettings, step: u64) -> Result<(), CoreError> {
+fn check_loss(loss: &VaeLoss, settings: &VaeSettings, step: u64) -> Result<(), CoreError> {
     let figures = || {
         format!(
             "reconstruction {:.4}, KL {:.4}, mean W2 {:.4}",
@@ -177,46 +178,39 @@ fn guard(loss: &VaeLoss, settings: &VaeSettings, step: u64) -> Result<(), CoreEr
 }
 
 fn diverged(step: u64, figures: String, settings: &VaeSettings) -> CoreError {
-    CoreError::Diverged {
-        stage: "VAE",
-        step,
-        figures,
-        advice: format!(
-            "the divergence has no lower bound and settles near gamma / beta: try a smaller \
-             vae.gamma (now {}), a larger vae.beta (now {}), or a smaller vae.learning_rate (now {})",
-            settings.gamma, settings.beta, settings.learning_rate
-        ),
-    }
+    let advice = format!(
+        "the divergence has no lower bound and settles near gamma / beta: try a smaller vae.gamma \
+         (now {}), a larger vae.beta (now {}), or a smaller vae.learning_rate (now {})",
+        settings.gamma, settings.beta, settings.learning_rate
+    );
+    CoreError::diverged("VAE", step, figures, advice)
 }
 
-fn collapsed(step: u64, loss: &VaeLoss, settings: &VaeSettings) -> CoreError {
-    CoreError::Diverged {
-        stage: "VAE",
-        step,
-        figures: format!(
-            "posterior collapse: none of the {} latents depends on the embedding (KL {:.4}, \
-             reconstruction {:.4})",
-            settings.latent, loss.kl, loss.reconstruction
-        ),
-        advice: format!(
-            "try a smaller vae.beta (now {}), a larger vae.learning_rate (now {}), or more \
-             vae.epochs (now {}); augment = 1 trains without synthesis",
-            settings.beta, settings.learning_rate, settings.epochs
-        ),
-    }
+fn posterior_collapse(step: u64, loss: &VaeLoss, settings: &VaeSettings) -> CoreError {
+    let figures = format!(
+        "posterior collapse: none of the {} latents depends on the embedding (KL {:.4}, \
+         reconstruction {:.4})",
+        settings.latent, loss.kl, loss.reconstruction
+    );
+    let advice = format!(
+        "try a smaller vae.beta (now {}), a larger vae.learning_rate (now {}), or more vae.epochs \
+         (now {}); augment = 1 trains without synthesis",
+        settings.beta, settings.learning_rate, settings.epochs
+    );
+    CoreError::diverged("VAE", step, figures, advice)
 }
 
-/// Which latents vary from response to response.
-struct Usage {
+/// Sums over responses, from which follows which latents are in use.
+struct LatentUsage {
     sum: Vec<f64>,
     squares: Vec<f64>,
     absolute: f64,
     count: usize,
 }
 
-impl Usage {
+impl LatentUsage {
     fn new(latent: usize) -> Self {
-        Usage { sum: vec![0.0; latent], squares: vec![0.0; latent], absolute: 0.0, count: 0 }
+        LatentUsage { sum: vec![0.0; latent], squares: vec![0.0; latent], absolute: 0.0, count: 0 }
     }
 
     fn add<'a>(&mut self, means: impl Iterator<Item = &'a [f32]>) {
@@ -247,7 +241,7 @@ fn report(
     threads: Threads,
 ) -> VaeReport {
     let VaeShape { dim: d, latent: l, .. } = vae.shape();
-    let mut usage = Usage::new(l);
+    let mut usage = LatentUsage::new(l);
     let (mut error, mut variance) = (0.0, 0.0);
     let some: Vec<usize> =
         (0..pairs.len()).step_by(pairs.len().div_ceil(REPORT_PAIRS).max(1)).collect();

@@ -268,9 +268,7 @@ fn key(of: &impl Serialize) -> Result<String, EvalError> {
 /// What cannot be trained is a result where the data or the settings are the cause.
 fn ran_away(error: CoreError) -> Result<Run, EvalError> {
     match error {
-        CoreError::Diverged { .. }
-        | CoreError::NoDifference { .. }
-        | CoreError::AllConstant { .. } => Ok(Run::ran_away(error.to_string())),
+        error if error.is_without_model() => Ok(Run::ran_away(error.to_string())),
         CoreError::Cancelled { .. } => Err(EvalError::Cancelled),
         error => Err(error.into()),
     }

@@ -328,12 +328,7 @@ impl Search<'_> {
 
 /// Why there is no model, where the data or the settings are the cause; any other error is one.
 fn ran_away(error: CoreError) -> Result<String, CoreError> {
-    match error {
-        CoreError::Diverged { .. }
-        | CoreError::NoDifference { .. }
-        | CoreError::AllConstant { .. } => Ok(error.to_string()),
-        error => Err(error),
-    }
+    if error.is_without_model() { Ok(error.to_string()) } else { Err(error) }
 }
 
 fn figures(

@@ -1,57 +1,40 @@
-//! What each comparison counts: how much synthetic ones weigh against the real one of their pair, which
-//! of them are denied, and which pairs get more of them.
+//! The weights of comparisons in training, which may depend on margins by heads of other folds
+//! (cross-fitting; the rules are those of [`Weighing`]).
 //!
-//! Heads that judge a pair were trained on other folds than its own, and on other folds than the one that
-//! the head in training is judged by: otherwise the labels of that fold would reach the head through its
-//! weights, and every figure on folds would be too good.
+//! The head that scores a pair was trained neither on the pair's own fold nor on the fold that the
+//! head in training is evaluated on: otherwise the labels of that fold would reach the head through
+//! the weights, and every figure on folds would be too good.
 
 use super::solve::{Comparisons, Optima, Task, solve};
-use super::{TOLERANCE, Trainer};
+use super::{Differences, TOLERANCE, Trainer};
 use crate::error::CoreError;
-use crate::synthesis::{Emphasis, Gate, Weighing};
+use crate::synthesis::Weighing;
 
 impl Trainer<'_> {
-    /// What each comparison counts for each head, [heads, N]. The comparisons of a pair count 1 in all;
-    /// where pairs get synthetic ones by their margin, 1 in the mean over pairs.
+    /// The weight of each comparison for each head, [heads, N]: 1 without `weighing`; always 0 where the
+    /// head does not train on the comparison's pair.
     ///
     /// # Errors
-    /// [`CoreError::TooFewPairs`] where there are no three folds for judges; [`CoreError::Cancelled`].
-    pub(super) fn weigh(
+    /// [`CoreError::TooFewPairs`] where cross-fitting has fewer than three folds;
+    /// [`CoreError::Cancelled`].
+    pub(super) fn comparison_weights(
         &self,
         weighing: Option<Weighing>,
         penalties: &[f64],
     ) -> Result<Vec<Vec<f64>>, CoreError> {
-        let pairs = self.differences.original.len();
         let Some(weighing) = weighing else {
             let all = vec![1.0; self.differences.labels.len()];
             return Ok((0..self.heads).map(|f| self.trained(f, &all)).collect());
         };
-        let copies = (self.differences.labels.len() / pairs.max(1)).saturating_sub(1) as f64;
-        let real = 1.0 / (1.0 + copies * weighing.weight);
-        let judges = match weighing.needs_cross_fitting() {
-            true => Some(self.judges(penalties)?),
+        let margins = match weighing.needs_cross_fitting() {
+            true => Some(self.cross_fitted_margins(penalties)?),
             false => None,
         };
+        let Differences { pair, original, .. } = &self.differences;
         let of_head = |f: usize| {
-            let Some(judges) = &judges else {
-                let mut all = vec![real * weighing.weight; self.differences.labels.len()];
-                self.differences.original.iter().for_each(|&i| all[i] = real);
-                return self.trained(f, &all);
-            };
-            let margins = &judges[f];
-            let emphasis = self.emphasis(f, margins, weighing.emphasis);
-            let mut all = vec![0.0; self.differences.labels.len()];
-            for (i, &pair) in self.differences.pair.iter().enumerate() {
-                let original = self.differences.original[pair];
-                let share = match i == original {
-                    true => real,
-                    false => real * weighing.weight * emphasis[pair],
-                };
-                // What is denied goes to the real comparison, so that no pair counts less for it.
-                let denied = i != original && weighing.gate == Gate::Ordered && margins[i] <= 0.0;
-                all[if denied { original } else { i }] += share;
-            }
-            self.trained(f, &all)
+            let margins = margins.as_ref().map(|margins| &margins[f][..]);
+            let trains = |pair: usize| !self.folds.is_held_out(f, pair);
+            self.trained(f, &weighing.comparison_weights(pair, original, margins, trains))
         };
         Ok((0..self.heads).map(of_head).collect())
     }
@@ -62,28 +45,11 @@ impl Trainer<'_> {
         own.map(|(&w, &pair)| if self.folds.is_held_out(f, pair) { 0.0 } else { w }).collect()
     }
 
-    /// How much synthetic comparisons of each pair count against those of others: 1 in the mean over the
-    /// pairs that head `f` is trained on.
-    fn emphasis(&self, f: usize, margins: &[f64], emphasis: Emphasis) -> Vec<f64> {
-        let originals = &self.differences.original;
-        if emphasis == Emphasis::Even {
-            return vec![1.0; originals.len()];
-        }
-        // The slope of the loss: how much a pair still asks for.
-        let doubt: Vec<f64> = originals.iter().map(|&i| 1.0 / (1.0 + margins[i].exp())).collect();
-        let seen = (0..originals.len()).filter(|&pair| !self.folds.is_held_out(f, pair));
-        let (mut sum, mut count) = (0.0, 0.0);
-        seen.for_each(|pair| {
-            sum += doubt[pair];
-            count += 1.0;
-        });
-        doubt.iter().map(|d| d * count / sum.max(f64::MIN_POSITIVE)).collect()
-    }
-
-    /// Reward differences of every comparison by a judge that saw neither its fold nor fold `f`, for each
-    /// head: [heads, N]. Judges are trained on real comparisons alone, with the penalty that is best on
-    /// the folds, and from nothing: an earlier head has seen one of the two folds.
-    fn judges(&self, penalties: &[f64]) -> Result<Vec<Vec<f64>>, CoreError> {
+    /// For each head f, the reward difference of every comparison by a head that was trained neither
+    /// on fold f nor on the fold of its pair: [heads, N]. These heads are trained on real comparisons
+    /// alone, with the penalty that is best on the folds, and from nothing: an earlier head has been
+    /// trained on one of the two folds.
+    fn cross_fitted_margins(&self, penalties: &[f64]) -> Result<Vec<Vec<f64>>, CoreError> {
         let count = self.folds.count();
         if count < 3 {
             let what = "folds for synthesis.gate or synthesis.emphasis (head.folds, prompts)";
@@ -105,7 +71,7 @@ impl Trainer<'_> {
                 many[self.best(&self.solved(&tasks)?, many.len())]
             }
         };
-        // One judge serves two heads: without f and g is without g and f.
+        // A head without folds f and g serves both f and g.
         let mut both = Vec::new();
         for (f, without) in single.iter().enumerate() {
             for g in f + 1..count {

@@ -1,10 +1,10 @@
 //! The logistic head: Bradley-Terry on a linear reward, trained to its optimum.
 //!
 //! With a linear reward w x the Bradley-Terry model is logistic regression on the difference of the
-//! two responses. It has one setting that matters, the weight of its penalty, and an optimum that a
-//! convex solver finds in a blink (`solve`), so that the weight is chosen on the folds among many. Its
-//! members are what the members of an MLP are: each is trained without its own fold, and their mean is
-//! the reward.
+//! two responses (docs/method.md, equation E11). It has one setting that matters, the weight of its
+//! penalty, and a convex solver finds its optimum quickly (`solve`), so that the weight can be chosen
+//! on the folds among many. As with an MLP each member is trained without its own fold, and the reward
+//! is their mean.
 //!
 //! Several views of a text side by side (layers, poolings, questions) differ in how much of their
 //! spread lies between the two responses of a pair. Each is scaled so that the squared differences
@@ -33,9 +33,10 @@ use std::ops::Range;
 
 /// Weights of the penalty that `l2 = "auto"` tries.
 pub const PENALTIES: [f64; 9] = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0];
-/// Further ones with an earlier head, from which so much is not to be departed.
+/// Weights that it tries as well where an earlier head is trained further: the penalty is then on the
+/// distance from that head.
 const STRONG: [f64; 2] = [1e3, 1e4];
-/// What is left of the gradient at the end.
+/// Size of the gradient at the end, as a share of its size at the start.
 const TOLERANCE: f64 = 1e-3;
 
 /// Every comparison to train on, as the difference of its two responses.
@@ -136,7 +137,7 @@ struct Trainer<'a> {
     folds: &'a Folds,
     /// Heads to train: one for each fold that some member has, or one where nothing is held out.
     heads: usize,
-    /// What each comparison counts for each head: 0 where it is not trained on it.
+    /// Weight of each comparison for each head; 0 where the head is not trained on it.
     weights: Vec<Vec<f64>>,
     /// Reward differences by an earlier head, for each head.
     offsets: Vec<Vec<f64>>,
@@ -211,7 +212,7 @@ pub(super) fn train(
         (L2::Auto, Some(_)) => PENALTIES.iter().chain(&STRONG).copied().collect(),
     };
     let scales = trainer.equalise(&views, if stacked { 1 } else { views.len() });
-    trainer.weights = trainer.weigh(augmentation.map(|a| a.weighing), &penalties)?;
+    trainer.weights = trainer.comparison_weights(augmentation.map(|a| a.weighing), &penalties)?;
     let (mut parameters, margins, l2, view_weights, loss) = if stacked {
         let mut blocks = Vec::with_capacity(views.len());
         for columns in &views {
@@ -243,12 +244,8 @@ pub(super) fn train(
         }
     }
     if head.parameters.iter().any(|p| !p.is_finite()) {
-        return Err(CoreError::Diverged {
-            stage: "head",
-            step: 0,
-            figures: "a weight is not a number".to_owned(),
-            advice: "try a larger head.l2".to_owned(),
-        });
+        let (figures, advice) = ("a weight is not a number", "try a larger head.l2");
+        return Err(CoreError::diverged("head", 0, figures, advice));
     }
     let mut report = trainer.report(&margins, l2, view_weights, loss, &head, pairs);
     let heldout = watch.and_then(|w| evaluate(&head, w, standardiser, threads));
@@ -349,7 +346,7 @@ impl Trainer<'_> {
 
     /// A head for each view, added up.
     fn stack(&self, blocks: &[Block]) -> Combined {
-        // What each view says of each comparison, by the head that did not see its pair.
+        // The reward difference of each comparison by each view's head that was not trained on its pair.
         let n = self.differences.labels.len();
         let unseen: Vec<Vec<f64>> = blocks
             .iter()

@@ -27,13 +27,13 @@ const MEMORY: usize = 10;
 /// Most steps of a task.
 const MOST_STEPS: usize = 300;
 
-/// Comparisons that all tasks have in common.
+/// The comparisons, which all tasks share.
 pub(crate) struct Comparisons<'a, T> {
     /// Differences of the two sides, [N, d].
     pub differences: &'a [T],
     /// d.
     pub dim: usize,
-    /// What is asked of each, `[N]`.
+    /// The label of each, `[N]`.
     pub labels: &'a [Label],
     /// The loss.
     pub form: BradleyTerry,
@@ -42,9 +42,9 @@ pub(crate) struct Comparisons<'a, T> {
 /// One problem.
 #[derive(Clone)]
 pub(crate) struct Task<'a> {
-    /// What each comparison counts, `[N]`; it is not trained on those that count 0.
+    /// Weight of each comparison, `[N]`; the task is not trained on those of weight 0.
     pub weights: &'a [f64],
-    /// Reward differences that are there already, `[N]`; empty for none.
+    /// Constant part of every reward difference, `[N]`; empty for none.
     pub offset: &'a [f64],
     /// Weight of the penalty.
     pub l2: f64,
@@ -62,9 +62,9 @@ pub(crate) struct Solved {
     pub objective: f64,
 }
 
-/// The optima, and the weights of those that are wanted.
+/// The optima of all tasks.
 pub(crate) struct Optima<T> {
-    /// Of every task.
+    /// One for each task.
     pub solved: Vec<Solved>,
     /// [tasks, r].
     vectors: Vec<T>,
@@ -96,7 +96,7 @@ impl<T: Real> Optima<T> {
     }
 }
 
-/// A vector and what it gives on every comparison.
+/// A vector w (or a, in the dual) and its image: the reward difference that it gives each comparison.
 #[derive(Clone)]
 struct Vector<T> {
     own: Vec<T>,
@@ -120,7 +120,7 @@ impl<T: Real> Vector<T> {
     }
 }
 
-/// A task on its way.
+/// The state of a task during the iterations.
 struct State<T> {
     at: Vector<T>,
     gradient: Vector<T>,
@@ -200,7 +200,7 @@ pub(crate) fn solve<T: Real>(
             let mut p = direction(state, &inner);
             let length = line(of, task, &state.at, &p, &inner);
             if length <= 0.0 {
-                // Rounding has the last word: there is no way down left.
+                // No step reduces the objective beyond rounding.
                 state.done = true;
                 return;
             }
@@ -235,7 +235,7 @@ fn offset(task: &Task<'_>, i: usize) -> f64 {
     task.offset.get(i).copied().unwrap_or(0.0)
 }
 
-/// The slope of every loss where the task is.
+/// The slope of every loss at the task's current point.
 fn slopes<T: Real>(of: &Comparisons<'_, T>, task: &Task<'_>, state: &mut State<T>) {
     for (i, slope) in state.slopes.iter_mut().enumerate() {
         *slope = T::ZERO;
@@ -288,7 +288,7 @@ fn gradients<T: Real>(
     }
 }
 
-/// Where L-BFGS goes from here (Nocedal and Wright 2006, algorithm 7.4).
+/// The search direction of L-BFGS (Nocedal and Wright 2006, algorithm 7.4).
 fn direction<T: Real>(
     state: &State<T>,
     inner: &impl Fn(&Vector<T>, &Vector<T>) -> f64,
@@ -312,7 +312,8 @@ fn direction<T: Real>(
     q
 }
 
-/// How far along `p` the objective is least, to a tenth of its first slope; 0 where it does not fall.
+/// Line search: the step along `p` with the least objective, to a tenth of the first slope; 0 where
+/// the objective does not fall.
 fn line<T: Real>(
     of: &Comparisons<'_, T>,
     task: &Task<'_>,

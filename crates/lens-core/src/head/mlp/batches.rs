@@ -1,5 +1,5 @@
-//! What each minibatch of head training consists of: seed pairs, their synthetic responses, and every
-//! comparison between them.
+//! The minibatches of head training: seed pairs, their synthetic responses, and every comparison
+//! between them.
 
 use super::pair_losses::Comparison;
 use super::step::{Batch, HeadTrainer};
@@ -28,7 +28,7 @@ pub(super) struct Batches<'a> {
     seed: u64,
     /// Most seed pairs in a step.
     pub batch: usize,
-    /// k.
+    /// k, the number of synthetic responses a side.
     pub per_side: usize,
     margin_weight: f32,
     /// The combinations that every pair has, where a pair has all there are; otherwise each pair's
@@ -39,10 +39,10 @@ pub(super) struct Batches<'a> {
     /// The synthetic responses of a step: codes, [2B, k, l], or embeddings, [2B, k, d].
     synthetic: Vec<f32>,
     comparisons: Vec<Comparison>,
-    /// Seed pairs that the comparisons are of.
+    /// Number of seed pairs in `comparisons`.
     compared: usize,
-    /// Whether steps of as many pairs have the same comparisons, whichever the pairs are.
-    alike: bool,
+    /// Whether all steps with the same number of pairs have the same comparisons.
+    same_comparisons: bool,
     trains: Vec<bool>,
 }
 
@@ -97,14 +97,14 @@ impl<'a> Batches<'a> {
             synthetic: vec![0.0; 2 * batch * per_side * width],
             comparisons: Vec::new(),
             compared: 0,
-            alike: pairs.labels.iter().all(|&l| l == Label::default())
+            same_comparisons: pairs.labels.iter().all(|&l| l == Label::default())
                 && augmentation.is_none_or(|a| a.pairing == Pairing::Within)
                 && (augmentation.is_none() || has_all),
             trains: Vec::new(),
         })
     }
 
-    /// The VAE whose codes the synthetic responses are, if they are.
+    /// The VAE of the synthetic responses, where these are latent codes.
     pub(super) fn vae(&self) -> Option<&'a Vae> {
         match self.augmentation.filter(|_| self.per_side > 0)?.synthetic {
             Synthetic::Codes { vae, .. } => Some(vae),
@@ -138,7 +138,7 @@ impl<'a> Batches<'a> {
         for m in 0..losses.len() {
             self.trains.extend(rows.iter().map(|&pair| !self.folds.is_held_out(m, pair)));
         }
-        self.compare(rows);
+        self.list_comparisons(rows);
         let (mut codes, mut embeddings): (&[f32], &[f32]) = (&[], &[]);
         match self.augmentation.map(|a| a.synthetic) {
             None => {}
@@ -177,9 +177,9 @@ impl<'a> Batches<'a> {
     }
 
     /// Lists every comparison of a step on the pairs `rows`.
-    fn compare(&mut self, rows: &[usize]) {
+    fn list_comparisons(&mut self, rows: &[usize]) {
         let (b, k) = (rows.len(), self.per_side);
-        if self.alike && self.compared == b {
+        if self.same_comparisons && self.compared == b {
             return;
         }
         self.compared = b;
@@ -234,7 +234,7 @@ impl<'a> Batches<'a> {
     }
 }
 
-/// Draws which hidden units are left out.
+/// Draws the hidden units that are left out of a step.
 struct Dropout {
     share: f64,
     stream: Stream,
@@ -244,7 +244,7 @@ struct Dropout {
 }
 
 impl Dropout {
-    /// What the outputs of each hidden layer are multiplied by, for so many responses.
+    /// The dropout masks for `responses` responses: factors on the outputs of each hidden layer.
     fn draw(&mut self, responses: usize) -> &[Vec<f32>] {
         let kept = (1.0 / (1.0 - self.share)) as f32;
         self.masks.resize(self.widths.len(), Vec::new());

@@ -1,4 +1,11 @@
-//! Training an ensemble of heads: minibatches of seed pairs, early stopping.
+//! The MLP head: a small network, trained in minibatches of seed pairs and stopped early.
+//!
+//! The members are trained together: their first layers are one [M w, d] matrix, so that the data is
+//! read once for all of them.
+//!
+//! - `batches`: the minibatches; [`step`]: what is done with one of them.
+//! - [`pair_losses`]: the losses of a step.
+//! - `early_stopping`: figures on folds, and the state that each member keeps.
 
 mod batches;
 mod early_stopping;
@@ -21,6 +28,10 @@ use step::HeadTrainer;
 /// Loss beyond which a head counts as diverged.
 const LOSS_LIMIT: f64 = 1e4;
 
+/// Trains an ensemble of networks, fresh ones or those of `start` further.
+///
+/// # Errors
+/// As [`super::train`].
 pub(super) fn train(
     data: HeadData<'_>,
     settings: &HeadSettings,
@@ -134,14 +145,9 @@ fn diverged(step: u64, loss: f64, settings: &HeadSettings, data: HeadData<'_>) -
             settings.margin_weight
         );
     }
-    CoreError::Diverged {
-        stage: "head",
-        step,
-        figures: if loss.is_nan() {
-            "a weight or the loss is not a number".to_owned()
-        } else {
-            format!("mean loss {loss:.4}")
-        },
-        advice,
-    }
+    let figures = match loss.is_nan() {
+        true => "a weight or the loss is not a number".to_owned(),
+        false => format!("mean loss {loss:.4}"),
+    };
+    CoreError::diverged("head", step, figures, advice)
 }

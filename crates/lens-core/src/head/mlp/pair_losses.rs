@@ -1,4 +1,8 @@
-//! The losses of all comparisons of a step, on rewards that are computed once a response.
+//! The losses of all comparisons of a step (docs/method.md, equation E12).
+//!
+//! The F comparisons of a seed pair have only 2 (1 + k) responses. Each response is scored once, the
+//! losses are formed on differences of rewards, and one gradient for each *response* goes back.
+//! [`super::step`] has the other identity.
 
 use crate::bradley_terry::BradleyTerry;
 use crate::embedded::Label;
@@ -26,7 +30,7 @@ pub(crate) struct PairLosses<T> {
     parts: Vec<Part<T>>,
 }
 
-/// What some of the comparisons give.
+/// Losses and gradients of some of the comparisons.
 #[derive(Clone, Default)]
 struct Part<T> {
     deltas: Vec<T>,
@@ -41,7 +45,7 @@ impl<T: Real> PairLosses<T> {
     /// The loss on reward differences, and its gradient by every reward. `rewards` and `deltas` are
     /// [rows, M], `losses` [M]: the mean over the comparisons that train a member, 0 where none does.
     /// `trained` says whether member m trains on pair b, [M, B].
-    pub(crate) fn take(
+    pub(crate) fn losses_and_gradients(
         &mut self,
         comparisons: &[Comparison],
         trained: &[bool],

@@ -1,13 +1,13 @@
 //! One step of an ensemble on real and synthetic responses: forward, loss, backward, update.
 //!
-//! Two identities make augmentation nearly free; neither changes the result.
+//! Two identities make augmentation cheap; neither changes the result (docs/method.md, E12, E13).
 //!
 //! - **Score once.** Every response is scored once, however many comparisons it is in (see
 //!   [`super::pair_losses`]).
 //! - **Never decode.** With c as the row of one more hidden unit that is always 1, a synthetic
-//!   embedding is e = V' u, so that the first layer on it is A e = (A V') u: the h + 1 rows of V ride
-//!   along with the real embeddings through the two wide products, forward as inputs, backward with
-//!   (sum of delta u') as their gradients. The synthetic rows themselves live in h + 1 dimensions.
+//!   embedding is e = V' u, so that the first layer on it is A e = (A V') u. The h + 1 rows of V go
+//!   through the two wide products together with the real embeddings: forward as inputs, backward with
+//!   (sum of delta u') as their gradients. The synthetic rows themselves have h + 1 dimensions.
 //!
 //! A test holds both against the plain computation: decode, materialise every pair, differentiate
 //! automatically; in any number of slabs (see `crate::wide`) and chunks.
@@ -27,7 +27,7 @@ use std::ops::Range;
 /// Fewest responses that are worth a thread.
 const LEAST_ROWS: usize = 128;
 
-/// What a step sees. Rows 0..2B are the real responses (the B chosen, then the B rejected), the rest
+/// The inputs of one step. Rows 0..2B are the real responses (the B chosen, then the B rejected), the rest
 /// the synthetic ones: codes, or embeddings that are treated as the real ones are.
 #[derive(Clone, Copy)]
 pub(crate) struct Batch<'a, T> {
@@ -52,10 +52,10 @@ pub(crate) struct HeadTrainer<'a, T> {
     shape: HeadShape,
     activation: Activation,
     layers: Vec<Layer>,
-    /// Of the synthetic responses, where there are any.
+    /// The VAE of the synthetic responses, where these are latent codes.
     vae: Option<&'a Vae<T>>,
-    /// Rows of the decoder that ride along: h + 1, or 0.
-    riding: usize,
+    /// Rows of the decoder that go through the first layer with the real embeddings: h + 1, or 0.
+    decoder_rows: usize,
     /// The first layer, [M * w, d].
     wide: Wide<T>,
     /// All other parameters, as they lie behind the wide ones in [`HeadShape`].
@@ -65,16 +65,16 @@ pub(crate) struct HeadTrainer<'a, T> {
     pair_losses: PairLosses<T>,
     chunks: Vec<Chunk<T>>,
     least_rows: usize,
-    /// The first layer's outputs for the riding rows, then for the real ones, [h + 1 + 2B, M * w].
+    /// The first layer's outputs for the decoder's rows, then for the real ones, [h + 1 + 2B, M * w].
     products: Vec<T>,
-    /// What the wide gradient is formed with, of the same shape.
+    /// The gradient by `products`, of the same shape; D of the wide gradient D' X.
     d_products: Vec<T>,
     /// [rows, M].
     rewards: Vec<T>,
     d_rewards: Vec<T>,
 }
 
-/// Some rows of a step, which one thread takes through all layers but the first.
+/// A range of the rows of a step, which one thread takes through all layers but the first.
 struct Chunk<T> {
     rows: Range<usize>,
     /// The decoder's hidden layer u of the synthetic rows, with a last column of ones, [s, h + 1].
@@ -89,14 +89,14 @@ struct Chunk<T> {
     cross: Vec<T>,
 }
 
-/// What the chunks of a step share.
+/// The data that all chunks of a step share.
 struct Shared<'a, T> {
     layers: &'a [Layer],
     members: usize,
     activation: Activation,
     small: &'a [T],
     vae: Option<&'a Vae<T>>,
-    riding: usize,
+    decoder_rows: usize,
     batch: Batch<'a, T>,
 }
 
@@ -108,9 +108,9 @@ impl<'a, T: Real> HeadTrainer<'a, T> {
         real: usize,
         threads: Threads,
     ) -> Self {
-        let riding = vae.map_or(0, |v| v.shape().hidden + 1);
+        let decoder_rows = vae.map_or(0, |v| v.shape().hidden + 1);
         let (d, wide) = (head.shape.dim, &head.parameters[head.layers[0].weights.clone()]);
-        let wide = Wide::new(wide, d, riding + real, threads);
+        let wide = Wide::new(wide, d, decoder_rows + real, threads);
         Self::over(head, vae, wide, threads.0)
     }
 
@@ -122,14 +122,14 @@ impl<'a, T: Real> HeadTrainer<'a, T> {
         real: usize,
         slabs: usize,
     ) -> Self {
-        let riding = vae.map_or(0, |v| v.shape().hidden + 1);
+        let decoder_rows = vae.map_or(0, |v| v.shape().hidden + 1);
         let (d, wide) = (head.shape.dim, &head.parameters[head.layers[0].weights.clone()]);
-        let wide = Wide::with_slabs(wide, d, riding + real, slabs);
+        let wide = Wide::with_slabs(wide, d, decoder_rows + real, slabs);
         HeadTrainer { least_rows: 1, ..Self::over(head, vae, wide, slabs) }
     }
 
     fn over(head: &Head<T>, vae: Option<&'a Vae<T>>, mut wide: Wide<T>, chunks: usize) -> Self {
-        let riding = vae.map_or(0, |v| v.shape().hidden + 1);
+        let decoder_rows = vae.map_or(0, |v| v.shape().hidden + 1);
         if let Some(vae) = vae {
             let d = head.shape.dim;
             wide.each(|slab| {
@@ -153,7 +153,7 @@ impl<'a, T: Real> HeadTrainer<'a, T> {
             activation: head.activation,
             layers: head.layers.clone(),
             vae,
-            riding,
+            decoder_rows,
             wide,
             small_gradient: vec![T::ZERO; small.len()],
             small_adam: Adam::new(small.len()),
@@ -197,14 +197,14 @@ impl<'a, T: Real> HeadTrainer<'a, T> {
     ) {
         let members = self.shape.members;
         let width = members * self.layers[0].outputs;
-        let riding = if batch.codes.is_empty() { 0 } else { self.riding };
+        let decoder_rows = if batch.codes.is_empty() { 0 } else { self.decoder_rows };
         let synthetic = self.vae.map_or(0, |vae| batch.codes.len() / vae.shape().latent);
         let rows = batch.real + synthetic;
 
         // The first layer, of the decoder's rows and of the real responses.
         let Batch { real, load, comparisons, trains, .. } = batch;
-        let real_from = self.riding;
-        let inputs = real_from - riding..real_from + real;
+        let real_from = self.decoder_rows;
+        let inputs = real_from - decoder_rows..real_from + real;
         self.wide.each(|slab| {
             let w = slab.width();
             load(slab.columns.clone(), &mut slab.x[real_from * w..(real_from + real) * w]);
@@ -220,7 +220,7 @@ impl<'a, T: Real> HeadTrainer<'a, T> {
             activation: self.activation,
             small: &self.small,
             vae: self.vae,
-            riding,
+            decoder_rows,
             batch,
         };
         let count = (rows / self.least_rows).clamp(1, self.chunks.len());
@@ -238,21 +238,28 @@ impl<'a, T: Real> HeadTrainer<'a, T> {
         }
         self.d_rewards.resize(rows * members, T::ZERO);
         let (rewards, d_rewards) = (&self.rewards, &mut self.d_rewards);
-        self.pair_losses.take(comparisons, trains, form, rewards, d_rewards, losses);
+        self.pair_losses.losses_and_gradients(
+            comparisons,
+            trains,
+            form,
+            rewards,
+            d_rewards,
+            losses,
+        );
         if losses.iter().any(|l| !l.is_finite()) {
             return;
         }
 
-        // Back through the layers, and what the chunks found added in their order.
+        // Back through the layers; the chunks' gradients are added in their order.
         let d_rewards = &self.d_rewards;
         each(chunks, |chunk| chunk.backward(&shared, d_rewards));
         self.small_gradient.fill(T::ZERO);
         self.d_products.clear();
         self.d_products.resize(inputs.len() * width, T::ZERO);
-        let (top, bottom) = self.d_products.split_at_mut(riding * width);
+        let (top, bottom) = self.d_products.split_at_mut(decoder_rows * width);
         for chunk in &*chunks {
             add(&mut self.small_gradient, &chunk.gradient);
-            if riding > 0 {
+            if decoder_rows > 0 {
                 add(top, &chunk.cross);
             }
             let real = chunk.rows.start.min(real)..chunk.rows.end.min(real);
@@ -352,7 +359,7 @@ impl<T: Real> Shared<'_, T> {
         self.members * self.layers[j].outputs
     }
 
-    /// Where a range of the small parameters lies among them.
+    /// The place of a range of parameters in the vector of the small ones.
     fn at(&self, range: &Range<usize>) -> Range<usize> {
         let start = self.layers[0].weights.end;
         range.start - start..range.end - start
@@ -380,21 +387,23 @@ impl<T: Real> Chunk<T> {
         (start.min(real)..end.min(real), start.max(real) - real..end.max(real) - real)
     }
 
-    /// Outputs of every layer. `products` has those of the first for the riding and the real rows.
+    /// Outputs of every layer. `products` has those of the first for the decoder's rows and the real rows.
     fn forward(&mut self, shared: &Shared<'_, T>, products: &[T]) {
-        let Shared { layers, members, riding, batch, .. } = *shared;
+        let Shared { layers, members, decoder_rows, batch, .. } = *shared;
         let (n, width) = (self.rows.len(), shared.width(0));
         let (real, synthetic) = self.parts(batch.real);
         self.outputs[0].resize(n * width, T::ZERO);
         let (top, bottom) = self.outputs[0].split_at_mut(real.len() * width);
-        top.copy_from_slice(&products[(riding + real.start) * width..(riding + real.end) * width]);
+        top.copy_from_slice(
+            &products[(decoder_rows + real.start) * width..(decoder_rows + real.end) * width],
+        );
         if let (Some(vae), false) = (shared.vae, synthetic.is_empty()) {
             let l = vae.shape().latent;
-            self.units.resize(synthetic.len() * riding, T::ZERO);
+            self.units.resize(synthetic.len() * decoder_rows, T::ZERO);
             let codes = &batch.codes[synthetic.start * l..synthetic.end * l];
             vae.decoder_units(codes, &mut self.units);
-            let units = View::new(&self.units, synthetic.len(), riding);
-            let projected = View::new(products, riding, width);
+            let units = View::new(&self.units, synthetic.len(), decoder_rows);
+            let projected = View::new(products, decoder_rows, width);
             matmul(Target::new(bottom, width), units, projected, T::ONE, false, Threads::ONE);
         }
         for j in 1..layers.len() {
@@ -433,7 +442,7 @@ impl<T: Real> Chunk<T> {
     /// Gradients by every layer's pre-activations and by the small parameters, and the sum of
     /// u delta', from the gradient by the rewards.
     fn backward(&mut self, shared: &Shared<'_, T>, d_rewards: &[T]) {
-        let Shared { layers, members, riding, batch, .. } = *shared;
+        let Shared { layers, members, decoder_rows, batch, .. } = *shared;
         let n = self.rows.len();
         let last = layers.len() - 1;
         self.deltas[last].clear();
@@ -489,14 +498,14 @@ impl<T: Real> Chunk<T> {
                 },
             );
         }
-        if riding == 0 {
+        if decoder_rows == 0 {
             return;
         }
         let width = shared.width(0);
         let (real, synthetic) = self.parts(batch.real);
-        self.cross.resize(riding * width, T::ZERO);
+        self.cross.resize(decoder_rows * width, T::ZERO);
         let delta = View::new(&self.deltas[0][real.len() * width..], synthetic.len(), width);
-        let units = View::new(&self.units, synthetic.len(), riding);
+        let units = View::new(&self.units, synthetic.len(), decoder_rows);
         matmul(Target::new(&mut self.cross, width), units.t(), delta, T::ONE, false, Threads::ONE);
     }
 }
