@@ -352,7 +352,7 @@ impl Settings {
             template: self.template.clone(),
             max_length: self.max_length,
             add_bos: self.add_bos(),
-            special_tokens: self.special_tokens.parse().map_err(|e| bad("special_tokens", e))?,
+            special_tokens: self.special_tokens.parse()?,
             runtime: self.runtime()?,
         })
     }
@@ -438,16 +438,16 @@ impl Settings {
                 ));
             }
             let views = self.view.iter().map(|v| v.parse());
-            return views.collect::<Result<_, _>>().map_err(|e| bad("view", e));
+            return Ok(views.collect::<Result<_, _>>()?);
         }
-        let pooling: Pooling = self.pooling.parse().map_err(|e| bad("pooling", e))?;
+        let pooling: Pooling = self.pooling.parse()?;
         let view = |layer| ViewChoice { layer, pooling, suffix: None };
         match &self.layers {
             None => Ok(vec![view(LayerChoice::Index(self.layer))]),
             Some(list) => {
                 let layers = list.split(',').map(|l| l.trim().parse::<LayerChoice>());
                 let views = layers.map(|l| l.map(view));
-                views.collect::<Result<_, _>>().map_err(|e| bad("layers", e))
+                Ok(views.collect::<Result<_, _>>()?)
             }
         }
     }

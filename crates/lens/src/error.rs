@@ -140,6 +140,7 @@ impl Error {
             self,
             Error::Option { .. }
                 | Error::Eval(EvalError::StudySyntax { .. } | EvalError::StudyKey { .. })
+                | Error::Data(lens_data::Error::InvalidOption { .. })
                 | Error::Core(CoreError::Setting { .. })
                 | Error::Encoder(
                     EncoderError::InvalidOption { .. } | EncoderError::LayerOutOfRange { .. },

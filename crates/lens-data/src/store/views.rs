@@ -166,5 +166,5 @@ pub fn pairs_of_columns(
     if covers_all(columns, pairs.dim()) {
         return Ok(pairs.clone().with_views(columns.iter().map(Range::len).collect())?);
     }
-    Ok(pairs.parts(columns)?)
+    Ok(pairs.column_ranges(columns)?)
 }

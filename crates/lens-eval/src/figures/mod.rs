@@ -7,6 +7,7 @@ pub mod accuracy;
 pub mod best_of_n;
 pub mod calibration;
 mod evaluation;
+pub mod heldout;
 pub mod kind;
 pub mod length;
 pub mod over_optimisation;

@@ -134,16 +134,7 @@ fn keep_subsets(
 
 /// What became of rows that are not vetted: all are used but the malformed ones.
 fn report(set: &JudgedSet) -> VetReport {
-    let malformed: Vec<LeftOut> = set
-        .malformed
-        .iter()
-        .map(|row| LeftOut {
-            line: row.line,
-            detail: format!("{}: expected {}, found {}", row.field, row.expected, row.found),
-        })
-        .collect();
-    let left_out = [(Reason::Malformed, malformed)].into_iter().filter(|(_, m)| !m.is_empty());
-    VetReport { read: set.read, used: set.rows.len(), left_out: left_out.collect() }
+    VetReport::all_but_malformed(set.rows.len(), &set.malformed)
 }
 
 /// Distinct exchanges in the order in which they were first met.

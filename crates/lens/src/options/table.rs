@@ -77,7 +77,7 @@ impl EncoderTable {
             };
         }
         if let Some(special_tokens) = &self.special_tokens {
-            options.special_tokens = special_tokens.parse().map_err(|e| invalid("special_tokens", e))?;
+            options.special_tokens = special_tokens.parse()?;
         }
         let runtime = &mut options.runtime;
         if let Some(weights) = &self.weights {
@@ -108,14 +108,14 @@ impl EncoderTable {
                 return Err(Error::option("view", detail));
             }
             let views = views.iter().map(|view| view.parse());
-            return views.collect::<Result<_, _>>().map_err(|e| invalid("view", e));
+            return Ok(views.collect::<Result<_, _>>()?);
         }
         let base = match base {
             [ViewChoice { layer, pooling, suffix: None }] => (*layer, *pooling),
             _ => (ViewChoice::default().layer, ViewChoice::default().pooling),
         };
         let pooling: Pooling = match &self.pooling {
-            Some(pooling) => pooling.parse().map_err(|e| invalid("pooling", e))?,
+            Some(pooling) => pooling.parse()?,
             None => base.1,
         };
         let view = |layer| ViewChoice { layer, pooling, suffix: None };
@@ -124,7 +124,7 @@ impl EncoderTable {
             Some(list) => {
                 let layers = list.split(',').map(|layer| layer.trim().parse::<LayerChoice>());
                 let views = layers.map(|layer| layer.map(view));
-                views.collect::<Result<_, _>>().map_err(|e| invalid("layers", e))
+                Ok(views.collect::<Result<_, _>>()?)
             }
         }
     }
@@ -153,9 +153,4 @@ fn replace<T: Clone>(value: &mut T, named: &Option<T>) {
     if let Some(named) = named {
         value.clone_from(named);
     }
-}
-
-/// The error of a word that an option does not know.
-fn invalid(option: &str, error: impl std::fmt::Display) -> Error {
-    Error::option(option, error)
 }
