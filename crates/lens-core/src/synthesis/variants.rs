@@ -1,8 +1,8 @@
 //! Variants of synthesis that are ours: the paper has none of them, and all are off by default.
 //!
-//! They came out of the question whether synthesis can be made to help more. None was better than
-//! the paper's own in our comparisons (docs/results.md); they stay so that anyone can try them on
-//! other data.
+//! They were tried because the paper's synthesis changes little on our data. In our comparisons no
+//! variant was clearly better than training without synthesis (docs/results.md); they stay so that
+//! anyone can try them on other data.
 //!
 //! - [`Noise`]: the unit of the latent noise; or steps towards the codes of other responses.
 //! - [`Decoding`]: decode a code, or only what the noise changed.
