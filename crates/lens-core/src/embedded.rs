@@ -14,10 +14,7 @@
 //! ```
 
 use crate::error::CoreError;
-use crate::linalg::Threads;
 use crate::matrix::{Embeddings, Rows};
-use crate::standardise::Standardiser;
-use rayon::prelude::*;
 use std::ops::Range;
 
 /// The label of a pair.
@@ -242,56 +239,6 @@ impl EmbeddedPairs {
         self.chosen.read(i, a);
         self.rejected.read(i, b);
         a == b
-    }
-
-    /// Writes the standardised embeddings of `rows` to `x`, [2B, d]: the B chosen, then the B
-    /// rejected.
-    pub(crate) fn gather(
-        &self,
-        standardiser: &Standardiser,
-        rows: &[usize],
-        x: &mut [f32],
-        threads: Threads,
-    ) {
-        let columns = 0..self.dim();
-        let row = |(at, out): (usize, &mut [f32])| {
-            self.standardised(standardiser, rows, at, columns.start, out);
-        };
-        if threads == Threads::ONE {
-            x.chunks_exact_mut(columns.len()).enumerate().for_each(row);
-        } else {
-            x.par_chunks_exact_mut(columns.len()).enumerate().with_min_len(16).for_each(row);
-        }
-    }
-
-    /// As [`EmbeddedPairs::gather`], but only some columns: `x` is [2B, columns].
-    pub(crate) fn gather_columns(
-        &self,
-        standardiser: &Standardiser,
-        rows: &[usize],
-        columns: Range<usize>,
-        x: &mut [f32],
-    ) {
-        for (at, out) in x.chunks_exact_mut(columns.len()).enumerate() {
-            self.standardised(standardiser, rows, at, columns.start, out);
-        }
-    }
-
-    /// Row `at` of the gathered ones, from column `start` on.
-    fn standardised(
-        &self,
-        standardiser: &Standardiser,
-        rows: &[usize],
-        at: usize,
-        start: usize,
-        out: &mut [f32],
-    ) {
-        let (side, at) = match at.checked_sub(rows.len()) {
-            None => (&self.chosen, at),
-            Some(at) => (&self.rejected, at),
-        };
-        side.read_part(rows[at], start, out);
-        standardiser.apply_part(start, out);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Which pairs are held out from which member of an ensemble, and when a member stops.
+//! Folds: which pairs are held out from which member of an ensemble.
 
 use crate::embedded::{Label, distinct};
 use crate::error::CoreError;
@@ -26,7 +26,7 @@ impl Folds {
     }
 
     /// The `count` folds of an earlier training, with more pairs: a pair with a fold in `earlier`
-    /// stays there, so that no member is judged on pairs that it was trained on then, and so do new
+    /// stays there, so that no member is evaluated on pairs that it was trained on then, and so do new
     /// pairs (`None`) of its prompt. New prompts are dealt to the smallest folds. Their number stays
     /// what it was, as it decides which members a fold is held out from.
     ///
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn there_are_as_many_folds_as_there_were_whichever_of_them_come_again() {
-        // Member 3 of 5 folds was trained on fold 0, so it must not be judged on it now.
+        // Member 3 of 5 folds was trained on fold 0, so it must not be evaluated on it now.
         let folds = Folds::assign_from_earlier(&[0, 1], 5, &[Some(0), None], 1).unwrap();
         assert_eq!(folds.count(), 5);
         assert!(folds.is_held_out(0, 0) && !folds.is_held_out(3, 0));

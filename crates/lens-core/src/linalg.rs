@@ -1,4 +1,5 @@
-//! The crate's one matrix product, over strided views, and the few vector loops beside it.
+//! Linear algebra: the crate's one matrix product, over strided views; dot products, Cholesky factors
+//! and triangular systems.
 //!
 //! Everything heavy in this crate is a call of [`matmul`]; the product itself is the `gemm`
 //! crate's. Views carry their strides, so that a transpose or a block of columns costs nothing.

@@ -32,7 +32,7 @@ pub struct MethodSettings {
     pub augment: usize,
     /// Which responses meet in the augmented pairs (O). Defaults to `within`.
     pub pairing: Pairing,
-    /// Standardise embeddings per dimension on the seeds (O). Defaults to true.
+    /// Standardise embeddings per dimension on the seed pairs (O). Defaults to true.
     pub standardise: bool,
     /// The random seed, from which all randomness follows. Defaults to 0.
     pub seed: u64,
@@ -104,7 +104,7 @@ impl MethodSettings {
     }
 
     /// Whether a model that was trained with the settings `earlier` can be trained further with
-    /// these, asked before the work. Settings of the VAE count where it is trained further, too.
+    /// these; checked before the work. Settings of the VAE count where it is trained further, too.
     ///
     /// # Errors
     /// [`CoreError::WarmStart`] names the first setting that would have to be the same.
@@ -148,7 +148,7 @@ pub struct Augmented {
     pub source_parameters: usize,
     /// The VAE, and how its training went; `None` with a source that has none.
     pub vae: Option<(Vae, VaeReport)>,
-    /// Whether synthetic pairs keep their order; `None` where nothing was held out to tell by.
+    /// Whether synthetic pairs keep their order; `None` where nothing was held out.
     pub order: Option<OrderReport>,
     /// Wall-clock seconds that the source took to learn: of VAE training, mostly.
     pub source_seconds: f64,
@@ -309,13 +309,14 @@ pub struct TrainingContext<'a> {
     /// Held-out pairs to measure on after every epoch, for the curves: they decide nothing.
     pub watch: Option<&'a EmbeddedPairs>,
     /// The seed pairs together with others whose labels are not known, for the VAE, which needs none;
-    /// without them it is trained on the seeds alone.
+    /// without them it is trained on the seed pairs alone.
     pub unlabelled: Option<&'a EmbeddedPairs>,
     start: Option<WarmStart<'a>>,
 }
 
 impl<'a> TrainingContext<'a> {
-    /// A context for heads that start afresh, with the standardisation, folds and seed that `settings` ask for.
+    /// A context for heads that start afresh, with the standardisation, folds and random seed of
+    /// `settings`.
     ///
     /// # Errors
     /// [`CoreError::NoDifference`] and [`CoreError::AllConstant`] where there is nothing to learn from.

@@ -1,5 +1,6 @@
-//! How far a response is from those that a reward model was trained on: the Mahalanobis distance of
-//! its posterior mean in the VAE's latent space from the posterior means of the seed responses.
+//! Novelty: how far a response is from those that a reward model was trained on. It is the Mahalanobis
+//! distance of its posterior mean, in the VAE's latent space, from the posterior means of the seed
+//! responses.
 //!
 //! With m and S their mean and covariance (divided by n), the distance of a posterior mean x is
 //!
@@ -7,26 +8,30 @@
 //! D(x) = sqrt((x - m)' A^-1 (x - m)),    A = (1 - s) S + s v I,    v = trace(S) / l
 //! ```
 //!
-//! The weight s is Ledoit and Wolf's (2004), which depends on the seeds alone: near 1 with fewer
-//! responses than latents, near 0 with many. It gives latents that have collapsed a variance, so that
+//! The weight s is that of Ledoit and Wolf (2004), which depends on the seed responses alone: near 1
+//! with fewer responses than latents, near 0 with many. It gives collapsed latents a variance, so that
 //! rounding in them is not mistaken for distance. The distance does not change when latent space is
-//! shifted, turned or scaled as a whole; with s = 0 it would not under any invertible affine map.
+//! shifted, rotated or scaled as a whole; with s = 0 it would not under any invertible affine map.
 //!
-//! The threshold says which distances responses like the seeds do not reach. The seeds' own distances
-//! cannot tell: the VAE was trained on them, and puts them closer together than anything new (on 300
-//! pairs of HH-RLHF harmless, 12 to 25 of 100 held-out responses are beyond the distance that 1 of 100
-//! seeds is beyond). [`Novelty::fit_held_out`] therefore trains the VAE again without a fold of the pairs,
-//! and takes the distances of that fold, in that latent space, until it has some hundreds. The fold has
-//! no part in the standardisation either: as that gives all pairs together a mean of 0, what is left of
-//! them would lie opposite to the fold, and a VAE of many dimensions learns that (on 300 pairs with four
-//! views, d = 2560, the fold's distances were a third larger than those of new responses). Of n
-//! distances the threshold is the one of rank ceil(0.99 (n + 1)), as in conformal prediction: were the
-//! n and a new response drawn alike, at most 1 in 100 would lie beyond. Below 99 that is the largest of
-//! all, and all that can be promised is 1 in n + 1: hence [`Novelty::judged`].
+//! # The threshold
 //!
-//! [`Novelty::fit`] trains nothing: there each seed's own distance is taken from the mean and covariance
-//! without its pair (at 100 pairs and 16 latents a response that helps to define what is near pulls
-//! its distance down by about a tenth), but with the VAE that has seen it.
+//! The threshold is the distance that 99 in 100 responses like the seed responses stay below. It cannot
+//! be taken from the distances of the seed responses: the VAE was trained on them, and puts them closer
+//! together than new ones (on 300 pairs of HH-RLHF harmless, 12 to 25 of 100 held-out responses are
+//! beyond the distance that 1 of 100 seed responses is beyond). [`Novelty::fit_held_out`] therefore
+//! trains the VAE again without a fold of the pairs, and takes the distances of that fold in that
+//! latent space, fold after fold, until there are some hundreds. The fold is left out of the
+//! standardisation, too: as all pairs together have mean 0, the mean of the others would lie opposite
+//! to the fold, and a VAE of many dimensions learns that (on 300 pairs with four views, d = 2560, the
+//! fold's distances were a third larger than those of new responses).
+//!
+//! Of n distances the threshold is the one of rank ceil(0.99 (n + 1)), as in conformal prediction: if
+//! the n and a new response are drawn alike, at most 1 in 100 lies beyond. Below n = 99 that is the
+//! largest of all, and the guarantee is 1 in n + 1; [`Novelty::judged`] is n.
+//!
+//! [`Novelty::fit`] trains no VAE. Each seed response's distance is there taken from the mean and
+//! covariance without its own pair (with 100 pairs and 16 latents, a response that is part of them has
+//! a distance smaller by about a tenth), but in the latent space of a VAE that was trained on it.
 
 use crate::embedded::EmbeddedPairs;
 use crate::error::CoreError;
@@ -38,7 +43,7 @@ use crate::standardise::Standardiser;
 use crate::vae::train::train;
 use crate::vae::{Vae, VaeSettings};
 
-/// Share of responses like the seeds that the threshold admits.
+/// Share of responses like the seed responses that the threshold admits.
 const ADMITTED: f64 = 0.99;
 /// Least weight of the identity in the covariance: with many responses Ledoit and Wolf's goes to 0,
 /// and so would the variance of a collapsed latent.
@@ -76,8 +81,9 @@ pub struct VaeRecipe<'a> {
 }
 
 impl Novelty {
-    /// Measures the seed responses `pairs`, in the latent space of `vae`, and takes the threshold from
-    /// pairs that a VAE trained as `recipe` says has not seen. Without folds it is as [`Novelty::fit`].
+    /// Fits mean and covariance to the seed responses `pairs` in the latent space of `vae`, and takes
+    /// the threshold from folds that VAEs trained as `recipe` says were not trained on. With a single
+    /// fold it is as [`Novelty::fit`].
     ///
     /// # Errors
     /// As [`Novelty::fit`] and [`train`].
@@ -122,8 +128,8 @@ impl Novelty {
         Ok(Novelty { judged, threshold: conformal_threshold(&mut distances) as f32, ..novelty })
     }
 
-    /// Measures the seed responses `pairs`, in the latent space of `vae`; the threshold is that of
-    /// responses that the VAE has seen.
+    /// Fits mean and covariance to the seed responses `pairs` in the latent space of `vae`, and takes
+    /// the threshold from these responses themselves.
     ///
     /// # Errors
     /// [`CoreError::TooFewPairs`] below 2 pairs; [`CoreError::Shape`] when the embeddings are not as
@@ -204,7 +210,7 @@ impl Novelty {
         })
     }
 
-    /// One that was measured before: its numbers, as the methods of the same names give them.
+    /// Makes it from numbers that were fitted before, as the methods of the same names return them.
     /// `factor` is the lower Cholesky factor of A row by row, without the zeros: `[l (l + 1) / 2]`.
     ///
     /// # Errors
@@ -241,7 +247,7 @@ impl Novelty {
     }
 
     /// The distance of every embedding from the seed responses, `[n]`: in standard deviations, so
-    /// that those of the seeds are about the square root of the number of latents.
+    /// that those of the seed responses are about the square root of the number of latents.
     ///
     /// # Errors
     /// [`CoreError::Shape`] when the embeddings are not as wide, or the code not as long, as what was
@@ -269,17 +275,19 @@ impl Novelty {
         dot_in_order(&y, &y).sqrt()
     }
 
-    /// The distance beyond which a response is unlike the seeds: 1 in 100 of their like is.
+    /// The distance beyond which a response is unlike the seed responses; 1 in 100 responses like them
+    /// is beyond it too.
     pub fn threshold(&self) -> f64 {
         f64::from(self.threshold)
     }
 
-    /// How many seed responses mean and covariance are of.
+    /// Number of seed responses that mean and covariance were taken from.
     pub fn responses(&self) -> usize {
         self.responses
     }
 
-    /// How many held-out responses the threshold is from; 0 where it is from the seeds themselves.
+    /// Number of held-out responses that the threshold was taken from; 0 where it was taken from the
+    /// seed responses themselves.
     pub fn judged(&self) -> usize {
         self.judged
     }
@@ -289,7 +297,7 @@ impl Novelty {
         self.shrinkage
     }
 
-    /// The mean of the seeds' posterior means, `[l]`.
+    /// The mean of the seed responses' posterior means, `[l]`.
     pub fn mean(&self) -> &[f32] {
         &self.mean
     }

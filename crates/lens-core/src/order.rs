@@ -1,9 +1,9 @@
 //! Order preservation (docs/method.md, step 7): the paper's theorem 1 as a measurement on a user's own
-//! data.
+//! pairs.
 //!
-//! The theorem bounds |r*(e~) - r*(e)| by the decoder's reconstruction error and the noise, so that
-//! a synthetic pair keeps its order where the seed's margin is larger. The reference reward of a
-//! seed pair is the member of the head without augmentation that did not train on it.
+//! The theorem bounds |r*(e~) - r*(e)| by the decoder's reconstruction error and the noise, so that a
+//! synthetic pair keeps its order where the margin of its seed pair is larger. The reference reward of
+//! a seed pair is that of a member of the head without augmentation that was not trained on it.
 
 use crate::embedded::EmbeddedPairs;
 use crate::folds::Folds;
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 /// Most seed pairs measured: more would not change the second digit.
 const MOST_PAIRS: usize = 2000;
 
-/// Whether synthetic pairs keep the order of their seeds, by a head that trained on neither.
+/// Whether synthetic pairs keep the order of their seed pairs, by a head that was trained on neither.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OrderReport {
     /// Seed pairs measured.
@@ -29,7 +29,7 @@ pub struct OrderReport {
     pub drift_mean: f64,
     /// Its 95% quantile.
     pub drift_p95: f64,
-    /// Median |r(e+) - r(e-)| of the seeds, to hold the drift against.
+    /// Median |r(e+) - r(e-)| of the seed pairs, to hold the drift against.
     pub seed_margin_median: f64,
 }
 

@@ -1,4 +1,4 @@
-//! How long work tells its caller where it stands, and learns that it should stop.
+//! Progress of long work: it reports to its caller, who can ask it to stop.
 
 /// Receives the progress of one stage of work. Implemented by the command line (a bar, or plain
 /// lines); libraries only call it.
@@ -24,7 +24,7 @@ pub trait Progress: Sync {
     }
 }
 
-/// Progress nobody watches.
+/// Progress that is reported to nobody, for work that is never stopped.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Quiet;
 
@@ -38,8 +38,8 @@ impl Progress for Quiet {
     }
 }
 
-/// The progress of one piece of work among many that share a bar: it has no bar of its own, and hears
-/// when the user asks to stop. Notes and curves are passed on where that is asked for.
+/// The progress of one piece of work among many that share a bar. It shows no bar of its own; whether
+/// to stop is passed on always, notes and curves as the constructors say.
 pub struct Within<'a> {
     outer: &'a dyn Progress,
     notes: bool,

@@ -28,7 +28,7 @@ pub enum Purpose {
     Folds = 7,
     /// Bootstrap resamples.
     Bootstrap = 8,
-    /// Splits into seeds and held-out pairs.
+    /// Splits into seed pairs and held-out pairs.
     Splits = 9,
     /// Prompts to hold out of a run.
     Holdout = 10,

@@ -1,5 +1,5 @@
-//! Several splits of one pool of pairs into seeds and held-out pairs: at 1,000 seeds results move
-//! by a point or two with the split, so no comparison should rest on one.
+//! Splits of one pool of pairs into seed pairs and held-out pairs. At 1,000 seed pairs results move by
+//! a point or two with the split, so that no comparison should rest on a single one.
 //!
 //! ```
 //! use lens_core::splits::hold_out;
@@ -25,7 +25,7 @@ use serde::Serialize;
 pub struct Split {
     /// Seed pairs.
     pub seeds: Vec<usize>,
-    /// Held-out pairs, none of a prompt among the seeds, and no tie.
+    /// Held-out pairs, none of a prompt among the seed pairs, and no tie.
     pub heldout: Vec<usize>,
 }
 
@@ -44,7 +44,7 @@ pub fn split(
 }
 
 /// As [`split`], but every pair of a prompt with a `known` pair, which an earlier model was trained
-/// on, is among the seeds; others are drawn until there are `seed_pairs` in all.
+/// on, is among the seed pairs; others are drawn until there are `seed_pairs` in all.
 ///
 /// # Errors
 /// As [`split`]; [`CoreError::Shape`] unless there is one `known` for each pair.
@@ -71,7 +71,7 @@ pub fn split_keeping_known(
     Stream::new(seed, Purpose::Splits, index).shuffle(&mut prompts);
     let mut split = Split { seeds: trained_on.concat(), heldout: Vec::new() };
     for rows in prompts {
-        // A prompt whose pairs would overfill the seeds is held out as a whole.
+        // A prompt whose pairs would overfill the seed pairs is held out as a whole.
         if split.seeds.len() + rows.len() <= seed_pairs {
             split.seeds.extend(rows);
         } else {
@@ -141,12 +141,12 @@ pub type ChooseSettings<'a> = dyn Fn(&EmbeddedPairs, &MethodSettings, &dyn Progr
     + Sync
     + 'a;
 
-/// As [`run_splits`], with settings that are chosen in every split afresh, on its seed pairs alone, so
-/// that what it holds out is unseen by the choice too. A split is known to `choose` by the seed of its
-/// settings: that of `settings`, and the number of the split on top.
+/// As [`run_splits`], with settings that `choose` chooses anew in every split, on its seed pairs alone,
+/// so that held-out pairs have no part in the choice. The random seed of the settings that `choose`
+/// gets is that of `settings` plus the number of the split.
 ///
 /// # Errors
-/// As [`run_splits`], and whatever `choose` returns.
+/// As [`run_splits`], and any error of `choose`.
 pub fn run_splits_choosing(
     pairs: &EmbeddedPairs,
     settings: &MethodSettings,

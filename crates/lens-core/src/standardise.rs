@@ -13,8 +13,10 @@
 //! ```
 
 use crate::embedded::EmbeddedPairs;
+use crate::linalg::Threads;
 use crate::matrix::Rows;
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Pairs whose sums are formed by one thread. The sums of the blocks are added in their order, so
 /// that the result does not depend on the number of threads.
@@ -55,7 +57,7 @@ impl Standardiser {
         Standardiser { mean: vec![0.0; d], scale: vec![1.0; d] }
     }
 
-    /// Number of dimensions that are constant on the seeds.
+    /// Number of dimensions that are constant on the seed pairs.
     pub fn constant_dimensions(&self) -> usize {
         self.scale.iter().filter(|&&s| s == 0.0).count()
     }
@@ -75,11 +77,63 @@ impl Standardiser {
     }
 
     /// The way back: turns a standardised `row`, `[d]`, into an embedding in place. A dimension that
-    /// is constant on the seeds carries nothing, and gets its mean.
+    /// is constant on the seed pairs carries nothing, and gets its mean.
     pub fn undo(&self, row: &mut [f32]) {
         for ((x, &m), &s) in row.iter_mut().zip(&self.mean).zip(&self.scale) {
             *x = if s == 0.0 { m } else { *x / s + m };
         }
+    }
+}
+
+impl EmbeddedPairs {
+    /// Writes the standardised embeddings of `rows` to `x`, [2B, d]: the B chosen, then the B
+    /// rejected.
+    pub(crate) fn gather(
+        &self,
+        standardiser: &Standardiser,
+        rows: &[usize],
+        x: &mut [f32],
+        threads: Threads,
+    ) {
+        let columns = 0..self.dim();
+        let row = |(at, out): (usize, &mut [f32])| {
+            self.standardised(standardiser, rows, at, columns.start, out);
+        };
+        if threads == Threads::ONE {
+            x.chunks_exact_mut(columns.len()).enumerate().for_each(row);
+        } else {
+            x.par_chunks_exact_mut(columns.len()).enumerate().with_min_len(16).for_each(row);
+        }
+    }
+
+    /// As [`EmbeddedPairs::gather`], but only some columns: `x` is [2B, columns].
+    pub(crate) fn gather_columns(
+        &self,
+        standardiser: &Standardiser,
+        rows: &[usize],
+        columns: Range<usize>,
+        x: &mut [f32],
+    ) {
+        for (at, out) in x.chunks_exact_mut(columns.len()).enumerate() {
+            self.standardised(standardiser, rows, at, columns.start, out);
+        }
+    }
+
+    /// Row `at` of the gathered ones, from column `start` on.
+    fn standardised(
+        &self,
+        standardiser: &Standardiser,
+        rows: &[usize],
+        at: usize,
+        start: usize,
+        out: &mut [f32],
+    ) {
+        let (side, at) = match at.checked_sub(rows.len()) {
+            None => (&self.chosen, at),
+            Some(at) => (&self.rejected, at),
+        };
+        side.read_part(rows[at], start, out);
+        standardiser.apply_part(start, out);
     }
 }
 

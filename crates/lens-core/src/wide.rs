@@ -4,7 +4,7 @@
 //! A slab has some columns of X, of the weights A, [R, d], of their gradient and of the optimiser's
 //! state. Threads then share nothing but two small matrices: forward, their shares of X A', which are
 //! added in the order of the slabs; backward, D. Each thread gathers its own columns, and updates its
-//! weights while they are at hand.
+//! weights while they are in the cache.
 
 use crate::adam::{Adam, AdamSettings};
 use crate::linalg::{Target, Threads, View, matmul};

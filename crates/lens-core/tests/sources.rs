@@ -105,6 +105,7 @@ fn order_is_kept_where_synthetic_responses_are_their_seeds() {
     let order = |variance| {
         let mut settings = MethodSettings { source: SourceKind::Perturbation, ..quick() };
         settings.rivals.perturbation_variance = variance;
+        (settings.head.epochs, settings.head.learning_rate) = (60, 1e-2);
         let outcome = fit(&pairs, &settings, Threads::ONE, &Quiet).unwrap();
         let reference = outcome.none.report.fold_accuracy.unwrap();
         let order = outcome.augmented.unwrap().order.unwrap();
@@ -113,8 +114,9 @@ fn order_is_kept_where_synthetic_responses_are_their_seeds() {
         order
     };
     let still = order(0.0);
+    assert!(still.seeds_kept > 0.65, "there is an order to keep: {still:?}");
     assert_eq!(still.synthetic_kept, still.seeds_kept);
-    assert!(still.drift_mean < 1e-6 && still.drift_p95 < 1e-6, "{still:?}");
+    assert!(still.drift_mean < 1e-5 && still.drift_p95 < 1e-5, "{still:?}");
     let noisy = order(9.0);
     assert_eq!((noisy.seeds_kept, noisy.pairs), (still.seeds_kept, 80));
     assert!(noisy.synthetic_kept < still.synthetic_kept, "{noisy:?}");

@@ -98,7 +98,7 @@ pub struct HeadData<'a> {
 /// Whether there is something to learn from.
 ///
 /// # Errors
-/// As [`super::train`] says of pairs.
+/// As [`super::train()`] says of pairs.
 pub(super) fn check_pairs(pairs: &EmbeddedPairs, settings: &HeadSettings) -> Result<(), CoreError> {
     let prompts = distinct(&pairs.prompts).len();
     let needed = if settings.folds > 1 { 2 } else { 1 };

@@ -3,11 +3,11 @@
 //! A head is an ensemble of M members, whose mean is the reward. Each member is trained without one
 //! fold of the seed pairs, which gives an estimate on unseen pairs without spending any.
 //!
-//! - [`settings`]: the settings of both kinds of head.
-//! - [`ensemble`]: the ensemble itself, its parameters and its rewards.
-//! - [`data`]: what a head is trained on, and the report of a training.
-//! - [`train`]: training, which goes to one of the two kinds:
-//!   - [`mlp`]: a small network, trained in steps and stopped early;
+//! - `settings`: the settings of both kinds of head ([`HeadSettings`]).
+//! - `ensemble`: the ensemble itself, its parameters and its rewards ([`Head`]).
+//! - `data`: the training data, and the report of a training ([`HeadData`], [`HeadReport`]).
+//! - [`train()`] goes to one of the two kinds of head:
+//!   - `mlp`: a small network, trained in steps and stopped early;
 //!   - [`logistic`]: a linear head, trained to its optimum.
 
 mod data;

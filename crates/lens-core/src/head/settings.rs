@@ -14,7 +14,7 @@ pub enum HeadKind {
     #[default]
     Mlp,
     /// Logistic regression on the difference of the two responses: linear, trained to its optimum,
-    /// its penalty chosen on folds. Of the settings below it knows `members`, `folds`, `l2`,
+    /// its penalty chosen on folds. Of the settings below it uses `members`, `folds`, `l2`,
     /// `combine`, and those of the labels.
     Logistic,
 }
@@ -106,7 +106,8 @@ pub struct HeadSettings {
     /// Factor on the margins of the data: the reward difference of a pair is asked to exceed the
     /// result (Touvron et al. 2023, as in TRL). 0 ignores margins. Defaults to 1.
     pub margin_weight: f64,
-    /// Half the width of a tie, in units of reward; used where the data has ties (ln theta of Rao and Kupper 1967). Defaults to 0.5.
+    /// Half the width of a tie in units of reward, ln theta of Rao and Kupper (1967); used where the
+    /// data has ties. Defaults to 0.5.
     pub tie_threshold: f64,
 }
 

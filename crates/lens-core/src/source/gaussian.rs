@@ -11,7 +11,7 @@ use crate::rng::{Purpose, Stream};
 
 /// Pairs whose products are added to the covariance at a time.
 const BLOCK: usize = 256;
-/// Added to the diagonal, as a share of the mean variance: with fewer seeds than dimensions the
+/// Added to the diagonal, as a share of the mean variance: with fewer seed pairs than dimensions the
 /// covariance alone has no Cholesky factor.
 const RIDGE: f64 = 1e-6;
 

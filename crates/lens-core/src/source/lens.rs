@@ -102,7 +102,7 @@ pub(super) fn from_latent<'a>(
         return Ok(Synthetic::Codes { vae, codes });
     }
     let (n, d) = (seeds.pairs.len(), seeds.pairs.dim());
-    let codes = VariantCodes::new(codes, synthesis, n, || seeds.partners(), seed);
+    let codes = VariantCodes::new(codes, synthesis.variant(), n, || seeds.partners(), seed);
     let draw = move |pair: usize, chosen: &mut [f32], rejected: &mut [f32]| {
         let mut real = [(); 2].map(|()| vec![0.0f32; d]);
         for (side, real) in real.iter_mut().enumerate() {

@@ -61,7 +61,7 @@ impl SourceKind {
 #[serde(default, deny_unknown_fields)]
 pub struct RivalSettings {
     /// Variance of the noise that direct perturbation adds to each dimension, in units of that
-    /// dimension's variance over the seeds (without `standardise`, as it is). Defaults to 0.01.
+    /// dimension's variance over the seed pairs (without `standardise`, as it is). Defaults to 0.01.
     pub perturbation_variance: f64,
     /// Mixup's alpha: the share of the other pair is drawn from Beta(alpha, alpha), the smaller part
     /// of it. Defaults to 0.4.
@@ -140,7 +140,7 @@ pub trait Source: Sync {
     /// its own.
     ///
     /// # Errors
-    /// [`CoreError::Setting`] and [`CoreError::Shape`] where the source does not fit the seeds.
+    /// [`CoreError::Setting`] and [`CoreError::Shape`] where the source does not fit the seed pairs.
     fn synthesise<'a>(
         &'a self,
         seeds: SeedPairs<'a>,

@@ -1,6 +1,6 @@
 //! Settings of synthesis.
 
-use super::variants::{Centring, Decoding, Emphasis, Gate, Noise, Weighing};
+use super::variants::{Centring, Decoding, Emphasis, Gate, Noise, Variant, Weighing};
 use crate::error::{CoreError, require};
 use serde::{Deserialize, Serialize};
 
@@ -100,6 +100,17 @@ impl SynthesisSettings {
     pub fn weighing(&self) -> Weighing {
         let gate = if self.gate == Gate::Ordered { Gate::Ordered } else { Gate::None };
         Weighing { weight: self.weight, gate, emphasis: self.emphasis }
+    }
+
+    /// How codes become responses, where not by decoding alone.
+    pub(crate) fn variant(&self) -> Variant {
+        Variant {
+            neighbour_share: (self.noise == Noise::Neighbour)
+                .then(|| self.noise_variance.sqrt() as f32),
+            plausible_only: self.gate == Gate::Plausible,
+            decoding: self.decoding,
+            centring: self.around,
+        }
     }
 
     /// Whether synthetic responses are decoded codes and nothing else, so that the head can train on

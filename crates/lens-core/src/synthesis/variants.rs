@@ -1,8 +1,8 @@
 //! Variants of synthesis that are ours: the paper has none of them, and all are off by default.
 //!
-//! They came out of the question whether synthesis can be made to help more. None was better than
-//! the paper's own in our comparisons (docs/results.md); they stay so that anyone can try them on
-//! other data.
+//! They were tried because the paper's synthesis changes little on our data. In our comparisons no
+//! variant was clearly better than training without synthesis (docs/results.md); they stay so that
+//! anyone can try them on other data.
 //!
 //! - [`Noise`]: the unit of the latent noise; or steps towards the codes of other responses.
 //! - [`Decoding`]: decode a code, or only what the noise changed.
@@ -10,7 +10,7 @@
 //! - [`Gate`]: synthetic codes or pairs that are left out.
 //! - [`Weighing`], [`Emphasis`]: what synthetic pairs count against real ones.
 
-use super::{SynthesisSettings, SyntheticCodes};
+use super::codes::SyntheticCodes;
 use crate::embedded::EmbeddedPairs;
 use crate::error::CoreError;
 use crate::folds::FoldPartners;
@@ -62,7 +62,7 @@ pub enum Decoding {
     Residual,
 }
 
-/// What the VAE sees of a response.
+/// The input of the VAE for a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
 pub enum Centring {
@@ -204,7 +204,20 @@ pub(crate) fn vae_inputs<'a>(
     Ok((Cow::Owned(centred), Cow::Owned(Standardiser::identity(d))))
 }
 
-/// Synthetic codes that become responses in another way than by decoding alone.
+/// How codes become responses, where not by decoding alone.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Variant {
+    /// With [`Noise::Neighbour`], the largest share of the way to a neighbour.
+    pub neighbour_share: Option<f32>,
+    /// Whether the gate is [`Gate::Plausible`].
+    pub plausible_only: bool,
+    /// How a code is decoded.
+    pub decoding: Decoding,
+    /// What is added again after decoding.
+    pub centring: Centring,
+}
+
+/// Synthetic codes that become responses as a [`Variant`] says.
 pub(crate) struct VariantCodes {
     codes: SyntheticCodes,
     neighbours: Option<NeighbourSteps>,
@@ -214,23 +227,21 @@ pub(crate) struct VariantCodes {
 }
 
 impl VariantCodes {
-    /// `codes` of `pairs` seed pairs, changed and decoded as `settings` say. `partners` are the other
-    /// responses that a code may move towards.
+    /// `codes` of `pairs` seed pairs. `partners` are the other responses that a code may move towards.
     pub(crate) fn new(
         codes: SyntheticCodes,
-        settings: &SynthesisSettings,
+        variant: Variant,
         pairs: usize,
         partners: impl FnOnce() -> FoldPartners,
         seed: u64,
     ) -> Self {
-        let plausible =
-            (settings.gate == Gate::Plausible).then(|| CodeDistribution::fit(&codes, pairs));
-        let neighbours = (settings.noise == Noise::Neighbour).then(|| NeighbourSteps {
+        let Variant { neighbour_share, plausible_only, decoding, centring } = variant;
+        let plausible = plausible_only.then(|| CodeDistribution::fit(&codes, pairs));
+        let neighbours = neighbour_share.map(|largest_share| NeighbourSteps {
             partners: partners(),
-            largest_share: settings.noise_variance.sqrt() as f32,
+            largest_share,
             seed,
         });
-        let (decoding, centring) = (settings.decoding, settings.around);
         VariantCodes { codes, neighbours, plausible, decoding, centring }
     }
 

@@ -17,8 +17,8 @@ use crate::rng::{Purpose, Stream};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
-/// log sigma^2 is kept within plus or minus this: outside it the exponential says nothing new, and
-/// its gradient is zero.
+/// log sigma^2 is kept within plus or minus this: outside it the variance is 0 or infinite for
+/// all purposes, and its gradient is set to 0.
 pub(crate) const LOG_VARIANCE_LIMIT: f64 = 12.0;
 
 /// Settings of the VAE. P marks what the paper fixes, O what is ours.
@@ -33,7 +33,7 @@ pub struct VaeSettings {
     pub activation: Activation,
     /// Weight beta of the KL term (O). Defaults to 0.1. The divergence settles where |mu| is about
     /// gamma / beta: with the paper's gamma a beta of 0.001 lets the two sides run apart, and on
-    /// 1,000 seeds of HH-RLHF harmless 0.01 costs a point of accuracy that 0.1 does not.
+    /// 1,000 seed pairs of HH-RLHF harmless 0.01 costs a point of accuracy that 0.1 does not.
     pub beta: f64,
     /// Weight gamma of the Wasserstein term that drives the two sides of a pair apart (P).
     /// Defaults to 0.1, the paper's best.

@@ -36,9 +36,10 @@ pub struct VaeReport {
     pub epochs: Vec<VaeEpoch>,
     /// Number of parameters.
     pub parameters: usize,
-    /// Latents in use: their posterior means vary by more than 0.01 over the seeds.
+    /// Latents in use: their posterior means vary by more than 0.01 over the seed pairs.
     pub latents_used: usize,
-    /// Mean |mu| over the codes of the seeds, as are the figures beside it (of up to 4,096 pairs).
+    /// Mean |mu| over the codes of the seed pairs. This and the other figures are taken over up to
+    /// 4,096 pairs.
     pub mean_abs_mu: f64,
     /// Share of the (standardised) variance that decoding the posterior mean leaves unexplained.
     pub unexplained: f64,

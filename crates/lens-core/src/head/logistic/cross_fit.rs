@@ -96,13 +96,13 @@ impl Trainer<'_> {
     }
 
     fn solved(&self, tasks: &[Task<'_>]) -> Result<Optima<f32>, CoreError> {
-        let of = Comparisons {
+        let data = Comparisons {
             differences: &self.differences.rows,
             dim: self.dim,
             labels: &self.differences.labels,
             form: self.form,
         };
-        solve(&of, tasks, TOLERANCE, self.threads, self.progress)
+        solve(&data, tasks, TOLERANCE, self.threads, self.progress)
             .ok_or(CoreError::Cancelled { stage: "head" })
     }
 }

@@ -12,22 +12,22 @@
 //! [`Combine`] says, one head sees them all, or each has a head of its own (`stack`).
 
 mod cross_fit;
+mod differences;
 mod solve;
 mod stack;
 
-use super::data::{Augmentation, HeadData, HeadEpoch, HeadReport, check_pairs};
+use super::data::{HeadData, HeadEpoch, HeadReport, check_pairs};
 use super::ensemble::{Head, HeadShape};
 use super::evaluate::evaluate;
 use super::settings::{Combine, HeadSettings, L2};
 use crate::bradley_terry::{self, BradleyTerry};
-use crate::embedded::{EmbeddedPairs, Label};
+use crate::embedded::EmbeddedPairs;
 use crate::error::{CoreError, require_same};
 use crate::folds::Folds;
 use crate::linalg::Threads;
 use crate::metrics::credit;
-use crate::pairing::{Pairing, check_factor, combinations, synthetic_per_side};
 use crate::progress::Progress;
-use crate::standardise::Standardiser;
+use differences::Differences;
 use solve::{Comparisons, Optima, Solved, Task, solve};
 use std::ops::Range;
 
@@ -39,89 +39,7 @@ const STRONG: [f64; 2] = [1e3, 1e4];
 /// Size of the gradient at the end, as a share of its size at the start.
 const TOLERANCE: f64 = 1e-3;
 
-/// Every comparison to train on, as the difference of its two responses.
-struct Differences {
-    /// [N, d].
-    rows: Vec<f32>,
-    labels: Vec<Label>,
-    /// The seed pair that each comes from.
-    pair: Vec<usize>,
-    /// The comparison of each seed pair's own two responses.
-    original: Vec<usize>,
-}
-
-impl Differences {
-    fn of(
-        pairs: &EmbeddedPairs,
-        standardiser: &Standardiser,
-        augmentation: Option<&Augmentation<'_>>,
-        settings: &HeadSettings,
-        seed: u64,
-        threads: Threads,
-    ) -> Result<Self, CoreError> {
-        let (n, d) = (pairs.len(), pairs.dim());
-        let mut all = Differences {
-            rows: Vec::new(),
-            labels: Vec::new(),
-            pair: Vec::new(),
-            original: Vec::with_capacity(n),
-        };
-        let (factor, k) = match augmentation {
-            None => (1, 0),
-            Some(a) => {
-                check_factor(a.factor)?;
-                if a.pairing == Pairing::Across {
-                    return Err(CoreError::Setting {
-                        name: "pairing",
-                        value: "across".to_owned(),
-                        expected: "`within` with head.kind = \"logistic\"",
-                    });
-                }
-                (a.factor, synthetic_per_side(a.factor))
-            }
-        };
-        if let Some(a) = augmentation
-            && a.synthetic.per_side() != k
-        {
-            let (expected, found) = ((k, d), (a.synthetic.per_side(), d));
-            return Err(CoreError::Shape { what: "synthetic responses", expected, found });
-        }
-        all.rows.reserve(n * factor * d);
-        let mut real = vec![0.0f32; 2 * d];
-        for i in 0..n {
-            pairs.gather(standardiser, &[i], &mut real, Threads::ONE);
-            let (chosen, rejected) = real.split_at(d);
-            let label = pairs.labels[i].with_scaled_margin(settings.margin_weight as f32);
-            all.original.push(all.labels.len());
-            let Some(a) = augmentation else {
-                all.push(i, chosen, rejected, label);
-                continue;
-            };
-            let [more_chosen, more_rejected] = a.synthetic.embeddings(i, threads);
-            let side = |own: &[f32], more: &[f32], copy: u16| match usize::from(copy) {
-                0 => own.to_vec(),
-                copy => more[(copy - 1) * d..copy * d].to_vec(),
-            };
-            for c in combinations(factor, seed, i) {
-                if c.chosen == 0 && c.rejected == 0 {
-                    all.original[i] = all.labels.len();
-                }
-                let one = side(chosen, &more_chosen, c.chosen);
-                let other = side(rejected, &more_rejected, c.rejected);
-                all.push(i, &one, &other, label);
-            }
-        }
-        Ok(all)
-    }
-
-    fn push(&mut self, pair: usize, chosen: &[f32], rejected: &[f32], label: Label) {
-        self.rows.extend(chosen.iter().zip(rejected).map(|(a, b)| a - b));
-        self.labels.push(label);
-        self.pair.push(pair);
-    }
-}
-
-/// One head on some columns: its optimum for every fold that is held out.
+/// The heads on a range of columns: one optimum for every fold that is held out.
 struct Block {
     columns: Range<usize>,
     l2: f64,
@@ -131,6 +49,7 @@ struct Block {
     solved: Vec<Solved>,
 }
 
+/// A logistic head in training.
 struct Trainer<'a> {
     differences: Differences,
     dim: usize,
@@ -141,8 +60,8 @@ struct Trainer<'a> {
     weights: Vec<Vec<f64>>,
     /// Reward differences by an earlier head, for each head.
     offsets: Vec<Vec<f64>>,
-    /// Comparisons that a head is judged by: those of its own fold, less ties.
-    judged: Vec<Vec<usize>>,
+    /// The comparisons that each head is evaluated on: the real ones of its own fold, without ties.
+    evaluated: Vec<Vec<usize>>,
     form: BradleyTerry,
     threads: Threads,
     progress: &'a dyn Progress,
@@ -151,7 +70,7 @@ struct Trainer<'a> {
 /// Trains the ensemble; with `start`, the penalty is on how far it departs from that.
 ///
 /// # Errors
-/// As [`super::train`]; [`CoreError::Setting`] for pairing across pairs.
+/// As [`super::train()`]; [`CoreError::Setting`] for pairing across pairs.
 pub(super) fn train(
     data: HeadData<'_>,
     settings: &HeadSettings,
@@ -172,10 +91,10 @@ pub(super) fn train(
         require_same("head.members", start.shape.members, members)?;
         require_same("width of the embeddings", start.shape.dim, dim)?;
     }
-    let differences = Differences::of(pairs, standardiser, augmentation, settings, seed, threads)?;
+    let differences = Differences::new(pairs, standardiser, augmentation, settings, seed, threads)?;
     let n = differences.labels.len();
     let decided = |&pair: &usize| !pairs.labels[pair].is_tie();
-    let judged = (0..heads).map(|f| {
+    let evaluated = (0..heads).map(|f| {
         let own = (0..pairs.len()).filter(|&pair| folds.is_held_out(f, pair)).filter(decided);
         own.map(|pair| differences.original[pair]).collect()
     });
@@ -188,7 +107,7 @@ pub(super) fn train(
             })
             .collect(),
     };
-    let judged = judged.collect();
+    let evaluated = evaluated.collect();
     let offsets = (0..heads).map(offset).collect();
     let mut trainer = Trainer {
         differences,
@@ -197,7 +116,7 @@ pub(super) fn train(
         heads,
         weights: Vec::new(),
         offsets,
-        judged,
+        evaluated,
         form: settings.loss(&pairs.labels),
         threads,
         progress,
@@ -213,7 +132,7 @@ pub(super) fn train(
     };
     let scales = trainer.equalise(&views, if stacked { 1 } else { views.len() });
     trainer.weights = trainer.comparison_weights(augmentation.map(|a| a.weighing), &penalties)?;
-    let (mut parameters, margins, l2, view_weights, loss) = if stacked {
+    let mut combined = if stacked {
         let mut blocks = Vec::with_capacity(views.len());
         for columns in &views {
             blocks.push(trainer.block(columns.clone(), &penalties)?);
@@ -226,7 +145,7 @@ pub(super) fn train(
         trainer.single(block)
     };
     progress.end();
-    for head in parameters.chunks_exact_mut(dim) {
+    for head in combined.parameters.chunks_exact_mut(dim) {
         for (columns, &scale) in views.iter().zip(&scales) {
             head[columns.clone()].iter_mut().for_each(|w| *w *= scale);
         }
@@ -235,7 +154,7 @@ pub(super) fn train(
     let mut head =
         Head::with_parameters(shape.clone(), settings.activation, vec![0.0; members * dim])?;
     for m in 0..members {
-        let own = &parameters[(m % heads) * dim..(m % heads + 1) * dim];
+        let own = &combined.parameters[(m % heads) * dim..(m % heads + 1) * dim];
         let to = &mut head.parameters[m * dim..(m + 1) * dim];
         to.copy_from_slice(own);
         if let Some(start) = start {
@@ -247,7 +166,7 @@ pub(super) fn train(
         let (figures, advice) = ("a weight is not a number", "try a larger head.l2");
         return Err(CoreError::diverged("head", 0, figures, advice));
     }
-    let mut report = trainer.report(&margins, l2, view_weights, loss, &head, pairs);
+    let mut report = trainer.report(combined, &head, pairs);
     let heldout = watch.and_then(|w| evaluate(&head, w, standardiser, threads));
     if let Some(epoch) = report.epochs.first_mut() {
         epoch.heldout_log_loss = heldout.map(|(loss, _)| loss);
@@ -257,13 +176,23 @@ pub(super) fn train(
     Ok((head, report))
 }
 
-/// Weights of every head, [heads, d]; reward differences of every
-/// comparison by every head; the penalties and weights chosen; the mean training loss.
-type Combined = (Vec<f32>, Vec<Vec<f64>>, Vec<f64>, Vec<f64>, f64);
+/// The heads after the views are combined.
+struct Combined {
+    /// Weights of every head, [heads, d].
+    parameters: Vec<f32>,
+    /// Reward difference of every comparison by every head.
+    margins: Vec<Vec<f64>>,
+    /// Penalty of each block of columns.
+    l2: Vec<f64>,
+    /// Weight of each view where heads are stacked; else empty.
+    view_weights: Vec<f64>,
+    /// Mean training loss.
+    loss: f64,
+}
 
 impl Trainer<'_> {
     /// Scales the columns of every view so that the squared differences of the seed pairs come to
-    /// 1 / `share` in the mean, and says by what.
+    /// 1 / `share` in the mean; returns the factors.
     fn equalise(&mut self, views: &[Range<usize>], share: usize) -> Vec<f32> {
         let dim = self.dim;
         let Differences { rows, original, .. } = &mut self.differences;
@@ -275,7 +204,7 @@ impl Trainer<'_> {
             };
             let mean = original.iter().map(square).sum::<f64>() / original.len().max(1) as f64;
             let scale = (1.0 / (mean * share as f64).sqrt()) as f32;
-            // A view that never differs says nothing.
+            // A view that never differs between the two sides is left out.
             scales.push(if scale.is_finite() { scale } else { 0.0 });
         }
         for row in rows.chunks_exact_mut(dim) {
@@ -286,7 +215,7 @@ impl Trainer<'_> {
         scales
     }
 
-    /// The optimum on some columns for every head, with the penalty that is best on the folds.
+    /// The optimum on a range of columns for every head, with the penalty that is best on the folds.
     fn block(&self, columns: Range<usize>, penalties: &[f64]) -> Result<Block, CoreError> {
         let Differences { rows, labels, .. } = &self.differences;
         let width = columns.len();
@@ -297,7 +226,7 @@ impl Trainer<'_> {
             own = rows.chunks_exact(self.dim).flat_map(|r| &r[columns.clone()]).copied().collect();
             &own[..]
         };
-        let of = Comparisons { differences, dim: width, labels, form: self.form };
+        let data = Comparisons { differences, dim: width, labels, form: self.form };
         let tasks: Vec<Task<'_>> = penalties
             .iter()
             .flat_map(|&l2| {
@@ -308,62 +237,66 @@ impl Trainer<'_> {
                 })
             })
             .collect();
-        let optima: Optima<f32> = solve(&of, &tasks, TOLERANCE, self.threads, self.progress)
+        let optima: Optima<f32> = solve(&data, &tasks, TOLERANCE, self.threads, self.progress)
             .ok_or(CoreError::Cancelled { stage: "head" })?;
         let best = self.best(&optima, penalties.len());
         let chosen: Vec<usize> = (best * self.heads..(best + 1) * self.heads).collect();
         Ok(Block {
             columns,
             l2: penalties[best],
-            weights: optima.weights(&of, &chosen, self.threads),
+            weights: optima.weights(&data, &chosen, self.threads),
             solved: chosen.iter().map(|&t| optima.solved[t].clone()).collect(),
         })
     }
 
-    /// Which of so many penalties, a task for each fold each, has the least loss on the folds: the
-    /// strongest of those that are as good.
+    /// The number of the penalty with the least loss on the folds, the strongest of equals. `optima`
+    /// has a task for each penalty and head, all heads of one penalty side by side.
     fn best(&self, optima: &Optima<f32>, penalties: usize) -> usize {
         let loss = |p: usize| {
-            let of = |f: usize| {
+            let of_head = |f: usize| {
                 let solved = &optima.solved[p * self.heads + f];
-                self.judged[f].iter().map(|&i| bradley_terry::loss(solved.margins[i])).sum::<f64>()
+                self.evaluated[f]
+                    .iter()
+                    .map(|&i| bradley_terry::loss(solved.margins[i]))
+                    .sum::<f64>()
             };
-            (0..self.heads).map(of).sum::<f64>()
+            (0..self.heads).map(of_head).sum::<f64>()
         };
         let losses: Vec<f64> = (0..penalties).map(loss).collect();
         (0..penalties).rev().min_by(|&a, &b| losses[a].total_cmp(&losses[b])).unwrap_or(0)
     }
 
-    /// One head on everything.
+    /// The heads of `Combine::Joint`: one block with all columns.
     fn single(&self, block: Block) -> Combined {
         // The comparisons of a pair count 1 in all, or nearly.
         let mean = |(s, w): (&Solved, &Vec<f64>)| s.objective / w.iter().sum::<f64>();
         let losses = block.solved.iter().zip(&self.weights).map(mean);
         let loss = losses.sum::<f64>() / self.heads as f64;
         let margins = block.solved.into_iter().map(|s| s.margins).collect();
-        (block.weights, margins, vec![block.l2], Vec::new(), loss)
+        let (l2, view_weights) = (vec![block.l2], Vec::new());
+        Combined { parameters: block.weights, margins, l2, view_weights, loss }
     }
 
-    /// A head for each view, added up.
+    /// The heads of `Combine::Stacked`: a block for each view, added with weights fitted on the folds.
     fn stack(&self, blocks: &[Block]) -> Combined {
-        // The reward difference of each comparison by each view's head that was not trained on its pair.
+        // Each view's reward differences, by the head that was not trained on the pair.
         let n = self.differences.labels.len();
         let unseen: Vec<Vec<f64>> = blocks
             .iter()
             .map(|block| {
                 let mut margins = vec![0.0; n];
-                for (f, judged) in self.judged.iter().enumerate() {
-                    judged.iter().for_each(|&i| {
+                for (f, evaluated) in self.evaluated.iter().enumerate() {
+                    evaluated.iter().for_each(|&i| {
                         margins[i] = block.solved[f].margins[i] - self.offset(f, i);
                     });
                 }
                 margins
             })
             .collect();
-        let all: Vec<usize> = self.judged.iter().flatten().copied().collect();
+        let all: Vec<usize> = self.evaluated.iter().flatten().copied().collect();
         let mut before = vec![0.0; n];
-        for (f, judged) in self.judged.iter().enumerate() {
-            judged.iter().for_each(|&i| before[i] = self.offset(f, i));
+        for (f, evaluated) in self.evaluated.iter().enumerate() {
+            evaluated.iter().for_each(|&i| before[i] = self.offset(f, i));
         }
         let weights = stack::fit(&unseen, &before, &all);
         let mut parameters = vec![0.0f32; self.heads * self.dim];
@@ -376,10 +309,10 @@ impl Trainer<'_> {
         }
         let mut margins = Vec::with_capacity(self.heads);
         for f in 0..self.heads {
-            // A fold is judged with weights that it had no part in.
+            // A fold is evaluated with weights that were fitted without it.
             let others: Vec<usize> = (0..self.heads)
                 .filter(|&other| other != f)
-                .flat_map(|other| self.judged[other].iter().copied())
+                .flat_map(|other| self.evaluated[other].iter().copied())
                 .collect();
             let honest = stack::fit(&unseen, &before, &others);
             let own = |i: usize| {
@@ -395,27 +328,21 @@ impl Trainer<'_> {
             bradley_terry::loss(before[i] + sum)
         });
         let loss = losses.sum::<f64>() / all.len().max(1) as f64;
-        (parameters, margins, blocks.iter().map(|b| b.l2).collect(), weights, loss)
+        let l2 = blocks.iter().map(|b| b.l2).collect();
+        Combined { parameters, margins, l2, view_weights: weights, loss }
     }
 
     fn offset(&self, f: usize, i: usize) -> f64 {
         self.offsets[f].get(i).copied().unwrap_or(0.0)
     }
 
-    fn report(
-        &self,
-        margins: &[Vec<f64>],
-        l2: Vec<f64>,
-        view_weights: Vec<f64>,
-        loss: f64,
-        head: &Head,
-        pairs: &EmbeddedPairs,
-    ) -> HeadReport {
+    fn report(&self, combined: Combined, head: &Head, pairs: &EmbeddedPairs) -> HeadReport {
+        let Combined { margins, l2, view_weights, loss, .. } = combined;
         let mut fold_losses = vec![None; pairs.len()];
         let (mut total, mut right, mut count) = (0.0, 0.0, 0usize);
         if self.folds.count() > 1 {
-            for (f, judged) in self.judged.iter().enumerate() {
-                for &i in judged {
+            for (f, evaluated) in self.evaluated.iter().enumerate() {
+                for &i in evaluated {
                     let margin = margins[f][i];
                     let own = bradley_terry::loss(margin);
                     fold_losses[self.differences.pair[i]] = Some(own);

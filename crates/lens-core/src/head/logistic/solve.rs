@@ -4,9 +4,9 @@
 //!
 //!   sum over its comparisons of weight * loss(offset + d w) + l2 / 2 |w|^2
 //!
-//! where d is a row of differences, and the loss is that of [`BradleyTerry`], convex in its argument. All
-//! tasks go through L-BFGS side by side, so that the differences are read once a step for all of them,
-//! in one matrix product.
+//! where d is a row of differences, and the loss is that of [`BradleyTerry`], convex in its argument.
+//! All tasks go through L-BFGS side by side, so that the differences are read once a step for all of
+//! them, in one matrix product.
 //!
 //! With fewer comparisons than dimensions the optimum lies in the span of the differences, w = D' a,
 //! and the same algorithm runs on a, [N], with the inner product a' (D D') b: a gradient is then
@@ -76,7 +76,7 @@ impl<T: Real> Optima<T> {
     /// The weights w of some tasks, [tasks, d].
     pub(crate) fn weights(
         &self,
-        of: &Comparisons<'_, T>,
+        data: &Comparisons<'_, T>,
         tasks: &[usize],
         threads: Threads,
     ) -> Vec<T> {
@@ -88,10 +88,10 @@ impl<T: Real> Optima<T> {
         if !self.dual {
             return wanted;
         }
-        let mut w = vec![T::ZERO; tasks.len() * of.dim];
+        let mut w = vec![T::ZERO; tasks.len() * data.dim];
         let a = View::new(&wanted, tasks.len(), self.r);
-        let d = View::new(of.differences, self.r, of.dim);
-        matmul(Target::new(&mut w, of.dim), a, d, T::ONE, false, threads);
+        let d = View::new(data.differences, self.r, data.dim);
+        matmul(Target::new(&mut w, data.dim), a, d, T::ONE, false, threads);
         w
     }
 }
@@ -136,15 +136,15 @@ struct State<T> {
 /// Solves `tasks` until the gradient is `tolerance` of what it was at first. `None` where the user
 /// asked to stop.
 pub(crate) fn solve<T: Real>(
-    of: &Comparisons<'_, T>,
+    data: &Comparisons<'_, T>,
     tasks: &[Task<'_>],
     tolerance: f64,
     threads: Threads,
     progress: &dyn Progress,
 ) -> Option<Optima<T>> {
-    let (n, d) = (of.labels.len(), of.dim);
+    let (n, d) = (data.labels.len(), data.dim);
     let dual = n <= d;
-    let rows = View::new(of.differences, n, d);
+    let rows = View::new(data.differences, n, d);
     let gram = dual.then(|| {
         let mut gram = vec![T::ZERO; n * n];
         matmul(Target::new(&mut gram, n), rows, rows.t(), T::ONE, false, threads);
@@ -175,8 +175,8 @@ pub(crate) fn solve<T: Real>(
         if progress.cancelled() {
             return None;
         }
-        each(&mut states, &|state, task| slopes(of, task, state));
-        gradients(of, tasks, &mut states, gram.as_deref(), threads);
+        each(&mut states, &|state, task| slopes(data, task, state));
+        gradients(data, tasks, &mut states, gram.as_deref(), threads);
         each(&mut states, &|state, task| {
             if let Some((step, old)) = state.before.take() {
                 let mut change = state.gradient.clone();
@@ -198,7 +198,7 @@ pub(crate) fn solve<T: Real>(
                 return;
             }
             let mut p = direction(state, &inner);
-            let length = line(of, task, &state.at, &p, &inner);
+            let length = line_search(data, task, &state.at, &p, &inner);
             if length <= 0.0 {
                 // No step reduces the objective beyond rounding.
                 state.done = true;
@@ -216,7 +216,8 @@ pub(crate) fn solve<T: Real>(
     let solved = states.iter().zip(tasks).map(|(state, task)| {
         let margins =
             (0..n).map(|i| offset(task, i) + state.at.image[i].widen()).collect::<Vec<_>>();
-        let loss = |i: usize| task.weights[i] * of.form.loss_and_slope(margins[i], of.labels[i]).0;
+        let loss =
+            |i: usize| task.weights[i] * data.form.loss_and_slope(margins[i], data.labels[i]).0;
         let losses: f64 = (0..n).filter(|&i| task.weights[i] > 0.0).map(loss).sum();
         let objective = losses + 0.5 * task.l2 * inner(&state.at, &state.at);
         Solved {
@@ -236,28 +237,29 @@ fn offset(task: &Task<'_>, i: usize) -> f64 {
 }
 
 /// The slope of every loss at the task's current point.
-fn slopes<T: Real>(of: &Comparisons<'_, T>, task: &Task<'_>, state: &mut State<T>) {
+fn slopes<T: Real>(data: &Comparisons<'_, T>, task: &Task<'_>, state: &mut State<T>) {
     for (i, slope) in state.slopes.iter_mut().enumerate() {
         *slope = T::ZERO;
         if task.weights[i] > 0.0 {
             let margin = offset(task, i) + state.at.image[i].widen();
-            *slope = T::narrow(task.weights[i] * of.form.loss_and_slope(margin, of.labels[i]).1);
+            *slope =
+                T::narrow(task.weights[i] * data.form.loss_and_slope(margin, data.labels[i]).1);
         }
     }
 }
 
 /// The gradients of all tasks that are on their way, with their images.
 fn gradients<T: Real>(
-    of: &Comparisons<'_, T>,
+    data: &Comparisons<'_, T>,
     tasks: &[Task<'_>],
     states: &mut [State<T>],
     gram: Option<&[T]>,
     threads: Threads,
 ) {
-    let (n, d) = (of.labels.len(), of.dim);
+    let (n, d) = (data.labels.len(), data.dim);
     let going: Vec<usize> = (0..tasks.len()).filter(|&t| !states[t].done).collect();
     let c = going.len();
-    let rows = View::new(of.differences, n, d);
+    let rows = View::new(data.differences, n, d);
     let mut own = match gram {
         Some(_) => going.iter().flat_map(|&t| &states[t].slopes).copied().collect::<Vec<T>>(),
         None => {
@@ -314,15 +316,15 @@ fn direction<T: Real>(
 
 /// Line search: the step along `p` with the least objective, to a tenth of the first slope; 0 where
 /// the objective does not fall.
-fn line<T: Real>(
-    of: &Comparisons<'_, T>,
+fn line_search<T: Real>(
+    data: &Comparisons<'_, T>,
     task: &Task<'_>,
     at: &Vector<T>,
     p: &Vector<T>,
     inner: &impl Fn(&Vector<T>, &Vector<T>) -> f64,
 ) -> f64 {
     let (across, along) = (inner(at, p), inner(p, p));
-    let trained: Vec<(usize, f64, f64)> = (0..of.labels.len())
+    let trained: Vec<(usize, f64, f64)> = (0..data.labels.len())
         .filter(|&i| task.weights[i] > 0.0)
         .map(|i| (i, offset(task, i) + at.image[i].widen(), p.image[i].widen()))
         .collect();
@@ -330,7 +332,7 @@ fn line<T: Real>(
         let losses: f64 = trained
             .iter()
             .map(|&(i, m, dm)| {
-                task.weights[i] * of.form.loss_and_slope(m + t * dm, of.labels[i]).1 * dm
+                task.weights[i] * data.form.loss_and_slope(m + t * dm, data.labels[i]).1 * dm
             })
             .sum();
         losses + task.l2 * (across + t * along)
@@ -404,7 +406,7 @@ mod tests {
     }
 
     impl Case {
-        fn of(&self) -> Comparisons<'_, f64> {
+        fn data(&self) -> Comparisons<'_, f64> {
             Comparisons {
                 differences: &self.differences,
                 dim: self.d,
@@ -426,10 +428,10 @@ mod tests {
         }
     }
 
-    /// At the optimum of a convex function its gradient is nought: with more and with fewer
+    /// At the optimum of a convex function its gradient is 0: with more and with fewer
     /// comparisons than dimensions, with ties, margins, weights, offsets, and pairs left out.
     #[test]
-    fn the_gradient_is_nought_where_it_stops() {
+    fn the_gradient_is_zero_where_it_stops() {
         for (n, d) in [(30, 4), (12, 40), (20, 20), (1, 3)] {
             for tie in [0.0, 0.5] {
                 let mut case = case(n, d, tie);
@@ -438,9 +440,9 @@ mod tests {
                 }
                 let task = |l2| Task { weights: &case.weights, offset: &case.offset, l2 };
                 let tasks = [0.01, 1.0, 50.0].map(task);
-                let of = case.of();
-                let optima = solve(&of, &tasks, 1e-9, Threads::ONE, &Quiet).unwrap();
-                let weights = optima.weights(&of, &[0, 1, 2], Threads::ONE);
+                let data = case.data();
+                let optima = solve(&data, &tasks, 1e-9, Threads::ONE, &Quiet).unwrap();
+                let weights = optima.weights(&data, &[0, 1, 2], Threads::ONE);
                 for ((w, task), solved) in weights.chunks(d).zip(&tasks).zip(&optima.solved) {
                     let at_zero = case.gradient(&vec![0.0; d], task.l2);
                     let size = |g: &[f64]| g.iter().map(|x| x * x).sum::<f64>().sqrt();
@@ -456,17 +458,17 @@ mod tests {
     }
 
     /// One comparison, one dimension: minimise log(1 + e^-w) + w^2 / 2, whose derivative is
-    /// w - 1 / (1 + e^w), nought at 0.401058..
+    /// w - 1 / (1 + e^w), 0 at 0.401058..
     #[test]
     fn an_optimum_by_hand() {
-        let of = Comparisons {
+        let data = Comparisons {
             differences: &[1.0f64],
             dim: 1,
             labels: &[Label::default()],
             form: BradleyTerry { smoothing: 0.0, tie_threshold: 0.0 },
         };
         let task = Task { weights: &[1.0], offset: &[], l2: 1.0 };
-        let optima = solve(&of, &[task], 1e-10, Threads::ONE, &Quiet).unwrap();
+        let optima = solve(&data, &[task], 1e-10, Threads::ONE, &Quiet).unwrap();
         let w = optima.solved[0].margins[0];
         assert!((w - 1.0 / (1.0 + w.exp())).abs() < 1e-9);
         assert!((w - 0.401058).abs() < 1e-6, "{w}");
@@ -477,17 +479,17 @@ mod tests {
     #[test]
     fn single_precision_finds_the_same_margins() {
         let case = case(60, 200, 0.0);
-        let of = case.of();
+        let data = case.data();
         let task = Task { weights: &case.weights, offset: &[], l2: 0.3 };
-        let exact = solve(&of, std::slice::from_ref(&task), 1e-10, Threads::ONE, &Quiet).unwrap();
+        let exact = solve(&data, std::slice::from_ref(&task), 1e-10, Threads::ONE, &Quiet).unwrap();
         let differences: Vec<f32> = case.differences.iter().map(|&x| x as f32).collect();
-        let of = Comparisons {
+        let data = Comparisons {
             differences: &differences,
             dim: 200,
             labels: &case.labels,
             form: case.form,
         };
-        let single = solve(&of, &[task], 1e-4, Threads::ONE, &Quiet).unwrap();
+        let single = solve(&data, &[task], 1e-4, Threads::ONE, &Quiet).unwrap();
         for (a, b) in exact.solved[0].margins.iter().zip(&single.solved[0].margins) {
             assert!((a - b).abs() < 0.01, "{a} {b}");
         }

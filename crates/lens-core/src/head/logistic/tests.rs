@@ -1,7 +1,8 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
-use crate::head::HeadKind;
+use crate::head::{Augmentation, HeadKind};
 use crate::method::{Fitted, TrainingContext, WarmStart};
+use crate::pairing::Pairing;
 use crate::progress::Quiet;
 use crate::rng::{Purpose, Stream};
 use crate::source::SourceKind;

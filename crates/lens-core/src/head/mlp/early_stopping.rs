@@ -23,17 +23,17 @@ impl FoldFigures {
 
     /// The mean of one figure over those that have a fold.
     pub(crate) fn mean(all: &[FoldFigures], f: impl Fn(&FoldFigures) -> f64) -> Option<f64> {
-        let judged: Vec<f64> = all.iter().filter(|x| !x.losses.is_empty()).map(f).collect();
-        (!judged.is_empty()).then(|| judged.iter().sum::<f64>() / judged.len() as f64)
+        let found: Vec<f64> = all.iter().filter(|x| !x.losses.is_empty()).map(f).collect();
+        (!found.is_empty()).then(|| found.iter().sum::<f64>() / found.len() as f64)
     }
 }
 
-/// Judges pairs by the members that do not train on them.
+/// Evaluates pairs by the members that do not train on them.
 pub(crate) struct FoldEvaluator<'a> {
     pairs: &'a EmbeddedPairs,
     standardiser: &'a Standardiser,
     folds: &'a Folds,
-    wanted: Vec<usize>,
+    evaluated: Vec<usize>,
     x: Vec<f32>,
 }
 
@@ -44,18 +44,18 @@ impl<'a> FoldEvaluator<'a> {
         folds: &'a Folds,
         members: usize,
     ) -> Self {
-        let wanted: Vec<usize> = (0..pairs.len())
+        let evaluated: Vec<usize> = (0..pairs.len())
             .filter(|&i| !pairs.labels[i].is_tie() && folds.held_out_member(i, members).is_some())
             .collect();
-        let x = vec![0.0f32; 2 * 512.min(wanted.len()) * pairs.dim()];
-        FoldEvaluator { pairs, standardiser, folds, wanted, x }
+        let x = vec![0.0f32; 2 * 512.min(evaluated.len()) * pairs.dim()];
+        FoldEvaluator { pairs, standardiser, folds, evaluated, x }
     }
 
     /// Every member's figures.
     pub(crate) fn figures(&mut self, head: &Head, threads: Threads) -> Vec<FoldFigures> {
         let members = head.shape.members;
         let mut sums = vec![(0.0f64, 0.0f64, Vec::new()); members];
-        for rows in self.wanted.chunks(512) {
+        for rows in self.evaluated.chunks(512) {
             let x = &mut self.x[..2 * rows.len() * self.pairs.dim()];
             self.pairs.gather(self.standardiser, rows, x, threads);
             let rewards = head.member_rewards(x, threads);
@@ -84,8 +84,8 @@ impl<'a> FoldEvaluator<'a> {
     }
 }
 
-/// The best state of every member so far; of a member that no pair judges, the last, or the first
-/// where that is to be kept.
+/// The best state of every member so far. A member whose fold has no pair keeps its last state, or its
+/// first where that is asked for.
 pub(crate) struct EarlyStopping {
     keep_first: bool,
     pub parameters: Vec<f32>,
@@ -94,7 +94,7 @@ pub(crate) struct EarlyStopping {
 }
 
 impl EarlyStopping {
-    /// `keep_first`: a member that no pair judges stays as it is in `head`.
+    /// With `keep_first`, a member whose fold has no pair stays as it is in `head`.
     pub(crate) fn new(head: &Head, members: usize, keep_first: bool) -> Self {
         EarlyStopping {
             keep_first,

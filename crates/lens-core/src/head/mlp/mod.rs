@@ -31,7 +31,7 @@ const LOSS_LIMIT: f64 = 1e4;
 /// Trains an ensemble of networks, fresh ones or those of `start` further.
 ///
 /// # Errors
-/// As [`super::train`].
+/// As [`super::train()`].
 pub(super) fn train(
     data: HeadData<'_>,
     settings: &HeadSettings,

@@ -27,8 +27,8 @@ use std::ops::Range;
 /// Fewest responses that are worth a thread.
 const LEAST_ROWS: usize = 128;
 
-/// The inputs of one step. Rows 0..2B are the real responses (the B chosen, then the B rejected), the rest
-/// the synthetic ones: codes, or embeddings that are treated as the real ones are.
+/// The inputs of one step. Rows 0..2B are the real responses (the B chosen, then the B rejected), the
+/// rest the synthetic ones: codes, or embeddings that are treated like the real ones.
 #[derive(Clone, Copy)]
 pub(crate) struct Batch<'a, T> {
     /// Number of responses that are there as embeddings, 2B or more.
@@ -387,7 +387,8 @@ impl<T: Real> Chunk<T> {
         (start.min(real)..end.min(real), start.max(real) - real..end.max(real) - real)
     }
 
-    /// Outputs of every layer. `products` has those of the first for the decoder's rows and the real rows.
+    /// Outputs of every layer. `products` has those of the first layer, for the decoder's rows and the
+    /// real rows.
     fn forward(&mut self, shared: &Shared<'_, T>, products: &[T]) {
         let Shared { layers, members, decoder_rows, batch, .. } = *shared;
         let (n, width) = (self.rows.len(), shared.width(0));
