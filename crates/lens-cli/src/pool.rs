@@ -21,7 +21,7 @@ use lens_data::{ArrayFile, Reason, Vetted, read_pairs_with, vet};
 use lens_encoder::{EncoderIdentity, LayerChoice, View, ViewChoice};
 use lens_eval::EvalError;
 use lens_eval::study::file::{EncoderChoice, StudyFile, overlay};
-use lens_eval::study::store::{Identity, print_of};
+use lens_eval::study::store::{self, Identity};
 use lens_eval::study::summary::{DataSummary, EncoderSummary};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -267,7 +267,7 @@ fn text(
         let views: Vec<String> = id.views.iter().map(View::to_string).collect();
         let unnamed = EncoderIdentity { model_file: String::new(), ..id.clone() };
         let identity = serde_json::to_string(&unnamed).map_err(std::io::Error::from)?;
-        let print = print_of(&[&fingerprint, &identity, &server]);
+        let print = store::fingerprint(&[&fingerprint, &identity, &server]);
         about.push(EncoderSummary {
             name: choice.name.clone(),
             about: format!("{} ({})", id.model_file, views.join("; ")),
@@ -476,7 +476,7 @@ fn stored(
         // Numbers are those of the first, so that prompts are drawn in one order.
         let mut embedded = cut(&pools[*at], &columns)?;
         embedded.prompts = pools[0].prompts.clone();
-        let fingerprint = print_of(&[&l.fingerprint, &shown, &format!("{equal:?}")]);
+        let fingerprint = store::fingerprint(&[&l.fingerprint, &shown, &format!("{equal:?}")]);
         let about_views =
             if views.is_empty() || whole_file { shown.clone() } else { views.join("; ") };
         about.push(EncoderSummary {

@@ -9,7 +9,7 @@ use crate::settings::{Augment, Settings, Views};
 use lens_core::{CoreError, EmbeddedPairs, MethodSettings, Progress};
 use lens_data::bundle::Kept;
 use lens_encoder::{LayerChoice, Pooling, TextEncoder, ViewChoice};
-use lens_eval::tuning::{Choices, Tuned, What, tune};
+use lens_eval::tuning::{CandidateKind, Choices, Tuned, tune};
 use lens_report::{Block, Cell, Column, Format, Section, Table, TableRow};
 
 /// Opens the encoder with every view that is a candidate: those that the settings list, or, where they
@@ -111,7 +111,7 @@ pub fn search(
 /// What is to be chosen, where so many views were asked for.
 fn choices(asked: usize, settings: &Settings) -> Choices {
     Choices {
-        asked,
+        given_views: asked,
         heads: settings.views == Views::Auto,
         augment: settings.augment == Augment::Auto,
         ..Choices::default()
@@ -189,7 +189,7 @@ pub fn settled_method(settings: &Settings, tuned: &Tuned) -> Settings {
 
 /// Which head is kept, and why, where augmentation was tried.
 pub fn decision(tuned: &Tuned) -> Option<(Kept, String)> {
-    let gain = tuned.nested.gain?;
+    let gain = tuned.nested.log_loss_gain?;
     let why = format!(
         "on {} outer folds of the training pairs, each judged by what did not see it, it changes \
          log-loss by {:+.4}, standard error {:.4}",
@@ -211,14 +211,14 @@ pub fn lines(tuned: &Tuned) -> Vec<(String, String)> {
         format!(
             "on the training pairs alone, of {} candidates; by {} outer folds of them: {} as asked, {} \
              as chosen{with}",
-            tuned.tried.len(),
+            tuned.candidates.len(),
             nested.folds,
-            percent(nested.asked.value),
+            percent(nested.given.value),
             percent(nested.chosen.value),
         ),
     )];
     for (what, name) in KINDS {
-        let of: Vec<_> = tuned.tried.iter().filter(|t| t.what == what).collect();
+        let of: Vec<_> = tuned.candidates.iter().filter(|t| t.kind == what).collect();
         if let Some(best) = of.iter().find(|t| t.best).filter(|_| of.len() > 1) {
             let figure = best.log_loss.unwrap_or(f64::NAN);
             let text = format!("{}, log-loss {figure:.4} ({} tried)", best.label, of.len());
@@ -228,9 +228,10 @@ pub fn lines(tuned: &Tuned) -> Vec<(String, String)> {
     lines
 }
 
-const KINDS: [(What, &str); 2] = [(What::Head, "views and head"), (What::Source, "source")];
+const KINDS: [(CandidateKind, &str); 2] =
+    [(CandidateKind::Head, "views and head"), (CandidateKind::Source, "source")];
 
-fn kind(what: What) -> &'static str {
+fn kind(what: CandidateKind) -> &'static str {
     KINDS.iter().find(|(of, _)| *of == what).map_or("", |(_, name)| name)
 }
 
@@ -241,8 +242,8 @@ pub fn listed(tuned: &Tuned) -> String {
                     kind starts from it.\n\n\
                     | for | candidate | log-loss | accuracy | |\n|---|---|---|---|---|\n"
         .to_owned();
-    for tried in &tuned.tried {
-        let kind = kind(tried.what);
+    for tried in &tuned.candidates {
+        let kind = kind(tried.kind);
         let figure =
             |x: Option<f64>, shown: &dyn Fn(f64) -> String| x.map_or("ran away".to_owned(), shown);
         text.push_str(&format!(
@@ -260,8 +261,8 @@ pub fn listed(tuned: &Tuned) -> String {
 pub fn section(tuned: &Tuned) -> Section {
     let mut columns = vec![Column::text("for"), Column::text("candidate")];
     columns.extend([Column::number("log-loss"), Column::number("accuracy")]);
-    let row = |tried: &lens_eval::tuning::Tried| {
-        let kind = kind(tried.what);
+    let row = |tried: &lens_eval::tuning::CandidateResult| {
+        let kind = kind(tried.kind);
         let loss = tried.log_loss.map_or("ran away".to_owned(), |x| format!("{x:.4}"));
         let accuracy = tried.accuracy.map_or(String::new(), percent);
         let cells = [kind.to_owned(), tried.label.clone(), loss, accuracy].map(Cell::text).into();
@@ -285,11 +286,11 @@ pub fn section(tuned: &Tuned) -> Section {
         nested.folds,
     );
     let mut rows = vec![
-        interval("as asked, without augmentation", &nested.asked, Format::Percent),
+        interval("as asked, without augmentation", &nested.given, Format::Percent),
         interval("chosen, without augmentation", &nested.chosen, Format::Percent),
-        interval("what choosing adds, points", &nested.gained, Format::Points),
+        interval("what choosing adds, points", &nested.chosen_minus_given, Format::Points),
     ];
-    if let (Some(with), Some(difference)) = (&nested.augmented, &nested.difference) {
+    if let (Some(with), Some(difference)) = (&nested.augmented, &nested.augmented_minus_plain) {
         rows.push(interval("chosen, with augmentation", with, Format::Percent));
         rows.push(interval("what augmentation adds, points", difference, Format::Points));
     }
@@ -304,7 +305,7 @@ pub fn section(tuned: &Tuned) -> Section {
              the next kind starts from it"
                 .to_owned(),
         columns,
-        rows: tuned.tried.iter().map(row).collect(),
+        rows: tuned.candidates.iter().map(row).collect(),
     };
     let blocks = vec![Block::Paragraph(said), Block::Table(outer), Block::Table(tried)];
     Section { id: "tuning".to_owned(), heading: "How the settings were chosen".to_owned(), blocks }
