@@ -24,7 +24,8 @@ use search::{Candidate, Evaluated, Search};
 use serde::Serialize;
 
 /// Figures of the outer folds. Every pair is judged by heads that were neither trained on it nor chosen
-/// by it. As JSON the fields have shorter names.
+/// by it; with augmentation, views and head are those that all folds chose, and the source is chosen by
+/// the other folds. As JSON the fields have shorter names.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Nested {
     /// Outer folds.
