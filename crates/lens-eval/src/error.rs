@@ -4,7 +4,7 @@ use crate::figures::Benchmark;
 use std::path::PathBuf;
 use thiserror::Error;
 
-/// What can go wrong between rewards and figures.
+/// Errors of figures, studies and tuning.
 #[derive(Debug, Error)]
 pub enum EvalError {
     /// The method itself refused or was interrupted.
@@ -20,17 +20,17 @@ pub enum EvalError {
     StudySyntax {
         /// The file, or the name of the study.
         origin: String,
-        /// What the parser says.
+        /// The message of the parser.
         detail: String,
     },
-    /// One key of a study file asks for what cannot be.
+    /// The value of a key of a study file is not possible.
     #[error("{origin}: `{key}` {detail}")]
     StudyKey {
         /// The file, or the name of the study.
         origin: String,
         /// The key.
         key: String,
-        /// What is wrong with it.
+        /// The fault.
         detail: String,
     },
     /// The folder holds another study than the one that is asked for.
@@ -38,10 +38,10 @@ pub enum EvalError {
     OtherStudy {
         /// The folder.
         path: PathBuf,
-        /// What it has, and what is asked for.
+        /// The keys that differ, with both values.
         differences: String,
     },
-    /// The folder holds something that is no study.
+    /// The folder holds other files, and no study.
     #[error("{} holds other files and no study, so it is left alone", path.display())]
     NotAStudy {
         /// The folder.
@@ -60,7 +60,7 @@ pub enum EvalError {
         path: PathBuf,
         /// The line, counted from 1.
         line: usize,
-        /// What is wrong with it.
+        /// The fault.
         detail: String,
     },
     /// The embeddings of two encoders are not of the same pairs.
@@ -70,7 +70,7 @@ pub enum EvalError {
         first: String,
         /// The other.
         second: String,
-        /// What differs.
+        /// The difference.
         detail: String,
     },
     /// The table of runs could not be written.
@@ -78,13 +78,13 @@ pub enum EvalError {
     Parquet {
         /// The file.
         path: PathBuf,
-        /// What the encoder says.
+        /// The message of the Parquet writer.
         detail: String,
     },
-    /// A bug of a runner: it left a cell undone, or did another.
-    #[error("a runner is not true to its word: {detail}")]
+    /// A bug of a runner: it left out a cell, or reported one that it was not given.
+    #[error("the runner of a study is faulty: {detail}")]
     Runner {
-        /// What it did.
+        /// The fault.
         detail: String,
     },
     /// The user asked to stop.
@@ -96,7 +96,7 @@ pub enum EvalError {
     NoRows {
         /// The file.
         file: PathBuf,
-        /// What there would have to be.
+        /// The rows that are needed.
         what: &'static str,
     },
     /// A row that is none of the benchmark's.
@@ -112,11 +112,11 @@ pub enum EvalError {
         line: u64,
         /// The benchmark.
         benchmark: Benchmark,
-        /// What its rows have.
+        /// The content that its rows have.
         expected: &'static str,
-        /// What this row has.
+        /// The content of this row.
         found: &'static str,
-        /// Whether the benchmark was asked for, rather than told from the first row.
+        /// Whether the user named the benchmark; else it was recognised by the first row.
         given: bool,
     },
     /// A subset that no row is of.
@@ -124,7 +124,7 @@ pub enum EvalError {
     UnknownSubset {
         /// The file.
         file: PathBuf,
-        /// What was asked for.
+        /// The subset that was named.
         asked: String,
         /// The subsets that there are.
         present: Vec<String>,
@@ -136,9 +136,9 @@ pub enum EvalError {
         file: PathBuf,
         /// The line.
         line: u64,
-        /// What is there.
+        /// The value that was found.
         found: String,
-        /// What was expected.
+        /// The expected value.
         expected: &'static str,
     },
     /// A row of best-of-n without a score for every response.

@@ -27,23 +27,23 @@ fn plan(text: &str, pairs: usize) -> Result<Plan, EvalError> {
     Plan::new(&file, &base, encoders, pairs)
 }
 
-/// A runner that makes up a credit of each held-out pair, and fold figures of each cell.
-struct Made<F, G> {
+/// A runner that trains nothing: it makes up a credit of each held-out pair, and fold figures of each cell.
+struct ScriptedRunner<F, G> {
     credit: F,
     fold: G,
     trained: AtomicUsize,
     stop_after: Option<usize>,
 }
 
-fn made<F, G>(credit: F, fold: G) -> Made<F, G>
+fn scripted<F, G>(credit: F, fold: G) -> ScriptedRunner<F, G>
 where
     F: Fn(&Cell, usize) -> f64 + Sync,
     G: Fn(&Cell) -> Option<f64> + Sync,
 {
-    Made { credit, fold, trained: AtomicUsize::new(0), stop_after: None }
+    ScriptedRunner { credit, fold, trained: AtomicUsize::new(0), stop_after: None }
 }
 
-impl<F, G> Runner for Made<F, G>
+impl<F, G> Runner for ScriptedRunner<F, G>
 where
     F: Fn(&Cell, usize) -> f64 + Sync,
     G: Fn(&Cell) -> Option<f64> + Sync,
@@ -183,7 +183,7 @@ fn differences_are_taken_pair_by_pair_where_the_grid_concerns_both() {
         (1, _) => f64::from(i.is_multiple_of(2) || i % 4 == 1),
         _ => f64::from(!i.is_multiple_of(4)),
     };
-    let summary = study(&plan, &pairs, &made(credit, |_| Some(0.6)));
+    let summary = study(&plan, &pairs, &scripted(credit, |_| Some(0.6)));
     assert_eq!((summary.rows.len(), summary.comparisons), (2 + 4, 4));
     let parts = engine::parts(&plan, &pairs).unwrap();
     let held: Vec<usize> = parts[0].iter().flat_map(|p| p.heldout.clone()).collect();
@@ -222,7 +222,7 @@ fn a_rival_chooses_on_its_folds_in_each_split_by_itself() {
         Some(if cell.settings.augment == best { 0.4 } else { 0.5 })
     };
     let credit = |cell: &Cell, _: usize| f64::from(cell.settings.augment == 4);
-    let summary = study(&plan, &pool(20), &made(credit, fold));
+    let summary = study(&plan, &pool(20), &scripted(credit, fold));
     let [chosen] = summary.chosen.as_slice() else { panic!("{:?}", summary.chosen) };
     assert_eq!(chosen.by_split, [Some(1.0), Some(0.0), Some(1.0), Some(0.0)]);
     assert_eq!(chosen.accuracy.unwrap().value, 0.5);
@@ -246,7 +246,7 @@ fn what_runs_away_is_shown_and_compared_where_it_did_not() {
     let fold = |cell: &Cell| (cell.settings.augment == 1 || cell.split > 0).then_some(0.5);
     // none is right in split 0 alone: there lens has nothing to be compared with.
     let credit = |cell: &Cell, _: usize| f64::from(cell.settings.augment == 4 || cell.split == 0);
-    let summary = study(&plan, &pool(20), &made(credit, fold));
+    let summary = study(&plan, &pool(20), &scripted(credit, fold));
     let lens = &summary.rows[1];
     assert_eq!(
         (lens.ran_away, lens.by_split[0], lens.reason.as_deref()),
@@ -269,7 +269,7 @@ fn what_labels_are_worth_is_read_off_the_baseline() {
         let more = if cell.settings.augment > 1 { 5 } else { 0 };
         f64::from(i * 37 % 100 < level + more)
     };
-    let summary = study(&plan, &pool(1000), &made(credit, |_| Some(0.5)));
+    let summary = study(&plan, &pool(1000), &scripted(credit, |_| Some(0.5)));
     let [worth] = summary.efficiency.as_slice() else { panic!("{:?}", summary.efficiency) };
     let labels: Vec<usize> = worth.points.iter().map(|p| p.labels).collect();
     assert_eq!(labels, [100, 200, 400, 800]);
@@ -298,7 +298,7 @@ fn a_study_that_was_stopped_goes_on_and_trains_nothing_twice() {
         assert!(matches!(Store::claim(&folder, true), Err(EvalError::StudyBusy { .. })));
         let known = store.begin(&plan, &identity, &Quiet).unwrap();
         assert_eq!(known.len(), trained);
-        let runner = Made { stop_after: Some(most), ..made(credit, |_| Some(0.5)) };
+        let runner = ScriptedRunner { stop_after: Some(most), ..scripted(credit, |_| Some(0.5)) };
         let kept = Mutex::new(0);
         let keep = |cell: &Cell, run: &Run| {
             *kept.lock().unwrap() += 1;

@@ -21,7 +21,7 @@ const MOST_ROWS: usize = 40;
 pub(super) struct Drawing {
     /// Width and height.
     pub(super) size: [f64; 2],
-    /// What is in the `<svg>`.
+    /// The content of the `<svg>`.
     pub(super) content: String,
     /// A sample of each style, and its name.
     pub(super) legend: Vec<(String, String)>,
@@ -367,7 +367,7 @@ pub(super) fn histogram(chart: &Histogram) -> Option<Drawing> {
     })
 }
 
-/// Where a point is drawn, if it can be.
+/// The place in the drawing of a point; `None` where it cannot be drawn.
 type Place = dyn Fn(&[f64; 2]) -> Option<[f64; 2]>;
 
 pub(super) fn scatter(chart: &Scatter) -> Option<Drawing> {
@@ -429,7 +429,7 @@ pub(super) fn scatter(chart: &Scatter) -> Option<Drawing> {
             out += &format!("<path class=\"line s{}\" d=\"M{path}\"/>", style(trend.colour));
         }
     }
-    // What is drawn last lies on top, and is named first.
+    // The class that is drawn last lies on top, and is named first.
     let mut legend: Vec<(String, String)> = chart
         .classes
         .iter()
@@ -458,7 +458,7 @@ fn symbol(shape: Shape, x: f64, y: f64, r: f64) -> String {
     let (x0, y0) = (c(x), c(y));
     let d = |v: f64| c(v * r);
     match shape {
-        // Of no length, with a round end.
+        // A line of no length with a round end.
         Shape::Circle => format!("M{x0} {y0}h0"),
         Shape::Triangle => {
             format!("M{x0} {}l{} {}h-{}z", c(y - 1.15 * r), d(1.1), d(1.95), d(2.2))
@@ -489,7 +489,7 @@ fn points_path(shape: Shape, colour: usize, size: f64, path: &str) -> String {
     }
 }
 
-/// Of thousands of points, where each class lies.
+/// Mean and deviation of each class: a table of thousands of points is of no use.
 fn scatter_table(chart: &Scatter) -> Table {
     let label = |axis: &Option<Axis>, other: &str| match axis {
         Some(axis) => axis.label.clone(),

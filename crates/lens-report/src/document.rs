@@ -7,9 +7,9 @@ pub struct Report {
     pub title: String,
     /// A line below it.
     pub subtitle: String,
-    /// What came out, in plain sentences: what a reader in a hurry takes away.
+    /// The result in plain sentences, for a reader in a hurry.
     pub summary: Vec<String>,
-    /// The few figures that matter most, shown large.
+    /// The few figures that matter most; large on the page.
     pub headlines: Vec<Headline>,
     /// The rest.
     pub sections: Vec<Section>,
@@ -18,7 +18,7 @@ pub struct Report {
 /// One large figure.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Headline {
-    /// What it is.
+    /// Its name.
     pub label: String,
     /// The figure.
     pub value: String,
@@ -29,11 +29,11 @@ pub struct Headline {
 /// A section of a report, reached from the table of contents.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Section {
-    /// Its name in addresses; other characters than letters, digits and `-` become `-`.
+    /// Its name in addresses of the page; other characters than letters, digits and `-` become `-`.
     pub id: String,
     /// Its heading.
     pub heading: String,
-    /// What it holds. Charts that follow one another stand side by side where there is room.
+    /// Its content. On the page, charts that follow one another stand side by side where there is room.
     pub blocks: Vec<Block>,
 }
 
@@ -58,18 +58,19 @@ pub enum Block {
     Chart(Chart),
     /// Texts with their rewards.
     Examples(Vec<Example>),
-    /// Something to copy.
+    /// Code, or another text to copy.
     Code {
-        /// What it is.
+        /// Its caption.
         caption: String,
         /// The text.
         text: String,
     },
-    /// Blocks that are folded away until somebody opens them.
+    /// Blocks that the page folds away until a reader opens them. In Markdown they stand under a heading of
+    /// their own.
     Folded {
-        /// What is seen meanwhile.
+        /// The line that is always seen.
         summary: String,
-        /// What is folded.
+        /// The folded blocks.
         blocks: Vec<Block>,
     },
     /// Blocks of one rendering, which the other leaves out.
@@ -88,11 +89,11 @@ pub enum Rendering {
 /// A table.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Table {
-    /// What it shows.
+    /// Its caption.
     pub caption: String,
     /// Its columns.
     pub columns: Vec<Column>,
-    /// Its rows; of rows of other lengths than `columns` the rest is empty, or left out.
+    /// Its rows. Cells that a row has too few are empty; those beyond `columns` are left out.
     pub rows: Vec<TableRow>,
 }
 
@@ -138,8 +139,8 @@ impl TableRow {
 pub enum Cell {
     /// Text, or a figure as it is to be shown.
     Text(String),
-    /// An estimate with its interval, also drawn: on one scale with the others of its column. Without
-    /// one (both ends are the estimate) it is a point on that scale.
+    /// An estimate with its interval. The page also draws it, on one scale with the others of its column.
+    /// Where both ends are the estimate it has no interval, and is drawn as a point.
     Interval {
         /// The estimate.
         value: f64,
@@ -162,7 +163,7 @@ impl Cell {
 /// How a figure is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Format {
-    /// With as many digits as tell it from its neighbours.
+    /// A plain number.
     #[default]
     Number,
     /// A share, as a percentage.
@@ -172,7 +173,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// A figure by itself, with `digits` behind the point (of percentages two fewer).
+    /// A figure as text, with `digits` decimals; percentages have two fewer.
     pub fn show(self, value: f64, digits: usize) -> String {
         if !value.is_finite() {
             return "not a number".to_owned();
@@ -187,7 +188,7 @@ impl Format {
     }
 }
 
-/// Of moderate size as a decimal, else with an exponent; never `-0`.
+/// A number of moderate size as a decimal, another with an exponent; never `-0`.
 fn plain(value: f64, digits: usize) -> String {
     if value.abs() >= 1e6 || (value != 0.0 && value.abs() < 1e-4 && digits < 8) && digits > 4 {
         return format!("{value:.2e}");
@@ -199,23 +200,23 @@ fn plain(value: f64, digits: usize) -> String {
     }
 }
 
-/// A text pair with its rewards.
+/// A text pair with its figures.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Example {
-    /// What it is called, such as its place and line.
+    /// Its heading, such as its line in the file.
     pub heading: String,
     /// Figures: rewards, margin, lengths.
     pub facts: Vec<(String, String)>,
-    /// Texts by what they are: prompt, chosen, rejected. Long ones are folded.
+    /// Texts with their names: prompt, chosen, rejected. The page folds long ones.
     pub texts: Vec<(String, String)>,
 }
 
-/// A chart: drawn, and as a table for whoever cannot see it.
+/// A chart. The page draws it, and has its figures as a table too.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Chart {
-    /// What it shows, in a few words.
+    /// Its title.
     pub title: String,
-    /// How to read it, and what is to be seen; may be empty.
+    /// How to read it; may be empty.
     pub note: String,
     /// The chart.
     pub kind: ChartKind,
@@ -249,7 +250,7 @@ pub enum Scale {
 /// An axis.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Axis {
-    /// What it measures.
+    /// The measured quantity, with its unit.
     pub label: String,
     /// How it is divided.
     pub scale: Scale,
@@ -292,7 +293,7 @@ pub struct Lines {
 /// One line.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Series {
-    /// What it is.
+    /// Its name.
     pub name: String,
     /// Its points, from left to right.
     pub points: Vec<LinePoint>,
@@ -301,9 +302,9 @@ pub struct Series {
 /// One point of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct LinePoint {
-    /// Where.
+    /// Horizontal coordinate.
     pub x: f64,
-    /// How high.
+    /// Vertical coordinate.
     pub y: f64,
     /// The ends of its interval, if it has one.
     pub interval: Option<[f64; 2]>,
@@ -319,9 +320,9 @@ impl LinePoint {
 /// A calibration plot.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Calibration {
-    /// What is predicted.
+    /// Name of the predicted probability.
     pub x: String,
-    /// What is observed.
+    /// Name of the observed frequency.
     pub y: String,
     /// The least probability that can be predicted: 0, or one half of an undirected choice.
     pub least: f64,
@@ -338,18 +339,18 @@ pub struct CalibrationBin {
     pub observed: f64,
     /// The ends of its interval.
     pub interval: [f64; 2],
-    /// How many there were.
+    /// Number of observations.
     pub count: usize,
 }
 
 /// Distributions over each other, in the same bins.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Histogram {
-    /// What is counted.
+    /// The quantity that is counted.
     pub x: String,
     /// Names and values.
     pub groups: Vec<(String, Vec<f64>)>,
-    /// Where a vertical mark stands, such as 0 for margins, and what it says.
+    /// A vertical mark, such as one at 0 for margins, with its label.
     pub mark: Option<(f64, String)>,
 }
 
@@ -369,9 +370,9 @@ pub struct Scatter {
 /// Points of one class.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct PointClass {
-    /// What they are.
+    /// Their name.
     pub name: String,
-    /// Where they are.
+    /// Their coordinates.
     pub points: Vec<[f64; 2]>,
     /// How they are drawn.
     pub shape: Shape,
@@ -396,7 +397,7 @@ pub enum Shape {
 /// A line through points.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Trend {
-    /// What it is.
+    /// Its name.
     pub name: String,
     /// The number of its colour.
     pub colour: usize,

@@ -8,7 +8,7 @@ use crate::escape::escape;
 use crate::text::shortened;
 
 const STYLE: &str = include_str!("style.css");
-/// Nothing may be loaded or run, whatever a text says.
+/// Forbids the browser to load or run anything.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
 /// Characters of a text that are seen without unfolding it, and lines.
 const TEASER: usize = 420;
@@ -269,7 +269,8 @@ impl Page {
     }
 }
 
-/// What of a text is seen at once; a little more is shown rather than folded.
+/// The beginning of a text that is seen without unfolding it. A text that is only a little longer is not
+/// folded.
 fn teaser(text: &str) -> &str {
     let (beginning, rest) = shortened(text, TEASER);
     let beginning = if rest < TEASER / 4 { text } else { beginning };

@@ -9,7 +9,7 @@ use lens_core::metrics::{Estimate, bootstrap};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// What equal rewards count.
+/// The credit of a pair with equal rewards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TieRule {
@@ -40,7 +40,7 @@ pub fn credits(rule: TieRule, pairs: &ScoredPairs<'_>) -> Vec<f64> {
 pub struct Accuracy {
     /// Pairs judged.
     pub pairs: usize,
-    /// Of these, pairs with equal rewards.
+    /// Pairs with equal rewards among these.
     pub tied: usize,
     /// Ties as one half.
     pub half: Estimate,

@@ -21,7 +21,7 @@ pub const BINS: usize = 20;
 /// Calibration of some pairs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
-    /// Of the rewards as they are.
+    /// Calibration of the rewards as they are.
     pub plain: Figures,
     /// With a temperature fitted on other prompts.
     pub tempered: Option<Tempered>,
@@ -37,7 +37,7 @@ pub struct Tempered {
     pub temperatures: [f64; 2],
     /// Pairs in each half.
     pub pairs: [usize; 2],
-    /// Of all pairs, each with the temperature of the half that it is not in.
+    /// Calibration of all pairs, each with the temperature of the half that it is not in.
     pub figures: Figures,
 }
 

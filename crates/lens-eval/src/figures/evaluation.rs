@@ -17,62 +17,62 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// A part of an evaluation: there, or absent for a reason. As JSON it is the part itself, or
+/// A figure of an evaluation: measured, or absent for a reason. As JSON it is the figure itself, or
 /// `{"absent": "why"}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Part<T> {
-    /// Not there.
+pub enum Measured<T> {
+    /// Not measured.
     Absent {
-        /// Why not.
+        /// The reason.
         absent: String,
     },
-    /// There.
+    /// Measured.
     Present(T),
 }
 
-impl<T> Part<T> {
-    /// Absent, and why.
+impl<T> Measured<T> {
+    /// A figure that was not measured, with the reason.
     pub fn absent(why: impl Into<String>) -> Self {
-        Part::Absent { absent: why.into() }
+        Measured::Absent { absent: why.into() }
     }
 
-    /// The part, if it is there.
+    /// The figure, if it was measured.
     pub fn get(&self) -> Option<&T> {
         match self {
-            Part::Present(part) => Some(part),
-            Part::Absent { .. } => None,
+            Measured::Present(part) => Some(part),
+            Measured::Absent { .. } => None,
         }
     }
 
-    fn of(part: Option<T>, why: &str) -> Self {
-        part.map_or_else(|| Part::absent(why), Part::Present)
+    fn or_absent(part: Option<T>, why: &str) -> Self {
+        part.map_or_else(|| Measured::absent(why), Measured::Present)
     }
 }
 
-/// What a reward model is worth on one file.
+/// The figures of a reward model on one file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
-    /// What the file was taken for.
+    /// The benchmark that the file was taken for.
     pub taken_for: Benchmark,
     /// Pair accuracy under the three rules for ties.
-    pub accuracy: Part<Accuracy>,
+    pub accuracy: Measured<Accuracy>,
     /// The same by subset.
-    pub subsets: Part<BTreeMap<String, Accuracy>>,
+    pub subsets: Measured<BTreeMap<String, Accuracy>>,
     /// RewardBench 1: sections and Score.
-    pub rewardbench: Part<RewardBench>,
+    pub rewardbench: Measured<RewardBench>,
     /// RewardBench 2: subsets, Ties and Score.
-    pub rewardbench2: Part<RewardBench2>,
+    pub rewardbench2: Measured<RewardBench2>,
     /// RM-Bench: matrices, difficulties and Score.
-    pub rm_bench: Part<RmBench>,
+    pub rm_bench: Measured<RmBench>,
     /// Best-of-n and over-optimisation.
-    pub best_of_n: Part<BestOfN>,
+    pub best_of_n: Measured<BestOfN>,
     /// Calibration.
-    pub calibration: Part<Calibration>,
+    pub calibration: Measured<Calibration>,
     /// Length.
-    pub length: Part<Length>,
+    pub length: Measured<Length>,
     /// The examples ranked worst.
-    pub worst: Part<Vec<Example>>,
+    pub worst: Measured<Vec<Example>>,
 }
 
 /// Pairs with their rewards, and texts where these are known.
@@ -96,19 +96,19 @@ impl Evaluation {
         let why = format!("the file was taken for {taken_for}");
         Evaluation {
             taken_for,
-            accuracy: Part::absent(&*why),
-            subsets: Part::absent(&*why),
-            rewardbench: Part::absent(&*why),
-            rewardbench2: Part::absent(&*why),
-            rm_bench: Part::absent(&*why),
-            best_of_n: Part::absent(&*why),
-            calibration: Part::absent(&*why),
-            length: Part::absent(&*why),
-            worst: Part::absent(why),
+            accuracy: Measured::absent(&*why),
+            subsets: Measured::absent(&*why),
+            rewardbench: Measured::absent(&*why),
+            rewardbench2: Measured::absent(&*why),
+            rm_bench: Measured::absent(&*why),
+            best_of_n: Measured::absent(&*why),
+            calibration: Measured::absent(&*why),
+            length: Measured::absent(&*why),
+            worst: Measured::absent(why),
         }
     }
 
-    /// Of pairs; as RewardBench 1 with its sections.
+    /// Evaluates pairs; those of RewardBench 1 with its sections.
     ///
     /// # Errors
     /// [`EvalError::NoRows`] without a pair, [`EvalError::NotFinite`] for a reward that is no number,
@@ -128,8 +128,8 @@ impl Evaluation {
         let no_rows = || EvalError::NoRows { file: file.to_owned(), what: "pair to evaluate on" };
         let margins = pairs.margins();
         let mut found = Evaluation::nothing(benchmark);
-        found.accuracy = Part::Present(accuracy(&pairs).ok_or_else(no_rows)?);
-        found.calibration = Part::of(calibration(&pairs), "there is no pair");
+        found.accuracy = Measured::Present(accuracy(&pairs).ok_or_else(no_rows)?);
+        found.calibration = Measured::or_absent(calibration(&pairs), "there is no pair");
         let examples = worst(&margins, k).into_iter().map(|i| Example {
             line: lines[i],
             subset: rows.and_then(|rows| rows[i].subset()).map(str::to_owned),
@@ -141,26 +141,26 @@ impl Evaluation {
                 Texts { prompt, chosen, rejected }
             }),
         });
-        found.worst = Part::Present(examples.collect());
+        found.worst = Measured::Present(examples.collect());
         let Some(rows) = rows else {
-            found.length = Part::absent("embeddings have no texts");
-            found.subsets = Part::absent("embeddings have no subsets");
+            found.length = Measured::absent("embeddings have no texts");
+            found.subsets = Measured::absent("embeddings have no subsets");
             return Ok(found);
         };
         let subsets: Vec<Option<&str>> = rows.iter().map(Row::subset).collect();
         let texts = rows.iter().map(|row| &row.value);
-        found.length = Part::of(length(&pairs, texts), "there is no pair");
+        found.length = Measured::or_absent(length(&pairs, texts), "there is no pair");
         found.subsets = match by_subset(&pairs, &subsets) {
-            none if none.is_empty() => Part::absent("the rows have no `subset`"),
-            subsets => Part::Present(subsets),
+            none if none.is_empty() => Measured::absent("the rows have no `subset`"),
+            subsets => Measured::Present(subsets),
         };
         if benchmark == Benchmark::RewardBench {
-            found.rewardbench = Part::Present(rewardbench(&pairs, &subsets));
+            found.rewardbench = Measured::Present(rewardbench(&pairs, &subsets));
         }
         Ok(found)
     }
 
-    /// Of RewardBench 2. `texts(row, chosen, rejected)` are those of the examples ranked worst.
+    /// Evaluates RewardBench 2. `texts(row, chosen, rejected)` are those of the examples ranked worst.
     ///
     /// # Errors
     /// [`EvalError::NoRows`], [`EvalError::NotFinite`], [`EvalError::TiesId`].
@@ -173,14 +173,14 @@ impl Evaluation {
     ) -> Result<Self, EvalError> {
         check_rows(rows, file)?;
         let mut found = Evaluation::nothing(Benchmark::RewardBench2);
-        found.rewardbench2 = Part::Present(rewardbench2(rows, seed, file)?);
+        found.rewardbench2 = Measured::Present(rewardbench2(rows, seed, file)?);
         // A row is wrong if its score is 0: then its best right response is behind.
         let wrong = |row: &Ranked| row_score(&row.chosen, &row.rejected) == 0.0;
-        found.worst = Part::Present(worst_ranked(rows, worst, wrong, texts));
+        found.worst = Measured::Present(worst_ranked(rows, worst, wrong, texts));
         Ok(found)
     }
 
-    /// Of RM-Bench, as [`Evaluation::of_rewardbench2`]; the subset of a row is its domain.
+    /// Evaluates RM-Bench, as [`Evaluation::of_rewardbench2`] does; the subset of a row is its domain.
     ///
     /// # Errors
     /// [`EvalError::NoRows`], [`EvalError::NotFinite`]; [`EvalError::Lengths`] unless there are three
@@ -207,12 +207,12 @@ impl Evaluation {
         };
         let styled: Vec<Styled> = rows.iter().map(styled).collect::<Result<_, EvalError>>()?;
         let mut found = Evaluation::nothing(Benchmark::RmBench);
-        found.rm_bench = Part::Present(rm_bench(&styled, seed));
-        found.worst = Part::Present(worst_ranked(rows, worst, |_| true, texts));
+        found.rm_bench = Measured::Present(rm_bench(&styled, seed));
+        found.worst = Measured::Present(worst_ranked(rows, worst, |_| true, texts));
         Ok(found)
     }
 
-    /// Of responses with gold scores. `texts(prompt, best, picked)` are those of the examples ranked
+    /// Evaluates responses with gold scores. `texts(prompt, best, picked)` are those of the examples ranked
     /// worst.
     ///
     /// # Errors
@@ -226,7 +226,7 @@ impl Evaluation {
         texts: impl Fn(usize, usize, usize) -> Texts,
     ) -> Result<Self, EvalError> {
         let mut found = Evaluation::nothing(Benchmark::BestOfN);
-        found.best_of_n = Part::Present(best_of_n(prompts, n, seed, file)?);
+        found.best_of_n = Measured::Present(best_of_n(prompts, n, seed, file)?);
         let highest = |score: &dyn Fn(usize) -> f64, n: usize| {
             (1..n).fold(0, |best, i| if score(i) > score(best) { i } else { best })
         };
@@ -256,7 +256,7 @@ impl Evaluation {
                 texts: Some(texts(i, best, picked)),
             }
         });
-        found.worst = Part::Present(examples.collect());
+        found.worst = Measured::Present(examples.collect());
         Ok(found)
     }
 }
@@ -272,7 +272,7 @@ fn check_rows(rows: &[Ranked], file: &Path) -> Result<(), EvalError> {
     }
 }
 
-/// Of the rows that are wrong, the lowest right and the highest wrong response.
+/// Examples of the rows that are wrong: their lowest right and highest wrong response.
 fn worst_ranked(
     rows: &[Ranked],
     k: usize,
@@ -305,8 +305,8 @@ fn worst_ranked(
 
 /// Texts for an example.
 impl Texts {
-    /// Copies of these.
-    pub fn of(prompt: &Content, chosen: &Content, rejected: &Content) -> Self {
+    /// Copies of a prompt and its two responses.
+    pub fn new(prompt: &Content, chosen: &Content, rejected: &Content) -> Self {
         Texts { prompt: prompt.clone(), chosen: chosen.clone(), rejected: rejected.clone() }
     }
 }
@@ -357,7 +357,7 @@ mod tests {
 
         let arrays = data(rewards, &[1, 2, 3], None);
         let found = Evaluation::of_pairs(Benchmark::Pairs, arrays).unwrap();
-        assert_eq!(found.length, Part::absent("embeddings have no texts"));
+        assert_eq!(found.length, Measured::absent("embeddings have no texts"));
         assert!(found.calibration.get().is_some());
         assert_eq!(found.worst.get().unwrap()[0].texts, None);
     }
@@ -385,7 +385,7 @@ mod tests {
         let rows = [ranked(1, &[2.0, 1.0], &[0.0, 1.5]), ranked(2, &[0.0], &[1.0, 3.0, 2.0])];
         let texts = |row: usize, chosen: usize, rejected: usize| {
             let text = Content::Text(format!("{row} {chosen} {rejected}"));
-            Texts::of(&text, &text, &text)
+            Texts::new(&text, &text, &text)
         };
         let file = Path::new("f");
         let found = Evaluation::of_rewardbench2(&rows, 5, 0, file, texts).unwrap();

@@ -1,4 +1,4 @@
-//! What a file to evaluate on is, told by its rows.
+//! The benchmark of a file, recognised by its rows.
 
 use super::rewardbench;
 use crate::error::EvalError;
@@ -69,7 +69,7 @@ impl fmt::Display for Benchmark {
     }
 }
 
-/// What a row is by itself.
+/// The kind of a row in words.
 fn described(row: &JudgedRow) -> &'static str {
     match row {
         JudgedRow::Pair(_) => "a preference pair",
@@ -113,7 +113,7 @@ fn fits(row: &Row<JudgedRow>, benchmark: Benchmark) -> Result<(), &'static str> 
     }
 }
 
-/// What the rows are, or that they are what was asked for.
+/// The benchmark of some rows; where one is named, whether the rows are of it.
 ///
 /// # Errors
 /// [`EvalError::NoRows`] without a row, [`EvalError::WrongRow`] for the first that does not fit.
@@ -189,7 +189,7 @@ mod tests {
         assert_eq!(told(std::slice::from_ref(&styles)), Benchmark::RmBench);
         assert_eq!(told(std::slice::from_ref(&scored)), Benchmark::BestOfN);
 
-        // What was asked for is taken, if it can be.
+        // A benchmark that is named is used, if the rows allow it.
         let asked = |rows: &[Value], b| kind(rows, Some(b));
         assert_eq!(asked(&[pair("hep-go")], Benchmark::Pairs).unwrap(), Benchmark::Pairs);
         assert_eq!(asked(&[styles], Benchmark::RewardBench2).unwrap(), Benchmark::RewardBench2);

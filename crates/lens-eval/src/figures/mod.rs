@@ -1,7 +1,7 @@
 //! Figures of merit of evaluation: each formula in a module of its own, with its source.
 //!
-//! [`kind`] tells what a file is; [`Evaluation`] gathers what can be said of it, each part with its
-//! reason where it cannot.
+//! [`kind`] recognises the benchmark of a file; [`Evaluation`] has all figures of a reward model on it,
+//! each with the reason where it is absent. [`heldout`] compares the heads of one training.
 
 pub mod accuracy;
 pub mod best_of_n;
@@ -16,17 +16,17 @@ pub mod rewardbench2;
 pub mod rm_bench;
 pub mod worst;
 
-pub use evaluation::{Evaluation, PairData, Part};
+pub use evaluation::{Evaluation, Measured, PairData};
 pub use kind::{Benchmark, part_of, recognise};
 
 /// Rewards of some pairs: one of each for every pair.
 #[derive(Debug, Clone, Copy)]
 pub struct ScoredPairs<'a> {
-    /// Of the preferred responses.
+    /// Rewards of the preferred responses.
     pub chosen: &'a [f32],
-    /// Of the others.
+    /// Rewards of the other responses.
     pub rejected: &'a [f32],
-    /// A number for each prompt, equal for equal prompts: what intervals resample.
+    /// A number for each pair, equal for equal prompts: intervals resample prompts.
     pub prompts: &'a [u32],
     /// Seed of the resampling.
     pub seed: u64,

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub struct Fit {
     /// Gain at the start.
     pub a: f64,
-    /// What over-optimisation takes.
+    /// The coefficient of over-optimisation.
     pub b: f64,
     /// Root mean square of what is left, over the points with d > 0.
     pub residual: f64,

@@ -74,7 +74,7 @@ pub fn is_subset(name: &str) -> bool {
     SECTIONS.iter().any(|(_, subsets)| subsets.iter().any(|(known, ..)| *known == name))
 }
 
-/// What the benchmark says of a model.
+/// The result of the benchmark.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RewardBench {
     /// Mean of the sections, if all four are complete.
@@ -95,7 +95,7 @@ pub struct Section {
     pub value: f64,
     /// Whether every pair of every subset is there.
     pub complete: bool,
-    /// What is missing (or too much): `mt-bench-hard (0 of 37 pairs)`.
+    /// Subsets with missing (or too many) pairs: `mt-bench-hard (0 of 37 pairs)`.
     pub missing: Vec<String>,
     /// The subsets that are there.
     pub subsets: Vec<Subset>,

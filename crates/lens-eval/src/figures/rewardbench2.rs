@@ -65,7 +65,7 @@ impl Ranked {
         self.rejected.iter().fold(f64::NEG_INFINITY, |m, &r| m.max(f64::from(r)))
     }
 
-    /// Of the least right response over the best wrong one.
+    /// Margin of the right response with the lowest reward over the best wrong one.
     fn gap(&self) -> f64 {
         self.least_right() - self.best_wrong()
     }
@@ -81,7 +81,7 @@ pub fn row_score(chosen: &[f32], rejected: &[f32]) -> f64 {
     1.0 / all().filter(|&r| r == best).count().max(1) as f64
 }
 
-/// What the benchmark says of a model.
+/// The result of the benchmark.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RewardBench2 {
     /// Mean of the subsets, if all six are complete.
@@ -229,7 +229,7 @@ fn ties_score(rows: &[&Ranked], file: &Path) -> Result<Ties, EvalError> {
     })
 }
 
-/// Of nothing, 0.
+/// 0 for an empty list.
 fn mean(values: impl Iterator<Item = f64>) -> f64 {
     let (total, n) = values.fold((0.0, 0usize), |(total, n), x| (total + x, n + 1));
     if n == 0 { 0.0 } else { total / n as f64 }

@@ -27,7 +27,7 @@ pub struct Styled {
     pub prompt: u32,
 }
 
-/// What the benchmark says of a model.
+/// The result of the benchmark.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RmBench {
     /// Mean of the four domains, if all are there.

@@ -26,10 +26,10 @@ pub struct Example {
     pub texts: Option<Texts>,
 }
 
-/// What was said.
+/// The texts of an example.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Texts {
-    /// What was asked.
+    /// The prompt.
     pub prompt: Content,
     /// The better response.
     pub chosen: Content,

@@ -1,4 +1,4 @@
-//! From runs to what can be said of them.
+//! From runs to means, differences, intervals and p-values.
 //!
 //! Each prompt counts with its mean credit over the splits that held it out, as in
 //! [`lens_core::splits::run_splits`]; differences are taken pair by pair and split by split, between
@@ -22,7 +22,7 @@ const MOST_RESAMPLES: usize = 40_000;
 /// Most draws of all differences together, which are held in memory.
 const MOST_DRAWS: usize = 20_000_000;
 
-/// What one row consists of: of every split the run that stands for it.
+/// The runs behind one row of the result, one of each split.
 struct Series<'a> {
     encoder: usize,
     seeds: usize,
@@ -65,12 +65,14 @@ pub fn analyse(
 
     // One figure for the accuracy of each series, and one for each difference.
     let mut shared = HashMap::new();
-    let accuracies: Vec<Ratio> = series.iter().map(|s| sums.of(s, None, &mut shared)).collect();
+    let accuracies: Vec<Ratio> = series.iter().map(|s| sums.ratio(s, None, &mut shared)).collect();
     let against: Vec<(usize, usize)> = (0..series.len())
         .filter_map(|i| Some((i, baseline_of(plan, &families, &series, i)?)))
         .collect();
-    let differences: Vec<Ratio> =
-        against.iter().map(|&(i, b)| sums.of(&series[i], Some(&series[b]), &mut shared)).collect();
+    let differences: Vec<Ratio> = against
+        .iter()
+        .map(|&(i, b)| sums.ratio(&series[i], Some(&series[b]), &mut shared))
+        .collect();
     // Holm multiplies the smallest p-value by the number of comparisons: draws must be so many that
     // it can still be small.
     let comparisons = against.len();
@@ -139,7 +141,8 @@ pub fn analyse(
     summary
 }
 
-/// Of each (encoder, seeds): every arm, and every choice where there is something to choose from.
+/// The series of each (encoder, seeds): one for every arm, and one for every family that has something to
+/// choose from.
 fn all_series<'a>(plan: &Plan, families: &[Vec<usize>], runs: &'a [Run]) -> Vec<Series<'a>> {
     let splits = plan.file.splits;
     let mut all = Vec::new();
@@ -160,7 +163,7 @@ fn all_series<'a>(plan: &Plan, families: &[Vec<usize>], runs: &'a [Run]) -> Vec<
                     let pick = |split| {
                         let sound = arms.iter().map(|&arm| (arm, run(split, arm)));
                         let judged = sound.filter_map(|(a, r)| Some((r.fold_log_loss?, a, r)));
-                        // Of equals the first.
+                        // The first of equals.
                         judged
                             .reduce(|best, x| if x.0 < best.0 { x } else { best })
                             .map(|(_, arm, run)| (arm, run))
@@ -218,7 +221,7 @@ struct Sums<'a> {
 impl Sums<'_> {
     /// Credits of a series, or their difference to another's on the splits that both have. Series
     /// that have the same splits share their counts.
-    fn of(
+    fn ratio(
         &self,
         s: &Series<'_>,
         minus: Option<&Series<'_>>,
@@ -287,7 +290,7 @@ fn described(plan: &Plan, families: &[Vec<usize>], s: &Series<'_>) -> Row {
     }
 }
 
-/// What labels are worth with each rival, where there are several numbers of them.
+/// Label efficiency of each rival, where there are several numbers of labels.
 fn efficiency(
     plan: &Plan,
     families: &[Vec<usize>],

@@ -142,7 +142,7 @@ fn by_factor(summary: &Summary) -> Kind {
         for r in arms().filter(|r| here(r) && r.grid == *grid) {
             lines.add(r.rival.clone(), r.factor.unwrap_or(1) as f64, r);
         }
-        // What does not augment is as good at every factor.
+        // A rival that does not augment has the same accuracy at every factor.
         let fits = |r: &&Row| r.grid.iter().all(|(name, v)| grid.get(name).is_none_or(|g| g == v));
         let levels = summary.rows.iter().filter(|r| r.rival == summary.baseline && here(r));
         let levels = levels.filter(|r| r.factor == Some(1)).filter(fits);

@@ -1,4 +1,4 @@
-//! What a label is worth: how many labels the baseline needs to be as good as a rival with n.
+//! Label efficiency: how many labels the baseline needs to be as accurate as a rival with n.
 //!
 //! Accuracy is taken to grow with the number of labels: its measured means are made monotone
 //! ([`isotonic`]), and read off linearly in the logarithm of the labels between them. Beyond what was

@@ -27,13 +27,13 @@ pub struct Group {
 /// Wall-clock seconds of one cell.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Seconds {
-    /// Of making the source of synthetic pairs, such as a VAE, and of drawing them.
+    /// Seconds to fit the source of synthetic pairs, such as a VAE, and to draw from it.
     pub source: f64,
-    /// Of training the head.
+    /// Seconds to train the head.
     pub head: f64,
 }
 
-/// What came of one cell.
+/// The result of one cell.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Run {
     /// Credit of each held-out pair, in the order of the pool: 1, 0.5 for a tie, 0. Empty where
@@ -48,11 +48,11 @@ pub struct Run {
     pub fold_accuracy: Option<f64>,
     /// Parameters of the source of synthetic pairs.
     pub generator_parameters: Option<u64>,
-    /// What it took.
+    /// Seconds of training.
     pub seconds: Seconds,
     /// Why there is no model: training ran away, which is a result.
     pub diverged: Option<String>,
-    /// What a rival that chooses for itself chose.
+    /// The choice of a rival that tunes itself, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chose: Option<String>,
 }

@@ -4,7 +4,7 @@ use crate::error::EvalError;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-/// What an encoder of a study can be: settings of `lens run` that decide how texts become
+/// Keys of an encoder of a study: settings of `lens run` that decide how texts become
 /// embeddings, or ready-made arrays.
 pub const ENCODER_KEYS: &[&str] = &[
     "arrays",
@@ -114,8 +114,8 @@ impl SeedCount {
     /// Four fifths of the pool: the default, and `"all"`.
     pub const ALL: SeedCount = SeedCount::Percent(80.0);
 
-    /// How many of `pool` pairs these are.
-    pub fn of(self, pool: usize) -> usize {
+    /// The number of pairs in a pool of `pool` pairs.
+    pub fn in_pool(self, pool: usize) -> usize {
         match self {
             SeedCount::Pairs(n) => n,
             SeedCount::Percent(p) => (pool as f64 * p / 100.0).floor() as usize,

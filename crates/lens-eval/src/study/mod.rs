@@ -8,8 +8,8 @@
 //! - [`store`]: the folder of a study, in which nothing finished is ever done again.
 //! - [`mod@analyse`]: means, paired differences, intervals and p-values; [`efficiency`] what a label is
 //!   worth; [`statistics`] the formulae.
-//! - [`summary`]: all of it as data (`summary.json`), as text (`summary.md`) and as a page
-//!   (`report.html`).
+//! - [`summary`]: the result as data (`summary.json`). As a document ([`Summary::document`]) it is rendered
+//!   as Markdown (`summary.md`) and as a page (`report.html`).
 
 pub mod analyse;
 mod charts;

@@ -1,21 +1,38 @@
-//! A study's result as a page: `report.html`. Only its section on cost depends on the clock.
+//! A study's result as one document, rendered twice: as a page (`report.html`) and as Markdown
+//! (`summary.md`). Only the section on cost depends on the clock.
 
 use super::charts;
 use super::summary::{Cost, Difference, Entry, Row, Summary};
 use super::tables::{grid_name, joined, p_shown, rival_name};
 use lens_core::metrics::Estimate;
-use lens_report::{Block, Cell, Column, Format, Headline, Report, Section, Table, TableRow};
+use lens_report::{
+    Block, Cell, Column, Format, Headline, Rendering, Report, Section, Table, TableRow,
+};
 use std::collections::BTreeMap;
 
 /// Rows of a table that are seen without unfolding it.
 const UNFOLDED: usize = 24;
 
 impl Summary {
-    /// The result as a page. `study` is the study file as resolved.
+    /// The result as a page: `report.html`. `study` is the study file as resolved.
     pub fn to_html(&self, study: &str) -> String {
+        self.document(Some(study)).to_html()
+    }
+
+    /// The result as Markdown: `summary.md`, beside which the study file lies.
+    pub fn to_markdown(&self) -> String {
+        self.document(None).to_markdown()
+    }
+
+    /// The result as a document, with the study file as resolved where it is to be part of it.
+    pub fn document(&self, study: Option<&str>) -> Report {
+        let charts = charts::section(self);
+        // The figures of the charts are those of the tables.
+        let charts =
+            Section { blocks: vec![Block::Only(Rendering::Html, charts.blocks)], ..charts };
         let sections = vec![
             self.result(),
-            charts::section(self),
+            charts,
             self.comparisons(),
             self.labels(),
             self.costs(),
@@ -29,7 +46,6 @@ impl Summary {
             headlines: self.headlines(),
             sections,
         }
-        .to_html()
     }
 
     fn subtitle(&self) -> String {
@@ -69,7 +85,7 @@ impl Summary {
         joined(vec![encoder, seeds])
     }
 
-    /// What came out, in plain words: the question, then what is said of it.
+    /// The summary: the question, then the findings.
     fn in_words(&self) -> Vec<String> {
         let mut said = Vec::new();
         if !self.question.is_empty() {
@@ -160,7 +176,7 @@ impl Summary {
             let none = if r.accuracy.is_none() { "ran away" } else { "" };
             shown(estimate, Format::Points, none)
         };
-        let mut blocks = vec![table(
+        let mut tables = vec![table(
             "Accuracy on held-out pairs, ties as half, with 95% intervals over prompts".into(),
             &accuracy,
         )];
@@ -170,8 +186,13 @@ impl Summary {
                  correction",
                 self.baseline
             );
-            blocks.push(table(caption, &difference));
+            tables.push(table(caption, &difference));
         }
+        // Without colours and intervals drawn, one table is easier to read than two.
+        let mut blocks = vec![
+            Block::Only(Rendering::Html, tables),
+            Block::Only(Rendering::Markdown, vec![self.both_in_one_table()]),
+        ];
         let about = self.rivals.iter().map(|r| {
             let tries = if r.tries > 1 { format!(" ({} tries)", r.tries) } else { String::new() };
             (r.name.clone(), format!("{}{tries}", r.about))
@@ -187,9 +208,19 @@ impl Summary {
         Section { id: "result".into(), heading: "Result".into(), blocks }
     }
 
+    /// The table of the study, each accuracy with its difference.
+    fn both_in_one_table(&self) -> Block {
+        let mut rows = self.shown_table().into_iter();
+        let mut names = rows.next().unwrap_or_default().into_iter();
+        let mut columns: Vec<Column> = names.next().map(Column::text).into_iter().collect();
+        columns.extend(names.map(Column::number));
+        let rows = rows.map(|row| TableRow::plain(row.into_iter().map(Cell::Text).collect()));
+        Block::Table(Table { caption: self.legend(), columns, rows: rows.collect() })
+    }
+
     /// Every row with its figures.
     fn comparisons(&self) -> Section {
-        let place = Place::of(self.all().map(|r| (&*r.encoder, r.seeds, &r.grid)));
+        let place = Place::new(self.all().map(|r| (&*r.encoder, r.seeds, &r.grid)));
         let names = ["accuracy", "log-loss", "fold log-loss", "difference, points", "p", "p, Holm"];
         let mut columns = place.columns.clone();
         columns.extend(names.map(Column::number));
@@ -237,7 +268,7 @@ impl Summary {
                  numbers that were measured.",
                 self.baseline
             )));
-            let place = Place::of(self.efficiency.iter().map(|e| (&*e.encoder, 0, &e.grid)));
+            let place = Place::new(self.efficiency.iter().map(|e| (&*e.encoder, 0, &e.grid)));
             let mut columns = place.columns.clone();
             columns.extend(
                 ["labels", "accuracy, monotone", "work like", "95% interval"].map(Column::number),
@@ -265,7 +296,7 @@ impl Summary {
     }
 
     fn costs(&self) -> Section {
-        let place = Place::of(self.cost.iter().map(|c| (&*c.encoder, c.seeds, &c.grid)));
+        let place = Place::new(self.cost.iter().map(|c| (&*c.encoder, c.seeds, &c.grid)));
         let mut columns = place.columns.clone();
         columns.extend(
             [
@@ -295,8 +326,8 @@ impl Summary {
         Section { id: "cost".into(), heading: "Cost".into(), blocks: folded(table, "costs") }
     }
 
-    /// What it takes to do the same again.
-    fn again(&self, study: &str) -> Section {
+    /// The data, and the study file with which to repeat the study.
+    fn again(&self, study: Option<&str>) -> Section {
         let left_out: Vec<String> =
             self.data.left_out.iter().map(|(reason, n)| format!("{n} {reason}")).collect();
         let left_out = if left_out.is_empty() { "none".to_owned() } else { left_out.join(", ") };
@@ -312,13 +343,11 @@ impl Summary {
             known.push((name.to_owned(), format!("{}; width {}", e.about, e.dim)));
             known.push((format!("{name}: fingerprint of the pairs"), e.fingerprint.clone()));
         }
-        let blocks = vec![
-            Block::KeyValues(known),
-            Block::Code {
-                caption: "study.toml, which lens study takes with the same data".into(),
-                text: study.to_owned(),
-            },
-        ];
+        let mut blocks = vec![Block::KeyValues(known)];
+        blocks.extend(study.map(|study| Block::Code {
+            caption: "study.toml, which lens study takes with the same data".into(),
+            text: study.to_owned(),
+        }));
         Section { id: "again".into(), heading: "The same again".into(), blocks }
     }
 }
@@ -349,7 +378,7 @@ struct Place {
 }
 
 impl Place {
-    fn of<'a>(
+    fn new<'a>(
         places: impl Iterator<Item = (&'a str, usize, &'a BTreeMap<String, String>)>,
     ) -> Place {
         let places: Vec<_> = places.collect();

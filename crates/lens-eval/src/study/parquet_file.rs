@@ -34,7 +34,7 @@ pub(super) fn write(path: &Path, plan: &Plan, runs: &[Run]) -> Result<(), EvalEr
     let mut file = AtomicFile::create(path)?;
     match encode(&mut file, &columns, cells.len()) {
         Ok(()) => Ok(file.commit()?),
-        // What the system says of a full disk comes wrapped.
+        // The system's error about a full disk comes wrapped.
         Err(ParquetError::External(e)) => match e.downcast::<std::io::Error>() {
             Ok(e) => Err(file.error(*e).into()),
             Err(e) => Err(failed(path, e)),

@@ -29,7 +29,7 @@ pub struct Arm {
     pub rival: usize,
     /// Training pairs for each seed pair.
     pub factor: usize,
-    /// What is tried, where the rival is tuned.
+    /// The variant that is tried, where the rival is tuned.
     pub tried: Option<String>,
     /// The value on each axis of the grid; none where the rival does not depend on it.
     pub grid: Vec<Option<String>>,
@@ -37,7 +37,7 @@ pub struct Arm {
     pub views: Vec<String>,
     /// Whether its VAE is trained on the pool's other responses too, without their labels.
     pub unlabelled: bool,
-    /// What it chooses for itself.
+    /// The settings that it chooses for itself.
     pub auto: Option<Auto>,
     /// The settings, whose seed each split moves on.
     pub settings: MethodSettings,
@@ -71,7 +71,7 @@ pub struct Cell {
     pub views: Vec<String>,
     /// Whether its VAE is trained on the pool's other responses too, without their labels.
     pub unlabelled: bool,
-    /// What it chooses for itself.
+    /// The settings that it chooses for itself.
     pub auto: Option<Auto>,
     /// The complete settings of the method, the seed of the split included.
     pub settings: MethodSettings,
@@ -279,7 +279,7 @@ fn method(file: &StudyFile, key: &str, table: Table) -> Result<MethodSettings, E
 }
 
 fn seed_numbers(file: &StudyFile, pool: usize) -> Result<Vec<usize>, EvalError> {
-    let seeds: Vec<usize> = file.seed_counts()?.into_iter().map(|s| s.of(pool)).collect();
+    let seeds: Vec<usize> = file.seed_counts()?.into_iter().map(|s| s.in_pool(pool)).collect();
     if let Some(many) = seeds.iter().find(|n| **n >= pool) {
         let detail = format!(
             "has {many}, but the pool has {pool} pairs, of which some must be left to hold out"

@@ -9,7 +9,7 @@ use toml::{Table, Value};
 pub struct Rival {
     /// Its name.
     pub name: String,
-    /// What it is.
+    /// Its description.
     pub about: String,
     /// The settings in which it differs from the study's.
     pub settings: Table,
@@ -25,7 +25,7 @@ pub struct Rival {
     pub tries: Vec<(Option<String>, Table)>,
 }
 
-/// What a rival chooses for itself.
+/// The settings that a rival chooses for itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Auto {
@@ -44,7 +44,7 @@ struct Known {
     auto: Option<Auto>,
 }
 
-/// What `tuned` tries, the likeliest to help first: a study takes as many as it has factors, so that
+/// The variants that `tuned` tries, the likeliest to help first: a study takes as many as it has factors, so that
 /// tuning has the budget that the choice of a factor has.
 const TUNED: &[&str] = &[
     "head.weight_decay = 0.1",

@@ -20,7 +20,7 @@ use std::time::Instant;
 pub struct MethodRunner<'a> {
     /// The pool as each encoder of the plan has it, pair by pair.
     pub pools: &'a [EmbeddedPairs],
-    /// What the views of each encoder's embeddings are called.
+    /// Names of the views of each encoder's embeddings.
     pub views: &'a [Vec<String>],
 }
 
@@ -92,7 +92,7 @@ impl Runner for MethodRunner<'_> {
             let unlabelled = cells.iter().any(|cell| cell.unlabelled).then(others);
             let parts =
                 Parts { seeds: own.select(seeds), heldout: own.select(heldout), unlabelled };
-            of_views(&parts, &names, &cells, done, progress)?;
+            run_on_views(&parts, &names, &cells, done, progress)?;
         }
         Ok(())
     }
@@ -107,7 +107,7 @@ struct Parts {
 }
 
 /// Cells that see the same views of the pairs.
-fn of_views(
+fn run_on_views(
     parts: &Parts,
     names: &[String],
     cells: &[&Cell],
@@ -260,12 +260,12 @@ fn with_source(
     Ok(run)
 }
 
-/// What decides a result, as text.
+/// A key, as text, of the settings that decide a result.
 fn key(of: &impl Serialize) -> Result<String, EvalError> {
     serde_json::to_string(of).map_err(|e| EvalError::Runner { detail: e.to_string() })
 }
 
-/// What cannot be trained is a result where the data or the settings are the cause.
+/// A run without a model, where the data or the settings are the cause; other errors are passed on.
 fn ran_away(error: CoreError) -> Result<Run, EvalError> {
     match error {
         error if error.is_without_model() => Ok(Run::ran_away(error.to_string())),

@@ -8,9 +8,9 @@ use std::sync::Arc;
 /// Figures that are a ratio of sums over prompts: of credits to how many there are, say.
 #[derive(Debug, Clone)]
 pub struct Ratio {
-    /// What is added up above the line, by prompt.
+    /// The numerator by prompt.
     pub totals: Vec<f64>,
-    /// What is added up below, by prompt; often the same for many figures.
+    /// The denominator by prompt; often the same for many figures.
     pub counts: Arc<Vec<f64>>,
 }
 

@@ -1,5 +1,4 @@
-//! The folder of a study. Nothing that was finished is lost or done again, whatever ends the
-//! process.
+//! The folder of a study. However the process ends, no finished training is lost or done again.
 //!
 //! - `study.toml`: the study as resolved.
 //! - `runs.jsonl`: the log. Its first line says what the study is run on, each further one is a
@@ -34,8 +33,8 @@ pub const SUMMARY_TEXT: &str = "summary.md";
 /// The result as a page.
 pub const REPORT: &str = "report.html";
 
-/// One name for some texts together: SHA-256, in hex.
-pub fn print_of(texts: &[&str]) -> String {
+/// SHA-256 of some texts, in their order, as hexadecimal digits: equal for equal texts only.
+pub fn fingerprint(texts: &[&str]) -> String {
     let mut hash = Sha256::new();
     for text in texts {
         hash.update((text.len() as u64).to_le_bytes());
@@ -44,7 +43,7 @@ pub fn print_of(texts: &[&str]) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What a study is run on.
+/// The data that a study is run on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Identity {
     /// By encoder: its name, and the fingerprint of the pairs as it has them.
@@ -298,7 +297,7 @@ fn differences(there: &[(String, toml::Value)], ours: &[(String, toml::Value)]) 
     };
     let keys = there.iter().chain(ours.iter().filter(|(k, _)| find(there, k).is_none()));
     keys.filter_map(|(key, _)| {
-        // What a study is called decides nothing.
+        // Title and question have no influence on the result.
         if ["title", "question"].contains(&key.as_str()) {
             return None;
         }

@@ -15,7 +15,7 @@ pub struct Summary {
     pub title: String,
     /// The question it answers.
     pub question: String,
-    /// What it is run on.
+    /// The data it is run on.
     pub data: DataSummary,
     /// Number of splits.
     pub splits: usize,
@@ -39,13 +39,13 @@ pub struct Summary {
     pub comparisons: usize,
     /// Bootstrap resamples behind p-values; intervals have the first 2,000 of them.
     pub resamples: usize,
-    /// What can be said, sentence by sentence.
+    /// The findings, one sentence each.
     pub findings: Vec<String>,
     /// Every rival at every factor or try, and at every point of the grid.
     pub rows: Vec<Row>,
     /// Every rival with the factor or try that it chose on the folds of each split.
     pub chosen: Vec<Row>,
-    /// What labels are worth; empty unless there are several numbers of seed pairs.
+    /// Label efficiency; empty unless there are several numbers of seed pairs.
     pub efficiency: Vec<Efficiency>,
     /// The rows as a table, in the shape that the study's axes suggest.
     pub table: Table,
@@ -53,7 +53,7 @@ pub struct Summary {
     pub cost: Vec<Cost>,
 }
 
-/// What a study is run on.
+/// The data of a study.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct DataSummary {
     /// The file, without folders.
@@ -75,7 +75,7 @@ pub struct DataSummary {
 pub struct EncoderSummary {
     /// Its name; empty where the study has but one.
     pub name: String,
-    /// What it is: model, layer and so on.
+    /// Its description: model, layer and so on.
     pub about: String,
     /// Width of its embeddings.
     pub dim: usize,
@@ -88,7 +88,7 @@ pub struct EncoderSummary {
 pub struct RivalSummary {
     /// Its name.
     pub name: String,
-    /// What it is.
+    /// Its description.
     pub about: String,
     /// Factors or tries that it chooses from.
     pub tries: usize,
@@ -119,9 +119,9 @@ pub struct Row {
     pub fold_log_loss: Option<f64>,
     /// Splits in which training ran away.
     pub ran_away: usize,
-    /// What the first of them said.
+    /// The message of the first of them.
     pub reason: Option<String>,
-    /// What the rival chose, and in how many splits.
+    /// The variants that the rival chose, each with its number of splits.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub picks: BTreeMap<String, usize>,
     /// Against the baseline; none for the baseline itself, and where none of its rows fits.
@@ -149,7 +149,7 @@ impl Difference {
     }
 }
 
-/// What labels are worth with a rival.
+/// Label efficiency of a rival.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Efficiency {
     /// The encoder.
@@ -164,14 +164,14 @@ pub struct Efficiency {
     pub points: Vec<EfficiencyPoint>,
 }
 
-/// What `labels` labels are worth with a rival.
+/// Label efficiency of a rival with `labels` labels.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct EfficiencyPoint {
     /// Labels with the rival.
     pub labels: usize,
     /// Accuracy with the rival, made monotone.
     pub accuracy: f64,
-    /// So many without are as good.
+    /// So many labels with the baseline are as good.
     pub like: Reading,
     /// 95% bootstrap interval of that.
     pub ci95: Option<[Reading; 2]>,
@@ -190,9 +190,9 @@ impl EfficiencyPoint {
 /// Rows of a study as a table.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Table {
-    /// What its rows are named by.
+    /// The axis of its rows.
     pub corner: String,
-    /// What its columns stand for.
+    /// The axis of its columns.
     pub across: String,
     /// Names of the columns.
     pub columns: Vec<String>,
@@ -219,7 +219,7 @@ pub enum Entry {
     Chosen(usize),
 }
 
-/// What a rival costs, on average over the splits.
+/// Parameters and seconds of a rival, on average over the splits.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Cost {
     /// The encoder.

@@ -1,8 +1,9 @@
-//! A study's result as people read it: its table, its findings, and `summary.md`.
+//! A study's result in words: its table as text, and its findings.
 
 use super::plan::Plan;
 use super::summary::{Difference, Entry, Row, Summary, Table, TableRow};
 use lens_core::metrics::Estimate;
+use lens_report::text::{percent, points_interval};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -110,20 +111,9 @@ impl Builder {
     }
 }
 
-/// `78.4%`.
-fn percent(share: f64) -> String {
-    format!("{:.1}%", 100.0 * share)
-}
-
-/// `78.4% (76.0% to 80.9%)`.
-fn with_interval(e: &Estimate) -> String {
-    format!("{} ({} to {})", percent(e.value), percent(e.ci95[0]), percent(e.ci95[1]))
-}
-
-/// `+0.4 (-0.2 to +1.0)`, in points.
+/// `+0.4 (-0.2 to +1.0)`, in percentage points.
 fn points(e: &Estimate) -> String {
-    let [value, low, high] = [e.value, e.ci95[0], e.ci95[1]].map(|x| 100.0 * x);
-    format!("{value:+.1} ({low:+.1} to {high:+.1})")
+    points_interval(e.value, e.ci95)
 }
 
 pub(super) fn p_shown(p: f64) -> String {
@@ -149,7 +139,7 @@ fn entry(summary: &Summary, entry: Entry) -> String {
     text
 }
 
-/// What can be said, sentence by sentence.
+/// The findings, one sentence each.
 pub(super) fn findings(summary: &Summary) -> Vec<String> {
     let baseline = &summary.baseline;
     let several_encoders = summary.data.encoders.len() > 1;
@@ -240,20 +230,6 @@ pub(super) fn findings(summary: &Summary) -> Vec<String> {
     said
 }
 
-/// A table in Markdown.
-fn markdown(head: &[String], rows: &[Vec<String>]) -> String {
-    let line = |cells: &[String]| {
-        let cells: Vec<String> = cells.iter().map(|c| c.replace('|', "\\|")).collect();
-        format!("| {} |\n", cells.join(" | "))
-    };
-    let rule = format!("|{}\n", "---|".repeat(head.len()));
-    rows.iter().fold(line(head) + &rule, |text, row| text + &line(row))
-}
-
-fn strings(cells: &[&str]) -> Vec<String> {
-    cells.iter().map(|c| (*c).to_owned()).collect()
-}
-
 impl Summary {
     /// The table as rows of text, its head first.
     pub fn shown_table(&self) -> Vec<Vec<String>> {
@@ -269,140 +245,12 @@ impl Summary {
         std::iter::once(head).chain(rows.iter().map(row)).collect()
     }
 
-    /// What the figures in the table are.
+    /// The caption of the table.
     pub fn legend(&self) -> String {
         format!(
             "Accuracy on held-out pairs, ties as half; after it the difference to {} on the same pairs, \
              in points, with a star where it is clear (5%, after Holm's correction for {} comparisons).",
             self.baseline, self.comparisons
-        )
-    }
-
-    /// The result as text: `summary.md`. Only the section on cost depends on how long things took.
-    pub fn to_markdown(&self) -> String {
-        let mut text =
-            format!("# {}\n\n", if self.title.is_empty() { &self.name } else { &self.title });
-        if !self.question.is_empty() {
-            let _ = write!(text, "{}\n\n", self.question);
-        }
-        let seeds: Vec<String> = self.seeds.iter().map(usize::to_string).collect();
-        let _ = write!(
-            text,
-            "{}: {} pairs on {} prompts, {} left out. {} splits of {} seed pairs, {:.0} held out, \
-             {} trainings, seed {}.\n\n",
-            self.data.file,
-            self.data.pairs,
-            self.data.prompts,
-            self.data.left_out.values().sum::<usize>(),
-            self.splits,
-            seeds.join(", "),
-            self.held_out,
-            self.cells,
-            self.seed,
-        );
-        let shown = self.shown_table();
-        if let Some((head, rows)) = shown.split_first() {
-            text += &markdown(head, rows);
-        }
-        let _ = write!(text, "\n{}\n\n## Findings\n\n", self.legend());
-        for finding in &self.findings {
-            let _ = writeln!(text, "- {finding}");
-        }
-        text += "\n## Rivals\n\n";
-        for r in &self.rivals {
-            let about = if r.about.is_empty() { String::new() } else { format!(": {}", r.about) };
-            let tries = if r.tries > 1 { format!(" ({} tries)", r.tries) } else { String::new() };
-            let _ = writeln!(text, "- {}{about}{tries}", r.name);
-        }
-        text += "\n`chosen`: in each split the factor or try with the lowest log-loss on the folds of the seeds.\n";
-        text += &self.all_rows();
-        text += &self.label_section();
-        text += &self.cost_section();
-        text
-    }
-
-    fn place(&self, r: &Row) -> Vec<String> {
-        vec![rival_name(r), r.encoder.clone(), r.seeds.to_string(), grid_name(&r.grid)]
-    }
-
-    fn all_rows(&self) -> String {
-        let mut head =
-            strings(&["rival", "encoder", "seeds", "settings", "accuracy (95% interval)"]);
-        head.extend(strings(&["log-loss", "fold log-loss"]));
-        head.extend(strings(&["difference (95% interval)", "p", "p, Holm", "chosen"]));
-        let number = |x: Option<f64>| x.map_or_else(|| "-".to_owned(), |x| format!("{x:.4}"));
-        let row = |r: &Row| {
-            let mut cells = self.place(r);
-            cells.push(r.accuracy.as_ref().map_or_else(|| "ran away".to_owned(), with_interval));
-            cells.extend([number(r.log_loss), number(r.fold_log_loss)]);
-            match &r.difference {
-                None => cells.extend(strings(&["", "", ""])),
-                Some(d) => {
-                    cells.extend([points(&d.estimate), p_shown(d.p), p_shown(d.p_holm)]);
-                }
-            }
-            let picks: Vec<String> = r.picks.iter().map(|(v, n)| format!("{v}: {n}")).collect();
-            cells.push(picks.join(", "));
-            cells
-        };
-        let rows: Vec<Vec<String>> = self.rows.iter().chain(&self.chosen).map(row).collect();
-        format!("\n## Every comparison with {}\n\n{}", self.baseline, markdown(&head, &rows))
-    }
-
-    fn label_section(&self) -> String {
-        if self.efficiency.is_empty() {
-            return String::new();
-        }
-        let head =
-            strings(&["rival", "encoder", "settings", "labels", "accuracy, monotone", "work like"]);
-        let head = [head, strings(&["95% interval"])].concat();
-        let mut rows = Vec::new();
-        for e in &self.efficiency {
-            for p in &e.points {
-                let interval = p.ci95.map_or(String::new(), |[low, high]| {
-                    format!("{} to {}", low.shown(), high.shown())
-                });
-                rows.push(vec![
-                    format!("{} {}", e.rival, e.variant),
-                    e.encoder.clone(),
-                    grid_name(&e.grid),
-                    p.labels.to_string(),
-                    percent(p.accuracy),
-                    p.like.shown(),
-                    interval,
-                ]);
-            }
-        }
-        format!(
-            "\n## What labels are worth\n\nSo many labels with a rival work like so many with {}. Nothing \
-             is read off beyond the numbers that were measured.\n\n{}",
-            self.baseline,
-            markdown(&head, &rows)
-        )
-    }
-
-    fn cost_section(&self) -> String {
-        let head = strings(&["rival", "encoder", "seeds", "settings", "parameters of the source"]);
-        let rest = ["s, source", "s, head", "synthetic pairs", "s, source, per 1,000"];
-        let head = [head, strings(&rest)].concat();
-        let row = |c: &super::summary::Cost| {
-            let name = if c.variant == "1x" { String::new() } else { format!(" {}", c.variant) };
-            vec![
-                format!("{}{name}", c.rival),
-                c.encoder.clone(),
-                c.seeds.to_string(),
-                grid_name(&c.grid),
-                c.generator_parameters.map_or_else(|| "-".to_owned(), |n| n.to_string()),
-                format!("{:.3}", c.seconds_source),
-                format!("{:.3}", c.seconds_head),
-                c.synthetic_pairs.to_string(),
-                c.seconds_per_thousand.map_or_else(|| "-".to_owned(), |s| format!("{s:.4}")),
-            ]
-        };
-        let rows: Vec<Vec<String>> = self.cost.iter().map(row).collect();
-        format!(
-            "\n## Cost\n\nMeans over the splits, wall clock on one thread.\n\n{}",
-            markdown(&head, &rows)
         )
     }
 }

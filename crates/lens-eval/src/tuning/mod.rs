@@ -1,80 +1,95 @@
-//! Views, head and augmentation chosen without peeking: by cross-validation on the seed pairs alone.
+//! Views, head and augmentation chosen by cross-validation on the seed pairs alone.
 //!
-//! The pairs are dealt to outer folds. Every candidate head (see `search`) is trained without each of
-//! them in turn, with folds of its own inside for whatever it tunes itself, such as when to stop or how
-//! strong its penalty is, and judged by the log-loss of the pairs that it did not see. One head on all
-//! views is taken unless another is clearly better, and trained again on all pairs. What is tried next, sources of synthetic pairs, all have the
-//! winner's views and head; one is taken only where it lowers the log-loss by more than the standard
-//! error of the difference.
+//! The pairs are divided into outer folds. Every candidate head (see `search`) is trained without each
+//! fold in turn, with inner folds of its own for what it tunes itself, such as when to stop or how strong
+//! its penalty is, and judged by the log-loss of the pairs of that fold. A head on all views is chosen
+//! unless another is clearly better. Then sources of synthetic pairs are tried with the chosen views and
+//! head; one is used only where it lowers the log-loss by more than the standard error of the difference.
 //!
-//! The lowest of many log-losses is too low, so choosing is itself put to the test: the pairs of each
-//! outer fold are judged by what the *other* outer folds would have chosen. Those are the figures that
-//! are told.
+//! The lowest of many log-losses is too low an estimate, so the choice itself is tested (nested
+//! cross-validation): the pairs of each outer fold are judged by what the *other* outer folds would have
+//! chosen. These are the figures to report: [`Nested`].
 
 mod search;
+mod words;
 
-pub use search::{Choices, Tried, What};
+pub use search::{CandidateKind, CandidateResult, Choices};
+pub use words::Figure;
 
 use lens_core::folds::Folds;
 use lens_core::method::FoldGain;
 use lens_core::metrics::{Estimate, bootstrap};
 use lens_core::{CoreError, EmbeddedPairs, MethodSettings, Progress};
-use search::{Candidate, Judged, Search};
+use search::{Candidate, Evaluated, Search};
 use serde::Serialize;
 
-/// What the outer folds say, on pairs that what they judge did not see and was not chosen by.
+/// Figures of the outer folds. Every pair is judged by heads that were neither trained on it nor chosen
+/// by it; with augmentation, views and head are those that all folds chose, and the source is chosen by
+/// the other folds. As JSON the fields have shorter names.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Nested {
     /// Outer folds.
     pub folds: usize,
-    /// Accuracy of the view and head that the search started from, without augmentation.
-    pub asked: Estimate,
+    /// Accuracy of the views and head that the settings name, without augmentation.
+    #[serde(rename = "asked")]
+    pub given: Estimate,
     /// Accuracy of the chosen views and head, without augmentation.
     pub chosen: Estimate,
-    /// `chosen` minus `asked` on the same pairs.
-    pub gained: Estimate,
-    /// Accuracy with augmentation; `None` where none was tried, or all of it ran away.
+    /// `chosen` minus `given`, on the same pairs.
+    #[serde(rename = "gained")]
+    pub chosen_minus_given: Estimate,
+    /// Accuracy with augmentation; `None` where none was tried, or where training diverged with all of
+    /// them.
     pub augmented: Option<Estimate>,
-    /// `augmented` minus `chosen` on the same pairs.
-    pub difference: Option<Estimate>,
-    /// By how much augmentation lowers the log-loss.
-    pub gain: Option<FoldGain>,
+    /// Accuracy with augmentation minus that of the same head without, on the same pairs.
+    #[serde(rename = "difference")]
+    pub augmented_minus_plain: Option<Estimate>,
+    /// By how much augmentation lowers the log-loss of the same head; negative where it raises it.
+    #[serde(rename = "gain")]
+    pub log_loss_gain: Option<FoldGain>,
 }
 
-/// What tuning chose, and why.
+/// The result of tuning: the choice, and the evidence for it.
 #[derive(Debug, Clone, Serialize)]
 pub struct Tuned {
-    /// Numbers of the views, in their order.
+    /// Numbers of the chosen views, ascending.
     pub views: Vec<usize>,
-    /// Their names.
+    /// Names of the chosen views.
     pub view_names: Vec<String>,
-    /// The settings, with the best augmentation there was (a factor above 1), taken or not; a factor
-    /// of 1 where none was tried.
+    /// The chosen settings. Their augmentation is the best that was tried, with a factor above 1, also
+    /// where `augment` is false; the factor is 1 where none was tried.
     pub settings: MethodSettings,
-    /// Whether augmentation won on the outer folds, and is taken.
+    /// Whether to train with augmentation: it lowers the log-loss on the outer folds clearly.
     pub augment: bool,
-    /// Everything that was tried, in the order in which it was.
-    pub tried: Vec<Tried>,
-    /// The evidence.
+    /// Every candidate with its figures, in the order in which they were trained.
+    #[serde(rename = "tried")]
+    pub candidates: Vec<CandidateResult>,
+    /// Figures on pairs that neither training nor choice has seen.
     pub nested: Nested,
 }
 
 impl Tuned {
-    /// What was chosen, in words: views and head, and the source of synthetic pairs if one is taken.
+    /// The choice in words: views and head, and the source of synthetic pairs if one is used.
     pub fn in_words(&self) -> String {
-        let best = self.tried.iter().filter(|t| t.best && (self.augment || t.what == What::Head));
-        best.map(|t| t.label.as_str()).collect::<Vec<_>>().join(" + ")
+        let used = |c: &&CandidateResult| c.best && (self.augment || c.kind == CandidateKind::Head);
+        self.candidates
+            .iter()
+            .filter(used)
+            .map(|c| c.label.as_str())
+            .collect::<Vec<_>>()
+            .join(" + ")
     }
 }
 
-/// Chooses views, head and, where `choices` say so, augmentation on the seed pairs. Their views are
-/// named `names`, and the first are those that were asked for, along with the settings `base`.
+/// Chooses views, head and, where `choices` say so, augmentation on the seed pairs. `names` are the
+/// names of their views, of which the first [`Choices::given_views`] are those that the settings name;
+/// `base` are the settings that candidates differ from.
 ///
 /// # Errors
 /// [`CoreError::Setting`] when `head.folds` is 1: nothing would be held out to choose by;
 /// [`CoreError::TooFewPairs`] below two prompts an outer fold, or where all are ties;
 /// [`CoreError::Shape`] where there are not as many names as views; any other [`CoreError`] of
-/// training. What diverges is not taken, and listed as such.
+/// training. A candidate whose training diverges is no error: it is listed as diverged.
 pub fn tune(
     pairs: &EmbeddedPairs,
     names: &[String],
@@ -119,7 +134,6 @@ pub fn tune(
     }
     let search = Search { pairs, outer: &outer, progress };
     let heads = search::heads(names, base, choices);
-    let asked_settings = heads[0].settings.clone();
     let sources = if choices.augment { search::sources(base, choices) } else { Vec::new() };
     let fits = (heads.len() + sources.len()) * outer.count();
     progress.begin("tune", fits as u64, "fits");
@@ -136,46 +150,46 @@ pub fn tune(
         .map(|(label, settings)| {
             let head = winner.settings.head.clone();
             let settings = MethodSettings { head, ..settings };
-            Candidate { what: What::Source, label, views: winner.views.clone(), settings }
+            Candidate { kind: CandidateKind::Source, label, views: winner.views.clone(), settings }
         })
         .collect();
     let sources = search.judge(sources)?;
     progress.end();
 
     let test = Test { search: &search, heads: &heads, sources: &sources };
-    let nested = test.nested(&asked_settings)?;
+    let nested = test.nested(base.seed)?;
     let best_source = lowest(&sources, |_| true);
-    let augment = best_source.is_some() && nested.gain.is_some_and(|g| g.is_clear());
+    let augment = best_source.is_some() && nested.log_loss_gain.is_some_and(|g| g.is_clear());
     let settings = match best_source {
         Some(best) => sources[best].candidate.settings.clone(),
         None => winner.settings.clone(),
     };
-    let tried = |all: &[Judged], best: Option<usize>| {
-        let one = |(i, judged): (usize, &Judged)| judged.tried(best == Some(i));
+    let results = |all: &[Evaluated], best: Option<usize>| {
+        let one = |(i, evaluated): (usize, &Evaluated)| evaluated.result(best == Some(i));
         all.iter().enumerate().map(one).collect::<Vec<_>>()
     };
-    let mut listed = tried(&heads, Some(best));
-    listed.extend(tried(&sources, best_source));
+    let mut candidates = results(&heads, Some(best));
+    candidates.extend(results(&sources, best_source));
     Ok(Tuned {
         view_names: winner.views.iter().map(|&v| names[v].clone()).collect(),
         views: winner.views,
         settings,
         augment,
-        tried: listed,
+        candidates,
         nested,
     })
 }
 
-/// The one with the lowest log-loss on the pairs that `counts` names, the first of equals.
-fn lowest(all: &[Judged], counts: impl Fn(usize) -> bool) -> Option<usize> {
-    let loss = |judged: &Judged| judged.log_loss(&counts);
+/// The candidate with the lowest log-loss on the pairs for which `counts` is true; the first of equals.
+fn lowest(all: &[Evaluated], counts: impl Fn(usize) -> bool) -> Option<usize> {
+    let loss = |evaluated: &Evaluated| evaluated.log_loss(&counts);
     let finite = all.iter().enumerate().filter_map(|(i, j)| Some((i, loss(j)?)));
     finite.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(i, _)| i)
 }
 
-/// The head that is taken, judged by the pairs that `counts` names: the last, on all views, unless
-/// another's log-loss is lower by more than the standard error of the difference; of those the lowest.
-fn chosen(heads: &[Judged], counts: impl Fn(usize) -> bool) -> Option<usize> {
+/// The head that is chosen by the pairs for which `counts` is true: the last, which is on all views,
+/// unless the lowest log-loss is lower than its by more than the standard error of the difference.
+fn chosen(heads: &[Evaluated], counts: impl Fn(usize) -> bool) -> Option<usize> {
     let lowest = lowest(heads, &counts)?;
     let last = heads.len() - 1;
     match heads[lowest].gain_over(&heads[last], &counts) {
@@ -184,17 +198,16 @@ fn chosen(heads: &[Judged], counts: impl Fn(usize) -> bool) -> Option<usize> {
     }
 }
 
-/// Choosing, put to the test.
+/// The choice itself, tested: each outer fold is judged by what the others would have chosen.
 struct Test<'a> {
     search: &'a Search<'a>,
-    heads: &'a [Judged],
-    sources: &'a [Judged],
+    heads: &'a [Evaluated],
+    sources: &'a [Evaluated],
 }
 
 impl Test<'_> {
-    fn nested(&self, asked: &MethodSettings) -> Result<Nested, CoreError> {
+    fn nested(&self, seed: u64) -> Result<Nested, CoreError> {
         let Search { pairs, outer, .. } = self.search;
-        let seed = asked.seed;
         let but = |f: usize| move |pair: usize| outer.of_pairs()[pair] != f;
         let heads: Vec<Option<usize>> =
             (0..outer.count()).map(|f| chosen(self.heads, but(f))).collect();
@@ -202,18 +215,19 @@ impl Test<'_> {
             (0..outer.count()).map(|f| lowest(self.sources, but(f))).collect();
         let winner = chosen(self.heads, |_| true);
         let mut prompts = Vec::new();
-        let [mut asked, mut taken, mut plain, mut augmented] = [(); 4].map(|()| Vec::new());
+        let [mut given, mut chosen_credits, mut plain, mut augmented] =
+            [(); 4].map(|()| Vec::new());
         let mut gains = Vec::new();
         for pair in 0..pairs.len() {
             let fold = outer.of_pairs()[pair];
-            let of = |all: &[Judged], number: Option<usize>| all[number?].pairs[pair];
-            let Some((_, credit)) = of(self.heads, heads[fold]) else { continue };
+            let figures = |all: &[Evaluated], number: Option<usize>| all[number?].pairs[pair];
+            let Some((_, credit)) = figures(self.heads, heads[fold]) else { continue };
             prompts.push(pairs.prompts[pair]);
-            taken.push(credit);
-            asked.push(of(self.heads, Some(0)).map_or(credit, |(_, credit)| credit));
-            // Sources have the winner's head, so it is that which they are compared with.
+            chosen_credits.push(credit);
+            given.push(figures(self.heads, Some(0)).map_or(credit, |(_, credit)| credit));
+            // Sources are trained with the winner's head, so they are compared with it.
             if let (Some((loss, credit)), Some((with, augmented_credit))) =
-                (of(self.heads, winner), of(self.sources, sources[fold]))
+                (figures(self.heads, winner), figures(self.sources, sources[fold]))
             {
                 gains.push(loss - with);
                 plain.push(credit);
@@ -231,12 +245,12 @@ impl Test<'_> {
         let whole = augmented.len() == prompts.len() && !augmented.is_empty();
         Ok(Nested {
             folds: outer.count(),
-            asked: estimate(&asked).ok_or_else(none)?,
-            chosen: estimate(&taken).ok_or_else(none)?,
-            gained: estimate(&minus(&taken, &asked)).ok_or_else(none)?,
+            given: estimate(&given).ok_or_else(none)?,
+            chosen: estimate(&chosen_credits).ok_or_else(none)?,
+            chosen_minus_given: estimate(&minus(&chosen_credits, &given)).ok_or_else(none)?,
             augmented: if whole { estimate(&augmented) } else { None },
-            difference: if whole { estimate(&minus(&augmented, &plain)) } else { None },
-            gain: FoldGain::from_gains(gains.into_iter()),
+            augmented_minus_plain: if whole { estimate(&minus(&augmented, &plain)) } else { None },
+            log_loss_gain: FoldGain::from_gains(gains.into_iter()),
         })
     }
 }

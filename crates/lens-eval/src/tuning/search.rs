@@ -1,4 +1,4 @@
-//! What is tried, and how it is judged.
+//! The candidates, and how each is judged on the outer folds.
 
 use lens_core::folds::Folds;
 use lens_core::head::{Combine, HeadKind, HeadSettings, L2};
@@ -11,12 +11,12 @@ use lens_core::{CoreError, EmbeddedPairs, MethodSettings, Progress, RewardModel,
 use rayon::prelude::*;
 use serde::Serialize;
 
-/// What the search chooses from.
+/// The options of a search.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Choices {
-    /// How many of the views, from the first on, were asked for.
-    pub asked: usize,
-    /// Whether other views and heads than those asked for are tried.
+    /// How many of the views, from the first on, the settings name; the others are further candidates.
+    pub given_views: usize,
+    /// Whether other views and heads than those of the settings are tried.
     pub heads: bool,
     /// Whether augmentation is tried.
     pub augment: bool,
@@ -34,7 +34,7 @@ pub struct Choices {
 impl Default for Choices {
     fn default() -> Self {
         Choices {
-            asked: 1,
+            given_views: 1,
             heads: true,
             augment: true,
             gammas: vec![0.3],
@@ -45,20 +45,30 @@ impl Default for Choices {
     }
 }
 
-/// What a candidate is tried for.
+/// The two kinds of candidates. Those of the second are trained with the best of the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum What {
+pub enum CandidateKind {
     /// Views of the texts and the head on them, without augmentation.
     Head,
     /// The source of synthetic responses and its noise.
     Source,
 }
 
-/// Views and settings.
+impl CandidateKind {
+    /// `views and head`, or `source of synthetic pairs`.
+    pub fn name(self) -> &'static str {
+        match self {
+            CandidateKind::Head => "views and head",
+            CandidateKind::Source => "source of synthetic pairs",
+        }
+    }
+}
+
+/// A choice of views and settings that may be taken.
 #[derive(Debug, Clone)]
 pub(super) struct Candidate {
-    pub what: What,
+    pub kind: CandidateKind,
     /// In words.
     pub label: String,
     /// Numbers of the views.
@@ -67,32 +77,33 @@ pub(super) struct Candidate {
     pub settings: MethodSettings,
 }
 
-/// One candidate and what came of it.
+/// A candidate with its figures on the outer folds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Tried {
-    /// What it was tried for.
-    pub what: What,
-    /// What it is, in words: `logistic on layer=12,pooling=mean`, `mixup, 4x`.
+pub struct CandidateResult {
+    /// Its kind.
+    #[serde(rename = "what")]
+    pub kind: CandidateKind,
+    /// Its description: `logistic on layer=12,pooling=mean`, `mixup, 4x`.
     pub label: String,
     /// Numbers of its views.
     pub views: Vec<usize>,
-    /// Log-loss on the outer folds; `None` where training ran away.
+    /// Mean log-loss on the outer folds; `None` where training diverged.
     pub log_loss: Option<f64>,
-    /// Accuracy on the outer folds.
+    /// Accuracy on the outer folds; `None` where training diverged.
     pub accuracy: Option<f64>,
-    /// Why there is no figure.
+    /// Why there are no figures.
     pub diverged: Option<String>,
-    /// Whether it was the best of its kind.
+    /// Whether it is the one of its kind that is chosen.
     pub best: bool,
 }
 
-/// The candidate heads. The first is what was asked for, the last what is taken unless another is
-/// clearly better: with several views one head on all of them. Single other views and stacked heads
-/// were tried in studies, and are not worth their time (`docs/results.md`).
+/// The candidate heads. The first is that of the settings; the last is chosen unless another is clearly
+/// better: with several views one head on all of them. Single other views and stacked heads were tried
+/// in studies, and are not worth their time (`docs/results.md`).
 pub(super) fn heads(names: &[String], base: &MethodSettings, choices: &Choices) -> Vec<Candidate> {
     let plain = MethodSettings { augment: 1, ..base.clone() };
     let one = |label: String, views: Vec<usize>, head: HeadSettings| Candidate {
-        what: What::Head,
+        kind: CandidateKind::Head,
         label,
         views,
         settings: MethodSettings { head, ..plain.clone() },
@@ -102,9 +113,9 @@ pub(super) fn heads(names: &[String], base: &MethodSettings, choices: &Choices) 
         several if several.len() == names.len() => format!("all {} views", names.len()),
         several => format!("{} views", several.len()),
     };
-    let asked: Vec<usize> = (0..choices.asked.clamp(1, names.len())).collect();
-    let label = format!("{} on {}, as asked", base.head.kind.name(), on(&asked));
-    let mut all = vec![one(label, asked.clone(), base.head.clone())];
+    let given: Vec<usize> = (0..choices.given_views.clamp(1, names.len())).collect();
+    let label = format!("{} on {}, as given", base.head.kind.name(), on(&given));
+    let mut all = vec![one(label, given.clone(), base.head.clone())];
     if !choices.heads {
         return all;
     }
@@ -115,16 +126,16 @@ pub(super) fn heads(names: &[String], base: &MethodSettings, choices: &Choices) 
         ..base.head.clone()
     };
     if base.head != logistic {
-        all.push(one(format!("logistic on {}", on(&asked)), asked.clone(), logistic.clone()));
+        all.push(one(format!("logistic on {}", on(&given)), given.clone(), logistic.clone()));
     }
-    if names.len() > asked.len() {
+    if names.len() > given.len() {
         let every: Vec<usize> = (0..names.len()).collect();
         all.push(one(format!("logistic on {}", on(&every)), every, logistic));
     }
     all
 }
 
-/// The sources that are tried.
+/// The candidate sources of synthetic pairs: a description and the settings of each.
 pub(super) fn sources(base: &MethodSettings, choices: &Choices) -> Vec<(String, MethodSettings)> {
     let factor = if base.augment > 1 { base.augment } else { MethodSettings::default().augment };
     let base = MethodSettings { augment: factor, source: SourceKind::Lens, ..base.clone() };
@@ -134,7 +145,7 @@ pub(super) fn sources(base: &MethodSettings, choices: &Choices) -> Vec<(String, 
         values.extend(others.iter().filter(|&&x| x != own));
         values
     };
-    // What one VAE serves stands side by side, so that it is trained once.
+    // Candidates that share a VAE are neighbours, so that it is trained once.
     for gamma in with(base.vae.gamma, &choices.gammas) {
         for noise in with(base.synthesis.noise_variance, &choices.noise_variances) {
             let mut settings = base.clone();
@@ -168,21 +179,21 @@ pub(super) fn sources(base: &MethodSettings, choices: &Choices) -> Vec<(String, 
     all
 }
 
-/// A candidate, judged pair by pair.
-pub(super) struct Judged {
+/// A candidate with its figures pair by pair.
+pub(super) struct Evaluated {
     pub candidate: Candidate,
-    /// Log-loss and credit of every pair by the head that did not see its outer fold; `None` of ties,
-    /// and of folds without which training ran away.
+    /// Log-loss and credit of every pair, by the head that was trained without the pair's outer fold;
+    /// `None` for ties, and for folds where training diverged.
     pub pairs: Vec<Option<(f64, f64)>>,
     pub diverged: Option<String>,
 }
 
-impl Judged {
-    /// By how much its log-loss is lower than another's on the pairs that `counts` names; `None` where
-    /// one of both ran away.
+impl Evaluated {
+    /// By how much its log-loss is lower than another's on the pairs for which `counts` is true; `None`
+    /// where training diverged for one of both.
     pub(super) fn gain_over(
         &self,
-        other: &Judged,
+        other: &Evaluated,
         counts: &impl Fn(usize) -> bool,
     ) -> Option<FoldGain> {
         if self.diverged.is_some() || other.diverged.is_some() {
@@ -192,7 +203,7 @@ impl Judged {
         FoldGain::from_gains(counted.filter_map(|i| Some(other.pairs[i]?.0 - self.pairs[i]?.0)))
     }
 
-    /// Mean log-loss of the pairs that `counts` names; `None` where training ran away.
+    /// Mean log-loss of the pairs for which `counts` is true; `None` where training diverged.
     pub(super) fn log_loss(&self, counts: &impl Fn(usize) -> bool) -> Option<f64> {
         self.mean(|(loss, _)| loss, counts)
     }
@@ -212,10 +223,10 @@ impl Judged {
         (!own.is_empty()).then(|| own.iter().sum::<f64>() / own.len() as f64)
     }
 
-    pub(super) fn tried(&self, best: bool) -> Tried {
-        let Candidate { what, label, views, .. } = &self.candidate;
-        Tried {
-            what: *what,
+    pub(super) fn result(&self, best: bool) -> CandidateResult {
+        let Candidate { kind, label, views, .. } = &self.candidate;
+        CandidateResult {
+            kind: *kind,
             label: label.clone(),
             views: views.clone(),
             log_loss: self.log_loss(&|_| true),
@@ -226,19 +237,21 @@ impl Judged {
     }
 }
 
+/// Trains and judges candidates.
 pub(super) struct Search<'a> {
     pub pairs: &'a EmbeddedPairs,
     pub outer: &'a Folds,
     pub progress: &'a dyn Progress,
 }
 
-/// What came of one candidate without one outer fold.
-type Part = Result<Vec<(usize, f64, f64)>, String>;
+/// The figures of one candidate on one outer fold: number, log-loss and credit of each of its pairs, or
+/// why training without that fold diverged.
+type FoldResult = Result<Vec<(usize, f64, f64)>, String>;
 
 impl Search<'_> {
     /// Judges candidates on every outer fold.
-    pub(super) fn judge(&self, candidates: Vec<Candidate>) -> Result<Vec<Judged>, CoreError> {
-        // What shares a VAE is judged by one worker.
+    pub(super) fn judge(&self, candidates: Vec<Candidate>) -> Result<Vec<Evaluated>, CoreError> {
+        // Candidates that share a VAE are trained by one worker.
         let mut groups: Vec<Vec<usize>> = Vec::new();
         for (i, one) in candidates.iter().enumerate() {
             let shares = |group: &&mut Vec<usize>| {
@@ -255,7 +268,7 @@ impl Search<'_> {
             .iter()
             .flat_map(|group| (0..self.outer.count()).map(move |fold| (&group[..], fold)))
             .collect();
-        let parts: Vec<Vec<Part>> = work
+        let parts: Vec<Vec<FoldResult>> = work
             .par_iter()
             .with_max_len(1)
             .map(|(group, fold)| {
@@ -263,9 +276,9 @@ impl Search<'_> {
                 self.without(&own, *fold)
             })
             .collect::<Result<_, CoreError>>()?;
-        let mut judged: Vec<Judged> = candidates
+        let mut evaluated: Vec<Evaluated> = candidates
             .into_iter()
-            .map(|candidate| Judged {
+            .map(|candidate| Evaluated {
                 candidate,
                 pairs: vec![None; self.pairs.len()],
                 diverged: None,
@@ -273,18 +286,18 @@ impl Search<'_> {
             .collect();
         for ((group, _), parts) in work.into_iter().zip(parts) {
             for (&candidate, part) in group.iter().zip(parts) {
-                let to = &mut judged[candidate];
+                let to = &mut evaluated[candidate];
                 match part {
                     Ok(of) => of.into_iter().for_each(|(i, loss, c)| to.pairs[i] = Some((loss, c))),
                     Err(why) => to.diverged = Some(why),
                 }
             }
         }
-        Ok(judged)
+        Ok(evaluated)
     }
 
     /// Candidates of one group, trained without one outer fold and judged on it.
-    fn without(&self, group: &[&Candidate], fold: usize) -> Result<Vec<Part>, CoreError> {
+    fn without(&self, group: &[&Candidate], fold: usize) -> Result<Vec<FoldResult>, CoreError> {
         let progress = &Within::silent(self.progress);
         let of = self.outer.of_pairs();
         let seen: Vec<usize> = (0..of.len()).filter(|&i| of[i] != fold).collect();
@@ -326,7 +339,7 @@ impl Search<'_> {
     }
 }
 
-/// Why there is no model, where the data or the settings are the cause; any other error is one.
+/// Why training failed, where the data or the settings are the cause; other errors are passed on.
 fn ran_away(error: CoreError) -> Result<String, CoreError> {
     if error.is_without_model() { Ok(error.to_string()) } else { Err(error) }
 }

@@ -45,8 +45,8 @@ fn views(all: &[(&str, EmbeddedPairs)]) -> (EmbeddedPairs, Vec<String>) {
     (pairs.with_views(vec![D; all.len()]).unwrap(), names)
 }
 
-fn of(tuned: &Tuned, what: What) -> Vec<&Tried> {
-    tuned.tried.iter().filter(|t| t.what == what).collect()
+fn candidates(tuned: &Tuned, kind: CandidateKind) -> Vec<&CandidateResult> {
+    tuned.candidates.iter().filter(|c| c.kind == kind).collect()
 }
 
 #[test]
@@ -55,23 +55,29 @@ fn the_view_that_tells_the_sides_apart_is_chosen_and_everything_tried_is_listed(
         views(&[("noise", pairs(100, 0, 0.0, 1)), ("telling", pairs(100, 2, 0.8, 2))]);
     let tuned = tune(&pairs, &names, &quick(), &few(), &Quiet).unwrap();
     assert!(tuned.views.contains(&1), "{:?}", tuned.view_names);
-    // What was asked for, a logistic head on that view, and on both; two latent sources and one of
+    // The head of the settings, a logistic head on that view, and on both; two latent sources and one of
     // them residual, two of noise, mixup and the Gaussian.
-    assert_eq!((of(&tuned, What::Head).len(), of(&tuned, What::Source).len()), (3, 7));
-    for what in [What::Head, What::Source] {
-        let of = of(&tuned, what);
+    assert_eq!(
+        (
+            candidates(&tuned, CandidateKind::Head).len(),
+            candidates(&tuned, CandidateKind::Source).len()
+        ),
+        (3, 7)
+    );
+    for kind in [CandidateKind::Head, CandidateKind::Source] {
+        let of = candidates(&tuned, kind);
         let best = of.iter().filter(|t| t.best).collect::<Vec<_>>();
-        assert_eq!(best.len(), 1, "{what:?}");
+        assert_eq!(best.len(), 1, "{kind:?}");
         let lowest = of.iter().filter_map(|t| t.log_loss).fold(f64::INFINITY, f64::min);
-        assert_eq!(best[0].log_loss, Some(lowest), "{what:?}");
+        assert_eq!(best[0].log_loss, Some(lowest), "{kind:?}");
     }
     let loss =
-        |label: &str| tuned.tried.iter().find(|t| t.label == label).unwrap().log_loss.unwrap();
+        |label: &str| tuned.candidates.iter().find(|t| t.label == label).unwrap().log_loss.unwrap();
     // They share a VAE, but not the noise.
     assert_ne!(loss("lens, gamma 0.1, s^2 0.01, 4x"), loss("lens, gamma 0.1, s^2 0.1, 4x"));
-    // Asked for was the first view, in which there is nothing to find.
-    assert!(tuned.nested.gained.value > 0.15, "{:?}", tuned.nested);
-    assert!(tuned.settings.augment > 1 && tuned.nested.gain.is_some());
+    // The settings name the first view, in which there is nothing to find.
+    assert!(tuned.nested.chosen_minus_given.value > 0.15, "{:?}", tuned.nested);
+    assert!(tuned.settings.augment > 1 && tuned.nested.log_loss_gain.is_some());
 }
 
 #[test]
@@ -79,8 +85,11 @@ fn without_augmentation_none_is_tried() {
     let (pairs, names) = views(&[("one", pairs(60, 2, 0.5, 3))]);
     let choices = Choices { augment: false, ..few() };
     let tuned = tune(&pairs, &names, &quick(), &choices, &Quiet).unwrap();
-    assert!(of(&tuned, What::Source).is_empty());
-    assert_eq!((tuned.settings.augment, tuned.augment, tuned.nested.gain), (1, false, None));
+    assert!(candidates(&tuned, CandidateKind::Source).is_empty());
+    assert_eq!(
+        (tuned.settings.augment, tuned.augment, tuned.nested.log_loss_gain),
+        (1, false, None)
+    );
 }
 
 #[test]
@@ -91,20 +100,20 @@ fn tuning_twice_says_the_same() {
     assert_eq!(run(), run());
 }
 
-/// Other views of nothing cost a little; what was asked for is only kept where that is clear.
+/// Other views of nothing cost a little; the given head is only kept where that is clear.
 #[test]
-fn what_was_asked_for_stays_where_it_is_clearly_better() {
+fn the_given_head_stays_where_it_is_clearly_better() {
     let telling = ("telling", pairs(150, 3, 0.8, 21));
     let mut all = vec![telling];
     all.extend((0..12).map(|i| ("noise", pairs(150, 0, 0.0, 30 + i))));
     let (pairs, names) = views(&all);
     let choices = Choices { augment: false, ..few() };
     let tuned = tune(&pairs, &names, &quick(), &choices, &Quiet).unwrap();
-    assert_eq!(tuned.views, [0], "{:?}", tuned.tried);
+    assert_eq!(tuned.views, [0], "{:?}", tuned.candidates);
 }
 
 /// Nothing can be learned from labels that a coin decided, so nothing may seem to be won by choosing
-/// among many: what choosing is said to give is not what the best of many gave.
+/// among many: the gain that is reported is not that of the best of many.
 #[test]
 fn choosing_among_many_does_not_look_like_skill() {
     let coins: Vec<(&str, EmbeddedPairs)> =
@@ -112,7 +121,7 @@ fn choosing_among_many_does_not_look_like_skill() {
     let (pairs, names) = views(&coins);
     let choices = Choices { augment: false, ..few() };
     let tuned = tune(&pairs, &names, &quick(), &choices, &Quiet).unwrap();
-    let seen = tuned.tried.iter().filter_map(|t| t.accuracy).fold(0.0, f64::max);
+    let seen = tuned.candidates.iter().filter_map(|t| t.accuracy).fold(0.0, f64::max);
     let [low, high] = tuned.nested.chosen.ci95;
     assert!(low < 0.5 && 0.5 < high, "{:?}", tuned.nested);
     assert!(seen >= tuned.nested.chosen.value, "{seen} {:?}", tuned.nested);
@@ -125,7 +134,8 @@ fn a_source_that_runs_away_is_listed_and_not_taken() {
     settings.vae.epochs = 3000;
     let (pairs, names) = views(&[("one", pairs(60, 2, 0.5, 4))]);
     let tuned = tune(&pairs, &names, &settings, &few(), &Quiet).unwrap();
-    let lens: Vec<&Tried> = tuned.tried.iter().filter(|t| t.label.starts_with("lens")).collect();
+    let lens: Vec<&CandidateResult> =
+        tuned.candidates.iter().filter(|t| t.label.starts_with("lens")).collect();
     assert!(lens.iter().all(|t| t.diverged.is_some() && !t.best), "{lens:?}");
     assert_ne!(tuned.settings.source, lens_core::source::SourceKind::Lens);
     let none = Choices { rivals: false, ..few() };

@@ -246,7 +246,7 @@ impl Prepared {
                 let ranked = rank(&rows, benchmark, bundle, encoder, progress)?;
                 let texts = |row: usize, chosen: usize, rejected: usize| {
                     let RankedRow { prompt, chosen: c, rejected: r, .. } = &rows[row].value;
-                    Texts::of(prompt, &c[chosen], &r[rejected])
+                    Texts::new(prompt, &c[chosen], &r[rejected])
                 };
                 let of = match benchmark {
                     Benchmark::RmBench => {
@@ -278,7 +278,7 @@ impl Prepared {
                 let prompts: Vec<Scored> = groups.iter().map(|g| scored(g, &mut next)).collect();
                 let texts = |prompt: usize, best: usize, picked: usize| {
                     let g = &groups[prompt];
-                    Texts::of(&g.prompt, &g.responses[best], &g.responses[picked])
+                    Texts::new(&g.prompt, &g.responses[best], &g.responses[picked])
                 };
                 let of =
                     Evaluation::of_best_of_n(&prompts, options.n, options.worst, seed, &path, texts)?;

@@ -15,7 +15,7 @@ use benchmarks::{rewardbench, rewardbench2, rm_bench};
 use best_of_n::best_of_n;
 use lens_core::metrics::Estimate;
 use lens_data::bundle::Bundle;
-use lens_eval::figures::Part;
+use lens_eval::figures::Measured;
 use lens_report::{
     Block, Cell, Chart, ChartKind, Column, Format, Headline, Histogram, Report, Section, Table,
     TableRow, shortened,
@@ -419,10 +419,10 @@ impl Of<'_> {
 }
 
 /// Why a part is not there.
-fn why<T>(part: &Part<T>) -> Option<&str> {
+fn why<T>(part: &Measured<T>) -> Option<&str> {
     match part {
-        Part::Absent { absent } => Some(absent),
-        Part::Present(_) => None,
+        Measured::Absent { absent } => Some(absent),
+        Measured::Present(_) => None,
     }
 }
 

@@ -82,7 +82,7 @@ fn best_of_n_has_its_curve_and_no_histograms() {
     let prompts: Vec<Scored> = (1..20).map(prompt).collect();
     let texts = |_: usize, _: usize, _: usize| {
         let text = Content::Text(HOSTILE.to_owned());
-        Texts::of(&text, &text, &text)
+        Texts::new(&text, &text, &text)
     };
     let of = Evaluation::of_best_of_n(&prompts, None, 2, 0, Path::new("f"), texts).unwrap();
     let none = PairRewards { chosen: Vec::new(), rejected: Vec::new() };
