@@ -40,9 +40,9 @@ pub enum Keep {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Views {
-    /// Those that the settings name.
-    Asked,
-    /// Whatever cross-validation on the training pairs chooses.
+    /// As the settings name them.
+    Fixed,
+    /// Chosen by cross-validation on the training pairs.
     Auto,
 }
 
@@ -211,7 +211,7 @@ impl Default for Settings {
             layers: None,
             pooling: Pooling::default().to_string(),
             view: Vec::new(),
-            views: Views::Asked,
+            views: Views::Fixed,
             weights: encoder.weights.to_string(),
             template: "auto".to_owned(),
             max_length: encoder.max_length,

@@ -29,7 +29,7 @@ pub fn open_with_views(
         let views = views.iter().map(choice).collect();
         return Ok((encoder, views));
     };
-    if settings.views == Views::Asked {
+    if settings.views == Views::Fixed {
         return Ok((encoder, own));
     }
     if only.suffix.is_some() || settings.server.is_some() || layers < 2 {
@@ -163,7 +163,7 @@ pub fn chosen_method(
 pub fn unchosen(settings: &Settings, candidates: &[ViewChoice]) -> Settings {
     Settings {
         view: candidates.first().map(shown).into_iter().collect(),
-        views: Views::Asked,
+        views: Views::Fixed,
         layers: None,
         ..settings.clone()
     }
@@ -183,7 +183,7 @@ pub fn settled_method(settings: &Settings, tuned: &Tuned) -> Settings {
     let MethodSettings { augment, source, vae, synthesis, rivals, head, .. } =
         chosen_method(&settings.method(), tuned, settings);
     let augment = Augment::Factor(augment);
-    let views = Views::Asked;
+    let views = Views::Fixed;
     Settings { views, augment, source, vae, synthesis, rivals, head, ..settings.clone() }
 }
 
