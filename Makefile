@@ -4,7 +4,7 @@
 LENS := target/release/lens
 STARTER := datasets/starter
 
-.PHONY: build quickstart test tour lint
+.PHONY: build quickstart test tour lint docs man
 
 build:
 	cargo build --release --locked --bin lens
@@ -27,3 +27,18 @@ lint:
 	cargo fmt --all --check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --workspace --no-deps
+
+# The links, tables and paths of the documents; the book in target/book where mdBook is installed.
+docs:
+	python3 scripts/test_check_docs.py
+	python3 scripts/check_docs.py
+	@if command -v mdbook >/dev/null; then mdbook build; else echo "mdbook is not installed: no book"; fi
+
+# Manual pages in target/man, each read by man without a complaint.
+man: build
+	mkdir -p target/man
+	$(LENS) man target/man
+	for page in target/man/*.1; do \
+		complaints=$$(LC_ALL=C.UTF-8 MANWIDTH=100 man --warnings=w --local-file $$page 2>&1 >/dev/null) || exit 1; \
+		if [ -n "$$complaints" ]; then echo "$$page: $$complaints"; exit 1; fi; \
+	done

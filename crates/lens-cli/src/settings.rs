@@ -32,9 +32,9 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Views {
-    /// Those that the settings name.
+    /// As the settings name them.
     Fixed,
-    /// By cross-validation on the training pairs.
+    /// Chosen by cross-validation on the training pairs.
     Auto,
 }
 

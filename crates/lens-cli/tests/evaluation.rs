@@ -188,7 +188,7 @@ fn rewardbench_is_known_by_its_subsets_and_a_part_of_it_is_called_partial() {
     let error = lens.fails(1, "eval rm pairs.jsonl --benchmark rewardbench");
     assert!(error.contains("pairs.jsonl:1: RewardBench 1 needs"), "{error}");
     let error = lens.fails(2, "eval rm pairs.jsonl --benchmark glue");
-    assert!(error.contains("expected auto, pairs, rewardbench, "), "{error}");
+    assert!(error.contains("[possible values: auto, pairs, rewardbench, "), "{error}");
 }
 
 #[test]

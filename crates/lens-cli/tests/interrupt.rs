@@ -137,7 +137,7 @@ fn while_the_head_is_trained() {
     run.interrupt();
     left_as_it_was(&lens, &before, &run.end());
     // The embeddings of the interrupted run serve the next one.
-    let run = lens.ok("run pairs.jsonl --model tiny.gguf --views asked -o rm --json").json();
+    let run = lens.ok("run pairs.jsonl --model tiny.gguf --views fixed -o rm --json").json();
     assert_eq!(run["stages"][0]["computed"], 0);
 }
 

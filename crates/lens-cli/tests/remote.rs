@@ -180,7 +180,7 @@ fn wrong_addresses_and_limits_are_wrong_settings() {
         ("--server http://me:pa55word@host", "user or password"),
         ("--server http://host?key=pa55word", "query"),
         ("--server http://host --server-batch 0", "server_batch"),
-        ("--server http://host --server-api rest", "server_api"),
+        ("--server http://host --server-api rest", "possible values: auto, openai, tei"),
     ] {
         let err = lens.fails(2, &format!("run pairs.jsonl {words}"));
         assert!(err.contains(said) && !err.contains("pa55word"), "{err}");

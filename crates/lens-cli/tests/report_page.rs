@@ -114,7 +114,7 @@ fn with_report(chosen: bool) -> Lens {
         row["rejected"] = json!(format!("{} {chosen}", "long".repeat(700)));
     }
     lens.rows("heldout.jsonl", &heldout);
-    let views = if chosen { "" } else { " --views asked" };
+    let views = if chosen { "" } else { " --views fixed" };
     lens.ok(&format!(
         "run pairs.jsonl --eval heldout.jsonl --model tiny.gguf -o rm --quiet{views}"
     ));
@@ -189,7 +189,7 @@ fn a_model_of_arrays_and_one_without_synthesis_have_pages_too() {
 
     lens.rows("pairs.jsonl", &pairs(0..40));
     lens.ok(
-        "run pairs.jsonl --model tiny.gguf --views asked --augment 1 --holdout 0 -o plain --quiet",
+        "run pairs.jsonl --model tiny.gguf --views fixed --augment 1 --holdout 0 -o plain --quiet",
     );
     let page = lens.read("plain/report.html");
     assert!(page.contains("how good the reward model is was not measured"), "{page}");

@@ -387,7 +387,7 @@ fn a_text_that_went_through_the_template_already_is_the_conversation_it_came_fro
     let chat = TinyModel { chat_template: Some(CHAT.to_owned()), ..TinyModel::default() };
     lens.model("chat.gguf", &chat);
     lens.rows("pairs.jsonl", &pairs(0..60));
-    lens.ok("run pairs.jsonl --model chat.gguf --views asked -o rm --quiet");
+    lens.ok("run pairs.jsonl --model chat.gguf --views fixed -o rm --quiet");
     let server = Serving::start(&lens, "rm");
     let (prompt, response) = ("What of 3?", "It is number 21, so yes!");
     let body = json!({"prompt": prompt, "responses": [response]});
@@ -416,7 +416,7 @@ fn a_text_that_went_through_the_template_already_is_the_conversation_it_came_fro
 #[test]
 fn several_models_have_names_and_the_first_is_the_default() {
     let lens = Lens::with_reward_model();
-    lens.ok("run pairs.jsonl --model tiny.gguf --views asked --seed 5 -o other --quiet");
+    lens.ok("run pairs.jsonl --model tiny.gguf --views fixed --seed 5 -o other --quiet");
     let arrays = common::safetensors(&[
         ("chosen", [20, 4], &common::cloud(20, 4, 1.0)),
         ("rejected", [20, 4], &common::cloud(20, 4, -1.0)),

@@ -231,7 +231,7 @@ fn a_model_is_swapped_under_load_and_no_request_is_lost() {
             })
             .collect();
         lens.ok(
-            "run pairs.jsonl --model tiny.gguf --views asked --seed 9 -o rm --overwrite --quiet",
+            "run pairs.jsonl --model tiny.gguf --views fixed --seed 9 -o rm --overwrite --quiet",
         );
         let answer = server.post("/v1/models/reload", &json!({"model": "rm"})).ok();
         assert_eq!(answer["reloaded"], json!(["rm"]));
@@ -261,7 +261,7 @@ fn a_model_is_swapped_under_load_and_no_request_is_lost() {
     lens.write("rm/lens.json", &good);
 
     // By signal, as daemons do.
-    lens.ok("run pairs.jsonl --model tiny.gguf --views asked -o rm --overwrite --quiet");
+    lens.ok("run pairs.jsonl --model tiny.gguf --views fixed -o rm --overwrite --quiet");
     server.signal(Signal::HUP);
     server.until("the first model is back", || (ask(&mut server.client()) - old).abs() < 1e-4);
     server.stop();

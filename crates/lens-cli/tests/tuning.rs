@@ -111,7 +111,7 @@ fn a_run_chooses_unless_it_is_told() {
     };
     let (tuned, said) = chosen("pairs.jsonl");
     assert!(tuned && said.out.contains("views and head"), "{}", said.out);
-    for named in ["--views asked", "--pooling mean", "--set head.members=2", "--layers 0,6"] {
+    for named in ["--views fixed", "--pooling mean", "--set head.members=2", "--layers 0,6"] {
         assert!(!chosen(&format!("pairs.jsonl {named}")).0, "{named}");
     }
     let (tuned, said) = chosen("few.jsonl");

@@ -209,7 +209,7 @@ fn the_starter_dataset_grows_and_only_new_pairs_are_embedded() {
         (run, embed["computed"].as_u64().unwrap())
     };
     let (_, first) = embed(&format!(
-        "run first.jsonl --model {model} --views asked --augment 1 -o rm --json --quiet"
+        "run first.jsonl --model {model} --views fixed --augment 1 -o rm --json --quiet"
     ));
     assert!(first > 0);
     let (run, new) = embed("run all.jsonl --warm-start rm -o next --json --quiet");

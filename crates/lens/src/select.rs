@@ -7,9 +7,8 @@ use crate::{Error, Progress};
 use lens_core::{CoreError, EmbeddedPairs, MethodSettings};
 use lens_data::bundle::Kept;
 use lens_encoder::{TextEncoder, ViewChoice};
-use lens_eval::tuning::{Choices, Tried, Tuned, What, tune};
+use lens_eval::tuning::{CandidateKind, Choices, Tuned, tune};
 use lens_report::text::percent;
-use lens_report::{Block, Cell, Column, Format, Section, Table, TableRow};
 
 /// Sets the encoder to every view that is a candidate, and returns these: what was asked for, where
 /// views are not to be selected or there is no other.
@@ -68,7 +67,7 @@ pub(crate) fn search(
 
 fn choices(asked: usize, method: &MethodOptions) -> Choices {
     Choices {
-        asked,
+        given_views: asked,
         heads: method.views != ViewSelection::Fixed,
         augment: method.select_augmentation,
         ..Choices::default()
@@ -116,7 +115,7 @@ pub(crate) fn selected_settings(
 
 /// Which head is kept, and why, where augmentation was tried.
 pub(crate) fn decision(tuned: &Tuned) -> Option<(Kept, String)> {
-    let gain = tuned.nested.gain?;
+    let gain = tuned.nested.log_loss_gain?;
     let why = format!(
         "on {} outer folds of the training pairs, each judged by heads that did not see it, it changes \
          log-loss by {:+.4}, standard error {:.4}",
@@ -131,20 +130,13 @@ pub(crate) fn decision(tuned: &Tuned) -> Option<(Kept, String)> {
 /// Lines of the result table about the selection.
 pub(crate) fn lines(tuned: &Tuned) -> Vec<(String, String)> {
     let nested = &tuned.nested;
-    let mut lines = vec![(
-        "selection".to_owned(),
-        format!(
-            "{} candidates compared by {}-fold cross-validation on the training pairs",
-            tuned.tried.len(),
-            nested.folds
-        ),
-    )];
-    for (what, name) in KINDS {
-        let of_kind: Vec<&Tried> = tuned.tried.iter().filter(|t| t.what == what).collect();
-        if let Some(best) = of_kind.iter().find(|t| t.best).filter(|_| of_kind.len() > 1) {
+    let mut lines = vec![("selection".to_owned(), tuned.comparison())];
+    for kind in [CandidateKind::Head, CandidateKind::Source] {
+        let candidates = tuned.of_kind(kind).count();
+        if let Some(best) = tuned.best_of(kind).filter(|_| candidates > 1) {
             let loss = best.log_loss.unwrap_or(f64::NAN);
-            let text = format!("{} (of {} candidates; log-loss {loss:.4})", best.label, of_kind.len());
-            lines.push((format!("  {name}"), text));
+            let text = format!("{} (log-loss {loss:.4}, best of {candidates})", best.label);
+            lines.push((format!("  {}", kind.name()), text));
         }
     }
     let augmented = nested.augmented.as_ref();
@@ -153,70 +145,10 @@ pub(crate) fn lines(tuned: &Tuned) -> Vec<(String, String)> {
     lines.push((
         "  accuracy there".to_owned(),
         format!(
-            "{} as selected{augmented}; {} with the settings it started from",
+            "{} with the chosen settings{augmented}; {} with the given ones",
             percent(nested.chosen.value),
-            percent(nested.asked.value)
+            percent(nested.given.value)
         ),
     ));
     lines
-}
-
-const KINDS: [(What, &str); 2] =
-    [(What::Head, "views and head"), (What::Source, "source of synthetic pairs")];
-
-fn kind(what: What) -> &'static str {
-    KINDS.iter().find(|(of, _)| *of == what).map_or("", |(_, name)| name)
-}
-
-/// The report's section on the selection.
-pub(crate) fn section(tuned: &Tuned) -> Section {
-    let mut columns = vec![Column::text("for"), Column::text("candidate")];
-    columns.extend([Column::number("log-loss"), Column::number("accuracy")]);
-    let row = |tried: &Tried| {
-        let loss = tried.log_loss.map_or("ran away".to_owned(), |x| format!("{x:.4}"));
-        let accuracy = tried.accuracy.map_or(String::new(), percent);
-        let cells = [kind(tried.what).to_owned(), tried.label.clone(), loss, accuracy];
-        TableRow { cells: cells.map(Cell::text).into(), highlight: tried.best }
-    };
-    let nested = &tuned.nested;
-    let interval = |name: &str, e: &lens_core::metrics::Estimate, format| {
-        let cell = Cell::Interval { value: e.value, low: e.ci95[0], high: e.ci95[1], format };
-        TableRow::plain(vec![Cell::text(name), cell])
-    };
-    let taken = match decision(tuned) {
-        Some((_, decision)) => {
-            format!(" Augmentation is taken only where it wins there: {decision}.")
-        }
-        None => String::new(),
-    };
-    let said = format!(
-        "Views and head were selected on the training pairs alone: every candidate was trained {} times, \
-         each without a part of the pairs, and judged on that part. The lowest of many figures is too \
-         low, so below each part is judged by what the other parts would have selected.{taken}",
-        nested.folds,
-    );
-    let mut rows = vec![
-        interval("settings it started from, without augmentation", &nested.asked, Format::Percent),
-        interval("selected, without augmentation", &nested.chosen, Format::Percent),
-        interval("gain of selecting, points", &nested.gained, Format::Points),
-    ];
-    if let (Some(with), Some(difference)) = (&nested.augmented, &nested.difference) {
-        rows.push(interval("selected, with augmentation", with, Format::Percent));
-        rows.push(interval("gain of augmentation, points", difference, Format::Points));
-    }
-    let outer = Table {
-        caption: "Accuracy on pairs that the selection did not see, 95% intervals".to_owned(),
-        columns: vec![Column::text("settings"), Column::number("accuracy")],
-        rows,
-    };
-    let tried = Table {
-        caption:
-            "All candidates, on the outer folds; the best of each kind stands out, and the next kind \
-             starts from it"
-                .to_owned(),
-        columns,
-        rows: tuned.tried.iter().map(row).collect(),
-    };
-    let blocks = vec![Block::Paragraph(said), Block::Table(outer), Block::Table(tried)];
-    Section { id: "selection".to_owned(), heading: "How views and head were selected".to_owned(), blocks }
 }

@@ -1,7 +1,9 @@
 //! The command line of `lens eval`.
 
+use super::values::{self, heading};
 use super::{KeyArgs, ServerArgs, not_given};
 use clap::Args;
+use clap::builder::TypedValueParser;
 use lens_eval::figures::Benchmark;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -17,38 +19,38 @@ pub struct EvalArgs {
     #[arg(required = true)]
     #[serde(skip)]
     pub data: Vec<PathBuf>,
-    /// What the files are, where that is told wrongly from their rows: auto, pairs, rewardbench,
-    /// rewardbench2, rm-bench, best-of-n [default: auto]
-    #[arg(long, value_name = "KIND", value_parser = benchmark, default_value = "auto",
-        hide_default_value = true)]
+    /// What the files hold, where their rows are taken for something else [default: auto]
+    #[arg(long, value_name = "KIND", help_heading = heading::DATA, default_value = "auto",
+        hide_default_value = true, value_parser = values::benchmark().map(|name| kind(&name)))]
     #[serde(skip)]
     pub benchmark: Kind,
-    /// Only rows of this subset (of RM-Bench: domain); may be repeated
-    #[arg(long, value_name = "NAME")]
+    /// Evaluate on the rows of this subset (of RM-Bench: domain) only; may be repeated
+    #[arg(long, value_name = "NAME", help_heading = heading::DATA)]
     #[serde(skip)]
     pub subset: Vec<String>,
-    /// Best of up to N responses [default: as many as the prompt with the fewest has]
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    /// Largest n of best-of-n [default: the fewest responses that a prompt has]
+    #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = heading::EVALUATION)]
     #[serde(skip)]
     pub n: Option<usize>,
-    /// How many of the examples ranked worst are shown
-    #[arg(long, value_name = "K", default_value_t = 10)]
+    /// How many of the examples ranked most wrongly are shown
+    #[arg(long, value_name = "K", default_value_t = 10, help_heading = heading::OUTPUT)]
     #[serde(skip)]
     pub worst: usize,
     /// Write the files of the rewardbench package into this folder: MODEL_outputs.jsonl, MODEL.json
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "DIR", help_heading = heading::OUTPUT)]
     #[serde(skip)]
     pub outputs: Option<PathBuf>,
-    /// Write a page with all figures, charts and the worst examples into this HTML file
-    #[arg(long, value_name = "FILE")]
+    /// Write a page with all figures, charts and the examples ranked most wrongly into this HTML file
+    #[arg(long, value_name = "FILE", help_heading = heading::OUTPUT)]
     #[serde(skip)]
     pub report: Option<PathBuf>,
-    /// Replace a report that stands there
-    #[arg(long)]
+    /// Replace an existing report
+    #[arg(long, help_heading = heading::OUTPUT)]
     #[serde(skip_serializing_if = "not_given")]
     pub overwrite: bool,
-    /// The language model, where it is not the one that the bundle names
-    #[arg(long, value_name = "MODEL")]
+    /// Language model to use instead of the one that the reward model names; it has to compute the
+    /// same embeddings
+    #[arg(long, value_name = "MODEL", help_heading = heading::MODEL)]
     pub model: Option<String>,
     /// A server, where it is not the one that the bundle names.
     #[command(flatten)]
@@ -58,24 +60,17 @@ pub struct EvalArgs {
     #[command(flatten)]
     #[serde(skip)]
     pub keys: KeyArgs,
-    /// Stop at the first malformed row instead of counting it
-    #[arg(long)]
+    /// Stop at the first malformed row instead of counting it and going on
+    #[arg(long, help_heading = heading::DATA)]
     #[serde(skip_serializing_if = "not_given")]
     pub strict: bool,
 }
 
-/// What `--benchmark` says; none for `auto`.
+/// The kind that `--benchmark` names; none for `auto`.
 type Kind = Option<Benchmark>;
 
-fn benchmark(name: &str) -> Result<Kind, String> {
-    if name == "auto" {
-        return Ok(None);
-    }
-    let known = Benchmark::ALL.into_iter().find(|b| b.name() == name);
-    known.map(Some).ok_or_else(|| {
-        let names: Vec<&str> = Benchmark::ALL.iter().map(|b| b.name()).collect();
-        format!("expected auto, {}", names.join(", "))
-    })
+fn kind(name: &str) -> Kind {
+    Benchmark::ALL.into_iter().find(|b| b.name() == name)
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

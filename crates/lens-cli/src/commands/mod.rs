@@ -10,6 +10,7 @@ pub mod pull;
 pub mod run;
 pub mod score;
 pub mod serve;
+pub mod shell;
 pub mod study;
 pub mod synthesise;
 pub mod train;

@@ -135,7 +135,7 @@ impl Lens {
     pub fn with_reward_model() -> Lens {
         let lens = Lens::new();
         lens.rows("pairs.jsonl", &pairs(0..60));
-        lens.ok("run pairs.jsonl --model tiny.gguf --views asked -o rm --quiet");
+        lens.ok("run pairs.jsonl --model tiny.gguf --views fixed -o rm --quiet");
         lens
     }
 }

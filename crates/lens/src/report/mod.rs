@@ -13,7 +13,6 @@ pub(crate) use evaluation::page as evaluation_page;
 
 use crate::error::stop_if_cancelled;
 use crate::save::Finished;
-use crate::select;
 use crate::{Error, Progress};
 use heldout::Judged;
 use lens_core::Outcome;
@@ -23,6 +22,7 @@ use lens_core::splits::SplitsReport;
 use lens_data::{LeftOut, VetReport};
 use lens_data::bundle::Kept;
 use lens_eval::figures::heldout::PairAccuracy;
+use lens_eval::tuning::Tuned;
 use lens_report::text::{percent, thousands};
 use lens_report::{
     Block, Cell, Column, Format, Headline, Rendering, Report, Section, Table, TableRow, shortened,
@@ -70,7 +70,7 @@ pub(crate) fn training(
     stop_if_cancelled(progress)?;
     let mut sections = vec![result(training, judged)];
     sections.extend(judged.map(heldout::section));
-    sections.extend(finished.tuned.map(select::section));
+    sections.extend(finished.tuned.map(Tuned::section));
     sections.push(curves::section(training));
     sections.push(map::section(training, progress)?);
     sections.extend(judged.map(heldout::worst));

@@ -18,7 +18,7 @@ use lens_data::{
 use lens_encoder::{EncoderIdentity, TextEncoder, View, ViewChoice};
 use lens_eval::EvalError;
 use lens_eval::study::file::{EncoderChoice, StudyFile};
-use lens_eval::study::store::{Identity, print_of};
+use lens_eval::study::store::{self, Identity};
 use lens_eval::study::summary::{DataSummary, EncoderSummary};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -197,7 +197,7 @@ fn text(
         };
         let views: Vec<String> = identity.views.iter().map(View::to_string).collect();
         let unnamed = EncoderIdentity { model_file: String::new(), ..identity.clone() };
-        let own = print_of(&[&fingerprint, &json(&unnamed)?, &server]);
+        let own = store::fingerprint(&[&fingerprint, &json(&unnamed)?, &server]);
         about.push(EncoderSummary {
             name: choice.name.clone(),
             about: format!("{} ({})", identity.model_file, views.join("; ")),
@@ -436,7 +436,7 @@ fn stored(
         // Numbers are those of the first, so that prompts are drawn in one order.
         let mut embedded = pairs_of_columns(&pools[*at], &columns)?;
         embedded.prompts = pools[0].prompts.clone();
-        let fingerprint = print_of(&[&l.fingerprint, &shown, &format!("{equal:?}")]);
+        let fingerprint = store::fingerprint(&[&l.fingerprint, &shown, &format!("{equal:?}")]);
         let about_views =
             if views.is_empty() || whole_file { shown.clone() } else { views.join("; ") };
         about.push(EncoderSummary {
