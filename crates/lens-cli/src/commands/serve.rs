@@ -1,5 +1,5 @@
-//! `lens serve`: reward models over HTTP. Here are what belongs to the process and not to the server:
-//! signals, the log, the limit of open files, and its end.
+//! `lens serve`: reward models over HTTP. Here are what belongs to the process and not to the
+//! server: signals, the log, the limit of open files, and its end.
 
 use crate::args::ServeArgs;
 use crate::embedding::encoder_of_bundle;
@@ -10,7 +10,7 @@ use crate::settings::{Settings, bad};
 use lens_core::Progress;
 use lens_data::Bundle;
 use lens_encoder::TextEncoder;
-use lens_server::{BoxedError, Control, Limits, ModelSource, Options, ServeError, Tokens};
+use lens_server::{BearerTokens, BoxedError, Control, Limits, ModelSource, Options, ServeError};
 use std::io::IsTerminal;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -61,8 +61,8 @@ pub fn run(args: &ServeArgs, settings: &Settings, reporter: &Reporter) -> Result
     })
 }
 
-/// Starts the log, on standard error: a line an event, for people or as JSON; of warnings and errors
-/// alone where it is to be `quiet`.
+/// Starts the log, on standard error: a line an event, for people or as JSON; of warnings and
+/// errors alone where it is to be `quiet`.
 fn start_log(json: bool, quiet: bool) {
     let log = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
@@ -75,8 +75,8 @@ fn start_log(json: bool, quiet: bool) {
     };
 }
 
-/// Has SIGTERM and SIGINT shut the server down, a second of them end the process at once, and SIGHUP
-/// read all bundles again.
+/// Has SIGTERM and SIGINT shut the server down, a second of them end the process at once, and
+/// SIGHUP read all bundles again.
 fn control() -> std::io::Result<Control> {
     let mut ends = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
     let mut hangups = signal(SignalKind::hangup())?;
@@ -119,7 +119,7 @@ fn options(args: &ServeArgs, settings: &Settings) -> Result<Options, CliError> {
             named.split_once('=').ok_or_else(|| bad("--name", "expected NAME=DIR"))?;
         models.push((name.to_owned(), PathBuf::from(path)));
     }
-    let mut tokens = Tokens::default();
+    let mut tokens = BearerTokens::default();
     for token in &args.token {
         tokens.add("--token", token).map_err(CliError::Serve)?;
     }
@@ -196,12 +196,12 @@ impl ModelSource for Opener {
         &self,
         bundle: &Bundle,
         path: &Path,
-        keep: bool,
+        keep_vectors: bool,
     ) -> Result<Option<Box<dyn TextEncoder>>, BoxedError> {
         if bundle.manifest.encoder.is_none() {
             return Ok(None);
         }
-        let settings = Settings { keep_vectors: keep, ..self.settings.clone() };
+        let settings = Settings { keep_vectors, ..self.settings.clone() };
         let model = self.model.as_deref();
         Ok(Some(encoder_of_bundle(bundle, path, model, &settings, &self.reporter)?))
     }
