@@ -1,4 +1,4 @@
-//! Who may ask: bearer tokens, compared in constant time.
+//! Authentication by bearer tokens, compared in constant time.
 
 use crate::error::ServeError;
 use axum::http::HeaderMap;
@@ -7,27 +7,27 @@ use sha2::{Digest, Sha256};
 use std::fmt;
 use subtle::{Choice, ConstantTimeEq};
 
-/// Fewest bytes of a token: shorter ones can be guessed.
-const LEAST: usize = 8;
+/// Fewest bytes of a token; shorter ones can be guessed.
+const MIN_LENGTH: usize = 8;
 
-/// The tokens that open the server. Only their hashes are kept.
+/// The bearer tokens that a server accepts. Only their hashes are kept.
 #[derive(Clone, Default)]
-pub struct Tokens(Vec<[u8; 32]>);
+pub struct BearerTokens(Vec<[u8; 32]>);
 
-impl Tokens {
-    /// Tokens out of `text`, one a line or separated by commas; blank ones, and lines that begin with
-    /// `#`, are left out.
+impl BearerTokens {
+    /// Adds the tokens of `text`, one a line or separated by commas. Blank ones and lines that
+    /// begin with `#` are skipped. `option` is where the text comes from, for the error.
     ///
     /// # Errors
-    /// [`ServeError::Option`] for one that is too short, or that no header can carry.
+    /// [`ServeError::Option`] for a token that is too short, or that no header can carry.
     pub fn add(&mut self, option: &'static str, text: &str) -> Result<(), ServeError> {
         let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
         for token in lines.flat_map(|line| line.split(',')).map(str::trim) {
             if token.is_empty() {
                 continue;
             }
-            let detail = if token.len() < LEAST {
-                format!("a token needs at least {LEAST} characters")
+            let detail = if token.len() < MIN_LENGTH {
+                format!("a token needs at least {MIN_LENGTH} characters")
             } else if !token.bytes().all(|b| b.is_ascii_graphic()) {
                 "a token has visible ASCII characters only".to_owned()
             } else {
@@ -39,14 +39,14 @@ impl Tokens {
         Ok(())
     }
 
-    /// Whether there is none.
+    /// Whether there is no token: then every request is admitted.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether a request with these headers may come in: there is no token to show, or it shows one,
-    /// once, as `Authorization: Bearer TOKEN`. How long that takes does not depend on which token is
-    /// shown, nor on how much of it is right.
+    /// Whether a request with these headers is admitted: no token is needed, or the request has
+    /// exactly one header `Authorization: Bearer TOKEN` with one of the tokens. The time that this
+    /// takes does not depend on the token sent.
     pub(crate) fn admit(&self, headers: &HeaderMap) -> bool {
         if self.is_empty() {
             return true;
@@ -64,7 +64,7 @@ impl Tokens {
     }
 }
 
-impl fmt::Debug for Tokens {
+impl fmt::Debug for BearerTokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} tokens", self.0.len())
     }
@@ -76,13 +76,13 @@ mod tests {
     use super::*;
     use axum::http::HeaderValue;
 
-    fn tokens(text: &str) -> Tokens {
-        let mut tokens = Tokens::default();
+    fn tokens(text: &str) -> BearerTokens {
+        let mut tokens = BearerTokens::default();
         tokens.add("--token", text).unwrap();
         tokens
     }
 
-    fn admits(tokens: &Tokens, values: &[&str]) -> bool {
+    fn admits(tokens: &BearerTokens, values: &[&str]) -> bool {
         let mut headers = HeaderMap::new();
         for value in values {
             headers.append(AUTHORIZATION, HeaderValue::from_str(value).unwrap());
@@ -111,13 +111,13 @@ mod tests {
 
     #[test]
     fn without_tokens_everybody_may() {
-        assert!(admits(&Tokens::default(), &[]) && tokens(" \n,").is_empty());
+        assert!(admits(&BearerTokens::default(), &[]) && tokens(" \n,").is_empty());
     }
 
     #[test]
     fn a_token_that_can_be_guessed_or_not_sent_is_refused() {
         for bad in ["short", "with a space", "umlaut-\u{e4}\u{e4}\u{e4}"] {
-            let error = Tokens::default().add("--token", bad).unwrap_err().to_string();
+            let error = BearerTokens::default().add("--token", bad).unwrap_err().to_string();
             assert!(error.starts_with("--token: ") && !error.contains(bad), "{error}");
         }
     }

@@ -10,14 +10,14 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// How much of a refused body is still read, so that a client that sends before it reads finds its
-/// answer and not a broken connection.
+/// Most bytes of a refused body that are still read, so that a client that sends all of it before
+/// it reads finds its answer and not a broken connection.
 const LINGER_BYTES: usize = 256 << 20;
-/// For how long.
+/// Longest time for which a refused body is read.
 const LINGER: Duration = Duration::from_secs(10);
 
 /// The media type that a request names, in lower case and without its parameters.
-pub(crate) fn kind(headers: &HeaderMap) -> Option<String> {
+pub(crate) fn media_type(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(CONTENT_TYPE)?.to_str().ok()?;
     Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
 }
@@ -25,8 +25,8 @@ pub(crate) fn kind(headers: &HeaderMap) -> Option<String> {
 /// The whole body.
 ///
 /// # Errors
-/// 413 for one that is too long, before it is read where it says its length; 408 for one that takes
-/// too long; 415 for a compressed one; 400 for one that breaks off.
+/// 413 for a body that is too long (before it is read, if `Content-Length` says so); 408 for one
+/// that takes too long; 415 for a compressed one; 400 for one that breaks off.
 pub(crate) async fn read(request: Request, limits: &Limits) -> Result<Bytes, Failure> {
     let most = limits.body;
     let too_long = || {
@@ -59,6 +59,7 @@ pub(crate) async fn read(request: Request, limits: &Limits) -> Result<Bytes, Fai
     }
 }
 
+/// Reads a refused body, and forgets it.
 async fn linger(body: Body) {
     let mut body = Limited::new(body, LINGER_BYTES);
     let _ = timeout(LINGER, async { while let Some(Ok(_)) = body.frame().await {} }).await;

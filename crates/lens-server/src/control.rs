@@ -10,8 +10,8 @@ pub(crate) type Event = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Steers [`crate::serve`]: when to stop, when to read bundles again, and whom to tell the address.
 ///
-/// The server installs no signal handlers of its own. A program that wants Ctrl-C to stop it passes a
-/// future that resolves on Ctrl-C.
+/// The server installs no signal handlers of its own. A program that wants Ctrl-C to stop it passes
+/// a future that resolves on Ctrl-C.
 ///
 /// ```
 /// use lens_server::Control;
@@ -46,8 +46,8 @@ impl Control {
         }
     }
 
-    /// Ends the drain when `now` resolves: requests that are still under way are dropped. Before the
-    /// shutdown it has no effect; once it has resolved, a shutdown does not wait for anything.
+    /// Ends the drain when `now` resolves: requests that are still under way are dropped. Before
+    /// the shutdown it has no effect; once it has resolved, a shutdown does not wait for anything.
     #[must_use]
     pub fn cut_short_on(self, now: impl Future<Output = ()> + Send + 'static) -> Control {
         Control { cut_short: Box::pin(now), ..self }

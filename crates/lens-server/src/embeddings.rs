@@ -32,11 +32,11 @@ pub(crate) enum Dtype {
 }
 
 impl Dtype {
-    /// By its name in `X-Lens-Dtype`.
+    /// Reads the value of the header `X-Lens-Dtype`.
     ///
     /// # Errors
     /// 422 for another name.
-    pub fn named(name: &str) -> Result<Dtype, Failure> {
+    pub fn parse(name: &str) -> Result<Dtype, Failure> {
         match name.trim().to_ascii_lowercase().as_str() {
             "f32" => Ok(Dtype::F32),
             "f16" => Ok(Dtype::F16),
@@ -68,23 +68,23 @@ impl Embeddings {
                     let message = format!("row {row} has {width} columns, the model needs {dim}");
                     return Err(Failure::field("embeddings", message));
                 }
-                filled(data, widths.len(), dim)
+                rows_of(data, widths.len(), dim)
             }
             Embeddings::Base64(text) => {
                 let bytes = STANDARD.decode(&text).map_err(|e| {
                     Failure::field("embeddings", format!("the text is not base64: {e}"))
                 })?;
-                of_bytes(&bytes, Dtype::F32, dim)
+                rows_from_bytes(&bytes, Dtype::F32, dim)
             }
         }
     }
 }
 
-/// Rows of width `dim` out of bytes.
+/// The rows of width `dim` that bytes hold.
 ///
 /// # Errors
 /// 422 for bytes that do not fill rows, or a value that is not finite.
-pub(crate) fn of_bytes(bytes: &[u8], dtype: Dtype, dim: usize) -> Result<Matrix, Failure> {
+pub(crate) fn rows_from_bytes(bytes: &[u8], dtype: Dtype, dim: usize) -> Result<Matrix, Failure> {
     let row = dim * dtype.bytes();
     if !bytes.len().is_multiple_of(row) {
         let message = format!(
@@ -112,10 +112,11 @@ pub(crate) fn of_bytes(bytes: &[u8], dtype: Dtype, dim: usize) -> Result<Matrix,
             values.convert_to_f32_slice(&mut data);
         }
     }
-    filled(data, bytes.len() / row, dim)
+    rows_of(data, bytes.len() / row, dim)
 }
 
-fn filled(data: Vec<f32>, rows: usize, dim: usize) -> Result<Matrix, Failure> {
+/// A matrix of at least one row.
+fn rows_of(data: Vec<f32>, rows: usize, dim: usize) -> Result<Matrix, Failure> {
     if rows == 0 {
         return Err(Failure::field("embeddings", "there is no row to score"));
     }
@@ -124,14 +125,14 @@ fn filled(data: Vec<f32>, rows: usize, dim: usize) -> Result<Matrix, Failure> {
 
 impl<'de> Deserialize<'de> for Embeddings {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_any(Whole)
+        from.deserialize_any(RowsVisitor)
     }
 }
 
-/// The list of rows, or what stands for it.
-struct Whole;
+/// Reads a list of rows, one row, or base64.
+struct RowsVisitor;
 
-impl<'de> Visitor<'de> for Whole {
+impl<'de> Visitor<'de> for RowsVisitor {
     type Value = Embeddings;
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -145,13 +146,13 @@ impl<'de> Visitor<'de> for Whole {
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Embeddings, A::Error> {
         let (mut data, mut widths) = (Vec::new(), Vec::new());
         let mut single = 0;
-        while let Some(value) = seq.next_element::<Value>()? {
+        while let Some(value) = seq.next_element::<NumberOrRow>()? {
             match value {
-                Value::Number(x) if widths.is_empty() => {
+                NumberOrRow::Number(x) if widths.is_empty() => {
                     data.push(x);
                     single += 1;
                 }
-                Value::Row(row) if single == 0 => {
+                NumberOrRow::Row(row) if single == 0 => {
                     widths.push(row.len());
                     data.extend(row);
                 }
@@ -166,49 +167,50 @@ impl<'de> Visitor<'de> for Whole {
 }
 
 /// A number or a row of them.
-enum Value {
+enum NumberOrRow {
     Number(f32),
     Row(Vec<f32>),
 }
 
-impl<'de> Deserialize<'de> for Value {
+impl<'de> Deserialize<'de> for NumberOrRow {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_any(Values)
+        from.deserialize_any(NumberOrRowVisitor)
     }
 }
 
-struct Values;
+/// Reads a number or a row of numbers.
+struct NumberOrRowVisitor;
 
-impl<'de> Visitor<'de> for Values {
-    type Value = Value;
+impl<'de> Visitor<'de> for NumberOrRowVisitor {
+    type Value = NumberOrRow;
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str("a number or a row of numbers")
     }
 
-    fn visit_f64<E>(self, x: f64) -> Result<Value, E> {
-        Ok(Value::Number(x as f32))
+    fn visit_f64<E>(self, x: f64) -> Result<NumberOrRow, E> {
+        Ok(NumberOrRow::Number(x as f32))
     }
 
-    fn visit_u64<E>(self, x: u64) -> Result<Value, E> {
-        Ok(Value::Number(x as f32))
+    fn visit_u64<E>(self, x: u64) -> Result<NumberOrRow, E> {
+        Ok(NumberOrRow::Number(x as f32))
     }
 
-    fn visit_i64<E>(self, x: i64) -> Result<Value, E> {
-        Ok(Value::Number(x as f32))
+    fn visit_i64<E>(self, x: i64) -> Result<NumberOrRow, E> {
+        Ok(NumberOrRow::Number(x as f32))
     }
 
-    /// As some write NaN; it is refused later, where its row and column are known.
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Number(f32::NAN))
+    /// `null`, as some write NaN; it is refused later, where its row and column are known.
+    fn visit_unit<E>(self) -> Result<NumberOrRow, E> {
+        Ok(NumberOrRow::Number(f32::NAN))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<NumberOrRow, A::Error> {
         let mut row = Vec::with_capacity(seq.size_hint().unwrap_or(0));
         while let Some(value) = seq.next_element::<Option<f64>>()? {
             row.push(value.map_or(f32::NAN, |x| x as f32));
         }
-        Ok(Value::Row(row))
+        Ok(NumberOrRow::Row(row))
     }
 }
 
@@ -228,13 +230,13 @@ mod tests {
         assert_eq!((one.rows(), one.data()), (1, &[1.0, 2.0][..]));
         let bytes: Vec<u8> = [1.0f32, 2.5].iter().flat_map(|x| x.to_le_bytes()).collect();
         assert_eq!(json(&format!("{:?}", STANDARD.encode(&bytes))).unwrap().data(), [1.0, 2.5]);
-        assert_eq!(of_bytes(&bytes, Dtype::F32, 2).unwrap().data(), [1.0, 2.5]);
+        assert_eq!(rows_from_bytes(&bytes, Dtype::F32, 2).unwrap().data(), [1.0, 2.5]);
         let halves: Vec<u8> =
             [1.0, 2.5].iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect();
-        assert_eq!(of_bytes(&halves, Dtype::F16, 2).unwrap().data(), [1.0, 2.5]);
+        assert_eq!(rows_from_bytes(&halves, Dtype::F16, 2).unwrap().data(), [1.0, 2.5]);
         let brains: Vec<u8> =
             [1.0, 2.5].iter().flat_map(|x| bf16::from_f32(*x).to_le_bytes()).collect();
-        assert_eq!(of_bytes(&brains, Dtype::Bf16, 2).unwrap().data(), [1.0, 2.5]);
+        assert_eq!(rows_from_bytes(&brains, Dtype::Bf16, 2).unwrap().data(), [1.0, 2.5]);
     }
 
     #[test]
@@ -255,9 +257,11 @@ mod tests {
             );
         }
         let nan: Vec<u8> = [1.0, f32::NAN].iter().flat_map(|x| x.to_le_bytes()).collect();
-        assert!(of_bytes(&nan, Dtype::F32, 2).unwrap_err().message.contains("row 0, column 1"));
+        assert!(
+            rows_from_bytes(&nan, Dtype::F32, 2).unwrap_err().message.contains("row 0, column 1")
+        );
         let infinite = [0, 0, 0, 0x7c];
-        let failure = of_bytes(&infinite, Dtype::F16, 2).unwrap_err();
+        let failure = rows_from_bytes(&infinite, Dtype::F16, 2).unwrap_err();
         assert!(failure.message.contains("row 0, column 1: inf"), "{failure:?}");
         for bad in ["[1, [2]]", "[[1], 2]", "{}", "[[\"a\"]]", "[[[1]]]"] {
             assert!(serde_json::from_str::<Embeddings>(bad).is_err(), "{bad}");

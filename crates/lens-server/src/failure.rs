@@ -1,4 +1,4 @@
-//! What a client is told when it gets no reward.
+//! Answers to requests that get no reward.
 
 use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
@@ -48,8 +48,8 @@ impl Failure {
         Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
     }
 
-    /// What an encoder's failure is to the client whose texts begin at `offset` of the call.
-    pub(crate) fn of_encoder(error: &EncoderError, offset: usize) -> Failure {
+    /// The refusal for an encoder's error, of a request whose texts begin at `offset` of the call.
+    pub(crate) fn from_encoder(error: &EncoderError, offset: usize) -> Failure {
         let text = |index: usize, what: &str| {
             Failure::field("input", format!("text {}: {what}", index.saturating_sub(offset)))
         };
@@ -78,8 +78,8 @@ impl Failure {
     }
 }
 
-/// The text of a call that an error is about, where it is about one.
-pub(crate) fn culprit(error: &EncoderError) -> Option<usize> {
+/// The index of the text that an error is about, where it is about one text.
+pub(crate) fn faulty_text(error: &EncoderError) -> Option<usize> {
     match error {
         EncoderError::EmptyText { index }
         | EncoderError::NoPrompt { index }
@@ -127,11 +127,11 @@ impl IntoResponse for Failure {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         // For the log and the metrics: why.
-        response.extensions_mut().insert(Refused(self.code));
+        response.extensions_mut().insert(RefusalCode(self.code));
         response
     }
 }
 
 /// Carries [`Failure::code`] from a handler to the log and the metrics.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Refused(pub &'static str);
+pub(crate) struct RefusalCode(pub &'static str);

@@ -1,7 +1,9 @@
-//! What stands before every route: who asks, from where, for how long; and the log behind it.
+//! What happens to every request before and after its route: admission, the time limit, the headers
+//! that all answers have, and the log.
 
-use crate::app::{App, Spent};
-use crate::failure::{Failure, Refused};
+use crate::app::App;
+use crate::failure::{Failure, RefusalCode};
+use crate::response::Usage;
 use crate::routes;
 use axum::Router;
 use axum::extract::Request;
@@ -17,17 +19,18 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 use tower::ServiceExt;
 
-/// What the page may load: its own files. Nothing is inline, and nobody may frame it.
+/// The content security policy: the page loads its own files only, has nothing inline, and cannot
+/// be framed.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
                       img-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
-/// The name that a request goes by.
+/// The header with the identifier of a request.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Longest name that is taken from a client.
-const LONGEST_ID: usize = 64;
-/// nginx's status for a client that left before its answer; nobody receives it.
-const LEFT: u16 = 499;
+/// Most bytes of an identifier that is taken over from a client.
+const MAX_REQUEST_ID: usize = 64;
+/// Status in the log for a client that left before its answer, as nginx has it.
+const CLIENT_LEFT: u16 = 499;
 
-/// Answers a request: checks, then the route, within the time there is.
+/// Answers a request: admits it, and calls its route within the time limit.
 pub(crate) async fn answer(
     app: Arc<App>,
     router: Router,
@@ -35,8 +38,9 @@ pub(crate) async fn answer(
     request: Request,
 ) -> Response {
     let given = request.headers().get(REQUEST_ID).and_then(|v| v.to_str().ok());
-    let id = given.filter(|id| is_name(id)).map_or_else(|| app.id(), str::to_owned);
-    let mut entry = Entry {
+    let id =
+        given.filter(|id| is_request_id(id)).map_or_else(|| app.next_request_id(), str::to_owned);
+    let mut entry = LogEntry {
         route: routes::label(request.uri().path()),
         method: request.method().clone(),
         id,
@@ -46,7 +50,7 @@ pub(crate) async fn answer(
         done: false,
     };
     app.under_way.fetch_add(1, Ordering::SeqCst);
-    let refused = checked(&app, &request).err();
+    let refused = admit(&app, &request).err();
     let mut response = match refused {
         Some(failure) => failure.into_response(),
         None => {
@@ -65,13 +69,13 @@ pub(crate) async fn answer(
             )
         }
     };
-    finish(&app, &entry.id, &mut response);
+    add_headers(&app, &entry.id, &mut response);
     entry.end(&response);
     response
 }
 
-/// A request in the log; one whose client leaves is there too.
-struct Entry {
+/// The line of a request in the log. It is written also where the client leaves before its answer.
+struct LogEntry {
     route: &'static str,
     method: Method,
     id: String,
@@ -81,15 +85,15 @@ struct Entry {
     done: bool,
 }
 
-impl Entry {
+impl LogEntry {
     fn end(&mut self, response: &Response) {
         self.done = true;
-        let spent = response.extensions().get::<Spent>().copied().unwrap_or_default();
-        let refused = response.extensions().get::<Refused>().map(|r| r.0);
-        self.note(response.status().as_u16(), spent, refused);
+        let usage = response.extensions().get::<Usage>().copied().unwrap_or_default();
+        let refused = response.extensions().get::<RefusalCode>().map(|r| r.0);
+        self.write(response.status().as_u16(), usage, refused);
     }
 
-    fn note(&self, status: u16, spent: Spent, refused: Option<&'static str>) {
+    fn write(&self, status: u16, usage: Usage, refused: Option<&'static str>) {
         let time = self.start.elapsed();
         self.app.metrics.answered(self.route, status, refused, time);
         let ms = (time.as_secs_f64() * 1e5).round() / 100.0;
@@ -98,8 +102,8 @@ impl Entry {
             route = self.route,
             status,
             ms,
-            texts = spent.texts,
-            tokens = spent.tokens,
+            texts = usage.texts,
+            tokens = usage.tokens,
             refused,
             id = self.id,
             peer = %self.peer.ip(),
@@ -108,17 +112,18 @@ impl Entry {
     }
 }
 
-impl Drop for Entry {
+impl Drop for LogEntry {
     fn drop(&mut self) {
         if !self.done {
-            self.note(LEFT, Spent::default(), Some("client_left"));
+            self.write(CLIENT_LEFT, Usage::default(), Some("client_left"));
         }
         self.app.under_way.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
-/// Whether a request may come in.
-fn checked(app: &App, request: &Request) -> Result<(), Failure> {
+/// Refuses requests without a valid token and, on servers without tokens that only this machine
+/// reaches, requests that another site may have caused.
+fn admit(app: &App, request: &Request) -> Result<(), Failure> {
     let options = &app.options;
     let headers = request.headers();
     if options.tokens.is_empty() && options.bind.ip().is_loopback() {
@@ -128,7 +133,7 @@ fn checked(app: &App, request: &Request) -> Result<(), Failure> {
                            it is not enough";
             return Err(Failure::new(StatusCode::FORBIDDEN, "host", message));
         }
-        if !from_here(headers, host) {
+        if !is_same_origin(headers, host) {
             let message = "requests from other sites' pages are not taken";
             return Err(Failure::new(StatusCode::FORBIDDEN, "origin", message));
         }
@@ -140,7 +145,7 @@ fn checked(app: &App, request: &Request) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What the request calls this server, where it says that once.
+/// The host that a request names, where it names one once.
 fn host<'a>(headers: &'a HeaderMap, uri: &'a Uri) -> Option<&'a str> {
     let mut all = headers.get_all(HOST).iter();
     match (all.next(), all.next()) {
@@ -150,8 +155,8 @@ fn host<'a>(headers: &'a HeaderMap, uri: &'a Uri) -> Option<&'a str> {
     }
 }
 
-/// Whether a host is a name of this machine that nobody else can give: a page from elsewhere can have
-/// its own name resolve to 127.0.0.1 (DNS rebinding), but not these.
+/// Whether a host is a name of this machine that no site can register: a site can have a name of
+/// its own resolve to 127.0.0.1 (DNS rebinding), but not these.
 fn names_this_machine(host: &str, bind: &SocketAddr) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
@@ -163,21 +168,21 @@ fn names_this_machine(host: &str, bind: &SocketAddr) -> bool {
         || name.strip_prefix('[').and_then(|n| n.strip_suffix(']')) == Some(own.as_str())
 }
 
-/// Whether no page of another site sends the request.
-fn from_here(headers: &HeaderMap, host: Option<&str>) -> bool {
+/// Whether the request has no `Origin`, or that of this server.
+fn is_same_origin(headers: &HeaderMap, host: Option<&str>) -> bool {
     let Some(origin) = headers.get(ORIGIN) else { return true };
     let origin = origin.to_str().ok().and_then(|o| o.split_once("://")).map(|o| o.1);
     origin.is_some() && origin == host
 }
 
-/// Whether a client's name for a request can stand in a log and in a header.
-fn is_name(id: &str) -> bool {
+/// Whether a client's identifier for a request can be written into a log and a header.
+fn is_request_id(id: &str) -> bool {
     let letter = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
-    !id.is_empty() && id.len() <= LONGEST_ID && id.bytes().all(letter)
+    !id.is_empty() && id.len() <= MAX_REQUEST_ID && id.bytes().all(letter)
 }
 
 /// The headers that every answer has.
-fn finish(app: &App, id: &str, response: &mut Response) {
+fn add_headers(app: &App, id: &str, response: &mut Response) {
     let status = response.status();
     let draining = app.draining.load(Ordering::Relaxed);
     let headers = response.headers_mut();
@@ -231,9 +236,9 @@ mod tests {
 
     #[test]
     fn names_of_requests_cannot_break_a_line() {
-        assert!(is_name("run-7_step.3"));
+        assert!(is_request_id("run-7_step.3"));
         for bad in ["", "a b", "a\u{1b}[31m", "x\"y", &"a".repeat(65)] {
-            assert!(!is_name(bad), "{bad}");
+            assert!(!is_request_id(bad), "{bad}");
         }
     }
 
@@ -245,10 +250,10 @@ mod tests {
             headers
         };
         let host = Some("localhost:8080");
-        assert!(from_here(&HeaderMap::new(), host));
-        assert!(from_here(&origin("http://localhost:8080"), host));
+        assert!(is_same_origin(&HeaderMap::new(), host));
+        assert!(is_same_origin(&origin("http://localhost:8080"), host));
         for other in ["http://localhost:9090", "https://evil.example", "null"] {
-            assert!(!from_here(&origin(other), host), "{other}");
+            assert!(!is_same_origin(&origin(other), host), "{other}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The shapes that texts have in requests.
+//! The forms in which requests hold texts.
 
 use crate::failure::Failure;
 use lens_core::{Content, Exchange, Message};
@@ -21,31 +21,33 @@ impl Texts {
         }
     }
 
-    /// Texts as they are, special tokens in them being such.
+    /// Texts as they are: special tokens in them are read as such.
     pub fn rendered(self) -> Vec<Input> {
         self.into_vec().into_iter().map(Input::Rendered).collect()
     }
 }
 
-/// A turn of a chat, its text whole or in OpenAI's parts.
+/// A message of a chat.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-pub(crate) struct Turn {
+pub(crate) struct ChatMessage {
     role: String,
-    content: Parts,
+    content: MessageContent,
 }
 
+/// The content of a message: its text, whole or in OpenAI's parts.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(
     untagged,
     expecting = "expected the content of a message: a string, or parts of `type` text"
 )]
-enum Parts {
+enum MessageContent {
     Text(String),
-    Parts(Vec<Part>),
+    Parts(Vec<TextPart>),
 }
 
+/// A part of a message; only texts are taken.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-struct Part {
+struct TextPart {
     #[serde(rename = "type")]
     _kind: TextKind,
     text: String,
@@ -57,18 +59,18 @@ enum TextKind {
     Text,
 }
 
-impl From<Turn> for Message {
-    fn from(turn: Turn) -> Message {
+impl From<ChatMessage> for Message {
+    fn from(turn: ChatMessage) -> Message {
         let content = match turn.content {
-            Parts::Text(text) => text,
-            Parts::Parts(parts) => parts.into_iter().map(|p| p.text).collect(),
+            MessageContent::Text(text) => text,
+            MessageContent::Parts(parts) => parts.into_iter().map(|p| p.text).collect(),
         };
         Message { role: turn.role, content }
     }
 }
 
-/// Turns of one chat.
-pub(crate) type Chat = Vec<Turn>;
+/// The messages of one chat, in their order.
+pub(crate) type Chat = Vec<ChatMessage>;
 
 /// One chat, or several.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -82,10 +84,10 @@ pub(crate) enum Chats {
 }
 
 impl Chats {
-    /// As exchanges, the last turn of each being the response.
+    /// One exchange a chat: its last message is the response, the others are the prompt.
     ///
     /// # Errors
-    /// 422 for a chat without turns.
+    /// 422 for a chat without messages.
     pub fn exchanges(self) -> Result<Vec<Input>, Failure> {
         let all = match self {
             Chats::One(chat) => vec![chat],
@@ -106,27 +108,44 @@ fn exchange(index: usize, chat: Chat) -> Result<Input, Failure> {
     }))
 }
 
-/// A prompt, or a response: text, or turns of a chat.
+/// A prompt or a response: text, or messages of a chat.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(untagged, expecting = "expected a string, or messages with `role` and `content`")]
-pub(crate) enum Side {
+pub(crate) enum TextOrChat {
     Text(String),
     Chat(Chat),
 }
 
-impl From<Side> for Content {
-    fn from(side: Side) -> Content {
+impl From<TextOrChat> for Content {
+    fn from(side: TextOrChat) -> Content {
         match side {
-            Side::Text(text) => Content::Text(text),
-            Side::Chat(chat) => Content::Messages(chat.into_iter().map(Message::from).collect()),
+            TextOrChat::Text(text) => Content::Text(text),
+            TextOrChat::Chat(chat) => {
+                Content::Messages(chat.into_iter().map(Message::from).collect())
+            }
         }
     }
 }
 
-/// A prompt with a response, both text.
+/// The exchange of a prompt and a response that are both text.
 pub(crate) fn pair(prompt: &str, response: &str) -> Input {
     let text = |text: &str| Content::Text(text.to_owned());
     Input::Exchange(Exchange { prompt: text(prompt), response: text(response) })
+}
+
+/// The texts of a request that has either `input` or `messages`.
+///
+/// # Errors
+/// 422 for a request that has both or neither, and for a chat without messages.
+pub(crate) fn texts_or_chats(
+    input: Option<Texts>,
+    messages: Option<Chats>,
+) -> Result<Vec<Input>, Failure> {
+    match (input, messages) {
+        (Some(texts), None) => Ok(texts.rendered()),
+        (None, Some(chats)) => chats.exchanges(),
+        _ => Err(Failure::field("input", "either `input` or `messages` is needed")),
+    }
 }
 
 #[cfg(test)]

@@ -1,23 +1,24 @@
 //! The reward model over HTTP, as trainers call it.
 //!
-//! [`serve`] answers the routes of OpenRLHF, LLaMA-Factory, verl, vLLM and text-embeddings-inference,
-//! and one of its own, `/v1/reward`. A request goes
+//! [`serve`] answers the routes of OpenRLHF, LLaMA-Factory, verl, vLLM and
+//! text-embeddings-inference, and one of its own, `/v1/reward`. A request goes
 //!
-//! 1. through the guard (`guard`): host, token, time, and the log behind it;
-//! 2. to its route (`routes`, a file for each of the peers), which reads the body (`body`) and finds
-//!    the model (`models`);
+//! 1. through the guard (`guard`), which checks host and token, limits the time, and writes the
+//!    log;
+//! 2. to its route (`routes`, a file for each kind of client), which reads the body (`body`) and
+//!    finds the model (`models`);
 //! 3. with text, into the queue of the model's encoder (`engine`), which computes the texts of
 //!    several requests in one call; embeddings skip it (`embeddings`);
-//! 4. through the head (`score`), and back.
+//! 4. through the head of the reward model (`score`), and back (`response`, `failure`).
 //!
 //! The server lives in the caller's process and keeps no global state: the caller opens bundles and
-//! encoders ([`ModelSource`]), says when to stop ([`Control`]), and has signals, the log's subscriber
-//! and the exit to itself.
+//! encoders ([`ModelSource`]), says when to stop ([`Control`]), and has signals, the log's
+//! subscriber and the exit to itself.
 //!
 //! ```no_run
 //! use lens_data::Bundle;
 //! use lens_encoder::TextEncoder;
-//! use lens_server::{BoxedError, Control, Limits, ModelSource, Options, Tokens, serve};
+//! use lens_server::{BearerTokens, BoxedError, Control, Limits, ModelSource, Options, serve};
 //! use std::path::Path;
 //!
 //! /// Scores embeddings only.
@@ -43,7 +44,7 @@
 //!     models: vec![("helpful".to_owned(), "reward-model".into())],
 //!     any_model: false,
 //!     pairs: None,
-//!     tokens: Tokens::default(),
+//!     tokens: BearerTokens::default(),
 //!     insecure: false,
 //!     tls: None,
 //!     limits: Limits::default(),
@@ -60,6 +61,7 @@ mod app;
 mod auth;
 mod bundles;
 mod body;
+mod clock;
 mod control;
 mod embeddings;
 mod engine;
@@ -72,12 +74,13 @@ mod models;
 mod nearest;
 mod net;
 mod options;
+mod response;
 mod routes;
 mod score;
 mod serve;
 
+pub use auth::BearerTokens;
 pub use bundles::Bundles;
-pub use auth::Tokens;
 pub use control::Control;
 pub use error::{BoxedError, ServeError};
 pub use models::ModelSource;

@@ -1,6 +1,5 @@
-//! What a server counts, for Prometheus.
+//! Counters and gauges of a server, for Prometheus.
 
-use crate::engine::Length;
 use lens_encoder::EncodeStats;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -12,8 +11,8 @@ use prometheus_client::registry::{Registry, Unit};
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-/// The type of what [`Metrics::text`] returns.
-pub const TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// The media type of [`Metrics::text`].
+pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Answered {
@@ -32,6 +31,15 @@ struct Reason {
 }
 
 type Seconds = Counter<f64, AtomicU64>;
+
+/// How much waits in a queue.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct QueueLength {
+    /// Texts.
+    pub texts: usize,
+    /// Tokens, estimated.
+    pub tokens: usize,
+}
 
 /// Counters, gauges and histograms.
 pub(crate) struct Metrics {
@@ -126,7 +134,7 @@ impl Metrics {
         new
     }
 
-    /// A request was answered; `refused` is why without a reward, where it was.
+    /// Counts an answered request; `refused` is the code of a refusal.
     pub fn answered(
         &self,
         route: &'static str,
@@ -141,22 +149,22 @@ impl Metrics {
         }
     }
 
-    /// So many rewards were answered.
+    /// Counts rewards that were answered.
     pub fn rewarded(&self, n: usize) {
         self.rewards.inc_by(n as u64);
     }
 
-    /// So many requests left the queue because nobody waited for them.
+    /// Counts requests that were dropped from the queue because their client had left.
     pub fn vanished(&self, n: usize) {
         self.vanished.inc_by(n as u64);
     }
 
-    /// An encoder panicked.
+    /// Counts a panic of an encoder.
     pub fn panicked(&self) {
         self.panics.inc();
     }
 
-    /// An encoder was called.
+    /// Counts a call of an encoder, which had the statistics `before` and `after` it.
     pub fn encoded(
         &self,
         requests: usize,
@@ -173,14 +181,14 @@ impl Metrics {
         self.encoder_seconds.inc_by(time.as_secs_f64());
     }
 
-    /// A connection was opened (+1) or closed (-1).
+    /// Counts a connection that was opened (+1) or closed (-1).
     pub fn connection(&self, change: i64) {
         self.connections.inc_by(change);
     }
 
     /// Everything in the text form that Prometheus reads.
-    pub fn text(&self, queues: &[Length], models: usize) -> String {
-        let sum = |f: fn(&Length) -> usize| queues.iter().map(f).sum::<usize>() as i64;
+    pub fn text(&self, queues: &[QueueLength], models: usize) -> String {
+        let sum = |f: fn(&QueueLength) -> usize| queues.iter().map(f).sum::<usize>() as i64;
         self.queue_texts.set(sum(|l| l.texts));
         self.queue_tokens.set(sum(|l| l.tokens));
         self.models.set(models as i64);

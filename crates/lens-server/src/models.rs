@@ -1,14 +1,15 @@
-//! The reward models that are served, and how one takes the place of another.
+//! The reward models that are served, and how they are read again.
 //!
-//! A request holds on to the model that it began with. A swap puts new models where the next request
-//! looks, so that none is lost, and none is answered half by one and half by the other.
+//! A request keeps the model that it began with. A reload replaces the list in which the next
+//! request looks its model up, so that no request is lost, and none is answered half by one model
+//! and half by another.
 
-use crate::app::now;
+use crate::clock::now;
 use crate::engine::Engine;
 use crate::error::{BoxedError, ServeError};
 use crate::failure::Failure;
 use crate::metrics::Metrics;
-use crate::nearest::{Nearest, read_pairs};
+use crate::nearest::{NearestPairs, usable_pairs};
 use crate::options::Options;
 use axum::http::StatusCode;
 use lens_core::vae::Vae;
@@ -22,41 +23,41 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 /// Opens reward models and the encoders that they were trained with. This crate does not know where
 /// models lie, nor how their encoders are set up. Called from threads that may block.
 pub trait ModelSource: Send + Sync {
-    /// The bundle in a folder.
+    /// Opens the bundle in a folder.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// Whatever is wrong with it.
     fn bundle(&self, path: &Path) -> Result<Bundle, BoxedError>;
 
-    /// The encoder of a bundle, or none for one that was trained on arrays of unknown origin. With
-    /// `keep`, its vectors are kept on disk for the next time.
+    /// Opens the encoder of a bundle; none for a bundle that was trained on arrays of unknown
+    /// origin. If `keep_vectors`, the encoder keeps the vectors that it computes on disk.
     ///
     /// # Errors
-    /// What is wrong with it, or that it is another one than the bundle's.
+    /// Whatever is wrong with it, also that it is another encoder than the one of the training.
     fn encoder(
         &self,
         bundle: &Bundle,
         path: &Path,
-        keep: bool,
+        keep_vectors: bool,
     ) -> Result<Option<Box<dyn TextEncoder>>, BoxedError>;
 }
 
 /// A reward model that is served.
 pub(crate) struct Model {
-    /// As requests name it.
+    /// Its name in requests.
     pub name: String,
     /// Its folder.
     pub path: PathBuf,
-    /// What its folder says of it.
+    /// Its manifest.
     pub manifest: Manifest,
     /// Embeddings in, rewards out.
     pub reward: RewardModel,
-    /// How far embeddings are from those trained on; none for a model without a VAE.
+    /// Measures how far embeddings are from those trained on; none for a model without a VAE.
     pub novelty: Option<(Vae, Novelty)>,
-    /// Texts to embeddings; none for a model of arrays of unknown origin.
+    /// Turns texts into embeddings; none for a model of arrays of unknown origin.
     pub engine: Option<Arc<Engine>>,
-    /// The pairs among which the nearest are looked for.
-    pub nearest: Option<Nearest>,
+    /// The pairs among which the nearest to a response are searched.
+    pub nearest: Option<NearestPairs>,
     /// When it was loaded, in seconds since 1970.
     pub loaded: u64,
 }
@@ -67,7 +68,7 @@ impl Model {
         self.reward.standardiser.mean.len()
     }
 
-    /// What turns its texts into embeddings.
+    /// The engine that turns texts into its embeddings.
     ///
     /// # Errors
     /// 422 for a model that takes embeddings only.
@@ -85,7 +86,7 @@ impl Model {
 /// Why a model was not read again.
 #[derive(Debug)]
 pub(crate) enum NotReloaded {
-    /// There is none of that name.
+    /// There is no model of that name.
     Unknown(String),
     /// The new one cannot be used; the old one goes on.
     Broken { name: String, reason: String },
@@ -96,8 +97,8 @@ type Models = Arc<Vec<Arc<Model>>>;
 /// All models, the first of which is the default.
 pub(crate) struct Registry {
     current: RwLock<Models>,
-    /// One swap at a time.
-    swap: Mutex<()>,
+    /// Held while models are read again, so that this happens once at a time.
+    reloading: Mutex<()>,
     source: Box<dyn ModelSource>,
     options: Arc<Options>,
     metrics: Arc<Metrics>,
@@ -111,8 +112,13 @@ impl Registry {
         source: Box<dyn ModelSource>,
         metrics: Arc<Metrics>,
     ) -> Result<Registry, ServeError> {
-        let registry =
-            Registry { current: RwLock::default(), swap: Mutex::new(()), source, options, metrics };
+        let registry = Registry {
+            current: RwLock::default(),
+            reloading: Mutex::new(()),
+            source,
+            options,
+            metrics,
+        };
         let mut models: Vec<Arc<Model>> = Vec::new();
         for (name, path) in &registry.options.models {
             let model = registry.load(name, path, &models)?;
@@ -127,10 +133,10 @@ impl Registry {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The model of that name; the first one where there is no name.
+    /// The model of that name, or the first one if no name is given.
     ///
     /// # Errors
-    /// 404, naming those that are here.
+    /// 404, which lists the models that are served.
     pub fn find(&self, name: Option<&str>) -> Result<Arc<Model>, Failure> {
         let all = self.all();
         let first = || {
@@ -141,17 +147,17 @@ impl Registry {
         match all.iter().find(|m| m.name == name) {
             Some(model) => Ok(Arc::clone(model)),
             None if self.options.any_model => first(),
-            None => Err(unknown(name, &all)),
+            None => Err(unknown_model(name, &all)),
         }
     }
 
-    /// Whether every encoder's thread lives.
+    /// Whether there are models, and the threads of all encoders are alive.
     pub fn alive(&self) -> bool {
         let all = self.all();
         !all.is_empty() && all.iter().filter_map(|m| m.engine.as_ref()).all(|e| e.alive())
     }
 
-    /// Every engine once.
+    /// The engines of all models, each once.
     pub fn engines(&self) -> Vec<Arc<Engine>> {
         let mut engines: Vec<Arc<Engine>> = Vec::new();
         for engine in self.all().iter().filter_map(|m| m.engine.as_ref()) {
@@ -170,9 +176,9 @@ impl Registry {
     /// Reads one model, or all, again from their folders. Unless all of them can be used, all old
     /// ones stay. Blocks for as long as loading takes.
     pub fn reload(&self, name: Option<&str>) -> Result<Vec<String>, NotReloaded> {
-        let _one = self.swap.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let mut models: Vec<Arc<Model>> = self.all().to_vec();
-        let mut swapped = Vec::new();
+        let mut reloaded = Vec::new();
         for i in 0..models.len() {
             let old = Arc::clone(&models[i]);
             if name.is_some_and(|name| name != old.name) {
@@ -180,16 +186,16 @@ impl Registry {
             }
             let new = self.load(&old.name, &old.path, &models).map_err(|e| {
                 let name = old.name.clone();
-                NotReloaded::Broken { name, reason: said(&e) }
+                NotReloaded::Broken { name, reason: with_causes(&e) }
             })?;
-            swapped.push(old.name.clone());
+            reloaded.push(old.name.clone());
             models[i] = Arc::new(new);
         }
         match name {
-            Some(name) if swapped.is_empty() => Err(NotReloaded::Unknown(name.to_owned())),
+            Some(name) if reloaded.is_empty() => Err(NotReloaded::Unknown(name.to_owned())),
             _ => {
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(models);
-                Ok(swapped)
+                Ok(reloaded)
             }
         }
     }
@@ -208,11 +214,11 @@ impl Registry {
                 let encoder =
                     self.source.encoder(&bundle, path, true).map_err(ServeError::Model)?;
                 let refuse = |detail| ServeError::Pairs { path: file.clone(), detail };
-                let pairs = read_pairs(file).map_err(refuse)?;
+                let pairs = usable_pairs(file).map_err(refuse)?;
                 let none = || refuse(format!("`{name}` takes embeddings only"));
                 let encoder = encoder.ok_or_else(none)?;
                 let standardiser = &bundle.model.standardiser;
-                Some(Nearest::of(pairs, &*encoder, standardiser).map_err(refuse)?)
+                Some(NearestPairs::embed(pairs, &*encoder, standardiser).map_err(refuse)?)
             }
         };
         Ok(Model {
@@ -248,8 +254,8 @@ impl Registry {
     }
 }
 
-/// 404 for a model that is not here.
-pub(crate) fn unknown(name: &str, all: &[Arc<Model>]) -> Failure {
+/// The refusal (404) for a model that is not served.
+pub(crate) fn unknown_model(name: &str, all: &[Arc<Model>]) -> Failure {
     let names: Vec<&str> = all.iter().map(|m| m.name.as_str()).collect();
     let message = format!("there is no model `{name}` here; there is: {}", names.join(", "));
     Failure {
@@ -258,16 +264,16 @@ pub(crate) fn unknown(name: &str, all: &[Arc<Model>]) -> Failure {
     }
 }
 
-/// An error with what caused it.
-pub(crate) fn said(error: &dyn std::error::Error) -> String {
-    let mut said = error.to_string();
+/// The message of an error, followed by those of its causes that it does not hold already.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut message = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
         let text = inner.to_string();
-        if !said.contains(&text) {
-            said = format!("{said}: {text}");
+        if !message.contains(&text) {
+            message = format!("{message}: {text}");
         }
         cause = inner.source();
     }
-    said
+    message
 }

@@ -1,23 +1,24 @@
-//! The preference pairs nearest to a response: what a reward may have been learned from.
+//! The preference pairs nearest to a response, from which its reward may have been learned.
 
 use lens_core::{Content, PreferencePair, Quiet, Standardiser};
-use lens_data::{ReadOptions, read_pairs as read, vet};
+use lens_data::{ReadOptions, read_pairs, vet};
 use lens_encoder::TextEncoder;
 use serde::Serialize;
 use std::path::Path;
 
-/// Pairs with the directions of their standardised embeddings.
-pub(crate) struct Nearest {
+/// Preference pairs with the directions of their standardised embeddings.
+pub(crate) struct NearestPairs {
     pairs: Vec<PreferencePair>,
-    /// Of length 1 each, `[2 n, d]`: all chosen responses, then all rejected ones.
+    /// Vectors of length 1, shape `[2 n, d]`: those of all chosen responses, then of all rejected
+    /// ones.
     directions: Vec<f32>,
     dim: usize,
 }
 
-/// A side of a pair, as one of the nearest to a response.
+/// A pair of which one side is near to a response.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Hit<'a> {
-    /// `chosen` or `rejected`.
+pub(crate) struct NearPair<'a> {
+    /// The side that is near: `chosen` or `rejected`.
     pub side: &'static str,
     /// Cosine of the standardised embeddings.
     pub cosine: f32,
@@ -30,19 +31,19 @@ pub(crate) struct Hit<'a> {
 }
 
 /// The usable pairs of a file.
-pub(crate) fn read_pairs(file: &Path) -> Result<Vec<PreferencePair>, String> {
-    let set = read(file, &ReadOptions::default()).map_err(|e| e.to_string())?;
+pub(crate) fn usable_pairs(file: &Path) -> Result<Vec<PreferencePair>, String> {
+    let set = read_pairs(file, &ReadOptions::default()).map_err(|e| e.to_string())?;
     let pairs: Vec<_> = vet(set).used.into_iter().map(|row| row.value).collect();
     if pairs.is_empty() { Err("no pair of it can be used".to_owned()) } else { Ok(pairs) }
 }
 
-impl Nearest {
+impl NearestPairs {
     /// Embeds both sides of every pair.
-    pub fn of(
+    pub fn embed(
         pairs: Vec<PreferencePair>,
         encoder: &dyn TextEncoder,
         standardiser: &Standardiser,
-    ) -> Result<Nearest, String> {
+    ) -> Result<NearestPairs, String> {
         let chosen = pairs.iter().map(PreferencePair::chosen_exchange);
         let all: Vec<_> =
             chosen.chain(pairs.iter().map(PreferencePair::rejected_exchange)).collect();
@@ -52,11 +53,11 @@ impl Nearest {
         for one in &encoded {
             directions.extend(direction(&one.vector, standardiser));
         }
-        Ok(Nearest { pairs, directions, dim })
+        Ok(NearestPairs { pairs, directions, dim })
     }
 
     /// The `k` responses of pairs nearest to an embedding, the nearest first.
-    pub fn find(&self, vector: &[f32], standardiser: &Standardiser, k: usize) -> Vec<Hit<'_>> {
+    pub fn find(&self, vector: &[f32], standardiser: &Standardiser, k: usize) -> Vec<NearPair<'_>> {
         let own = direction(vector, standardiser);
         let cosine = |row: &[f32]| row.iter().zip(&own).map(|(a, b)| a * b).sum::<f32>();
         let mut all: Vec<(usize, f32)> =
@@ -65,7 +66,7 @@ impl Nearest {
         let n = self.pairs.len();
         let hit = |&(row, cosine): &(usize, f32)| {
             let pair = &self.pairs[row % n];
-            Hit {
+            NearPair {
                 side: if row < n { "chosen" } else { "rejected" },
                 cosine,
                 prompt: &pair.prompt,
@@ -77,7 +78,7 @@ impl Nearest {
     }
 }
 
-/// A standardised embedding at length 1; one of length 0 stays so.
+/// The standardised embedding, scaled to length 1; a vector of length 0 is not scaled.
 fn direction(vector: &[f32], standardiser: &Standardiser) -> Vec<f32> {
     let mut row = vector.to_vec();
     standardiser.apply(&mut row);

@@ -1,4 +1,5 @@
-//! Connections: taken, limited, encrypted where asked, and brought to an end.
+//! Connections: accepted, limited in number, encrypted if there is a certificate, and closed at the
+//! end.
 
 use crate::app::App;
 use crate::error::ServeError;
@@ -32,15 +33,15 @@ use tokio_rustls::rustls::{DEFAULT_VERSIONS, ServerConfig};
 /// Connections that wait in the system's queue.
 const BACKLOG: u32 = 4096;
 /// Most bytes of a request's head.
-const HEAD: usize = 32 << 10;
+const MAX_HEAD_BYTES: usize = 32 << 10;
 /// Most headers of a request.
-const HEADERS: usize = 64;
-/// Files that are open beside connections: bundles on their way, the model, the log.
-const OWN_FILES: u64 = 64;
+const MAX_HEADERS: usize = 64;
+/// Open files that are reserved for other things than connections: bundles, models, the log.
+const RESERVED_FILES: u64 = 64;
 /// Pause after the system had no further file descriptor.
-const PAUSE: Duration = Duration::from_millis(50);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// A socket at an address; nobody can connect before [`TcpSocket::listen`].
+/// A socket bound to an address. Clients can connect once it listens ([`listen`]).
 ///
 /// # Errors
 /// [`ServeError::Bind`].
@@ -102,8 +103,8 @@ async fn reached(phase: Phase, now: &mut watch::Receiver<Phase>) {
     let _ = now.wait_for(|now| *now >= phase).await;
 }
 
-/// Raises this process's limit of open files (`ulimit -n`) as far as the system allows. Each connection
-/// is an open file, and the usual limit of 1,024 is below the default of
+/// Raises this process's limit of open files (`ulimit -n`) as far as the system allows. Each
+/// connection is an open file, and the usual limit of 1,024 is below the default of
 /// [`Limits::connections`](crate::Limits::connections). A server never does this for itself, as the
 /// limit belongs to the whole process.
 ///
@@ -115,11 +116,11 @@ pub fn raise_open_file_limit() -> std::io::Result<()> {
     Ok(setrlimit(Resource::Nofile, raised)?)
 }
 
-/// How many of `wanted` connections the system lets this process hold at a time. With fewer than that
-/// open, none is accepted that could not be answered.
+/// How many of `wanted` connections the system lets this process hold at a time. With fewer than
+/// that open, none is accepted that could not be answered.
 pub(crate) fn connection_limit(wanted: usize) -> usize {
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let room = usize::try_from(files.saturating_sub(OWN_FILES)).unwrap_or(usize::MAX).max(1);
+    let room = usize::try_from(files.saturating_sub(RESERVED_FILES)).unwrap_or(usize::MAX).max(1);
     if room < wanted {
         tracing::warn!(
             "{room} connections at a time, not {wanted} (--max-connections): the system gives this \
@@ -171,7 +172,7 @@ impl Connections {
                         ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset
                     ) {
                         tracing::warn!("cannot take a connection: {error}");
-                        sleep(PAUSE).await;
+                        sleep(ACCEPT_PAUSE).await;
                     }
                 }
                 (Err(_), _) => break,
@@ -227,8 +228,8 @@ impl Connections {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.app.options.limits.read_timeout)
-            .max_buf_size(HEAD)
-            .max_headers(HEADERS)
+            .max_buf_size(MAX_HEAD_BYTES)
+            .max_headers(MAX_HEADERS)
             .serve_connection(TokioIo::new(stream), service);
         let mut connection = pin!(connection);
         let mut phase = self.phase.clone();

@@ -1,43 +1,43 @@
-//! What a server is told before it starts.
+//! The options of a server.
 
-use crate::auth::Tokens;
+use crate::auth::BearerTokens;
 use crate::error::ServeError;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Everything that a server is told.
+/// The options of a server.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Where to listen; port 0 takes a free one.
     pub bind: SocketAddr,
     /// Reward models: a name and a bundle's folder each. The first is the default.
     pub models: Vec<(String, PathBuf)>,
-    /// Whether a request may name any model, and gets the first one where it names none that is
-    /// here.
+    /// Whether a request that names a model which is not served gets the first one, instead of 404.
     pub any_model: bool,
-    /// Preference pairs among which the nearest to a response are looked for.
+    /// A file of preference pairs among which the nearest to a response are searched.
     pub pairs: Option<PathBuf>,
-    /// Who may ask; with none, everybody who can reach the address.
-    pub tokens: Tokens,
-    /// Whether an address beyond this machine may go without a token.
+    /// The tokens that clients may use. Without any, every client that reaches the address is
+    /// admitted.
+    pub tokens: BearerTokens,
+    /// Whether a server that other machines can reach may have no tokens.
     pub insecure: bool,
     /// Certificate chain and private key, both PEM.
     pub tls: Option<(PathBuf, PathBuf)>,
-    /// What a client may ask for.
+    /// Limits of size, time and number.
     pub limits: Limits,
     /// Whether the log holds the texts of requests.
     pub log_prompts: bool,
 }
 
-/// What a client may ask for, and for how long.
+/// Limits of size, time and number.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
     /// Bytes of a body.
     pub body: usize,
     /// Texts of a request.
     pub texts: usize,
-    /// Tokens of all texts of a request, at an estimated four bytes each.
+    /// BearerTokens of all texts of a request, at an estimated four bytes each.
     pub tokens: usize,
     /// Time for an answer.
     pub timeout: Duration,
@@ -50,7 +50,7 @@ pub struct Limits {
     pub connections: usize,
     /// Texts that wait in the queue of an encoder.
     pub queue: usize,
-    /// Tokens in one call of the encoder.
+    /// BearerTokens in one call of the encoder.
     pub batch_tokens: usize,
 }
 
@@ -71,7 +71,7 @@ impl Default for Limits {
 }
 
 impl Options {
-    /// Refuses what cannot work or is not safe.
+    /// Checks options before any work: what cannot work or is not safe is an error.
     ///
     /// # Errors
     /// [`ServeError::Open`], [`ServeError::Option`].

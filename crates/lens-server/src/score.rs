@@ -1,4 +1,4 @@
-//! From embeddings to what an answer says of them.
+//! From embeddings to rewards and to distances from the training data.
 
 use crate::failure::Failure;
 use crate::models::Model;
@@ -17,10 +17,10 @@ pub(crate) struct Scores {
 }
 
 impl Scores {
-    /// What stands for the rewards: themselves, or, activated, numbers from 0 to 1, the sigmoids of the
-    /// normalised ones.
-    pub fn shown(&self, activated: bool) -> Vec<f64> {
-        match activated {
+    /// The numbers of an answer: the rewards or, with `activation`, the sigmoids of the normalised
+    /// rewards, from 0 to 1.
+    pub fn values(&self, activation: bool) -> Vec<f64> {
+        match activation {
             true => self.normalised.iter().map(|r| sigmoid(*r)).collect(),
             false => self.rewards.iter().map(|r| f64::from(*r)).collect(),
         }
@@ -42,19 +42,19 @@ pub(crate) fn score(model: &Model, rows: &Matrix) -> Result<Scores, Failure> {
         let squares = own.iter().map(|&r| (f64::from(r) - mean).powi(2)).sum::<f64>();
         let deviation = (squares / members as f64).sqrt();
         let reward = mean as f32;
-        let of_data = model.reward.normalise(reward);
-        if !reward.is_finite() || !deviation.is_finite() || !of_data.is_finite() {
+        let in_deviations = model.reward.normalise(reward);
+        if !reward.is_finite() || !deviation.is_finite() || !in_deviations.is_finite() {
             let message = format!("the reward of row {i} is not a finite number");
             return Err(Failure { code: "not_finite", ..Failure::internal(message) });
         }
         rewards.push(reward);
-        normalised.push(of_data);
+        normalised.push(in_deviations);
         deviations.push(deviation);
     }
     Ok(Scores { rewards, normalised, deviations })
 }
 
-/// The vectors of encoded texts.
+/// The vectors of encoded texts, a row a text.
 ///
 /// # Errors
 /// 500 for an encoder that answers another width than the model needs.

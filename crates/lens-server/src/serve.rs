@@ -22,15 +22,15 @@ const LOOK: Duration = Duration::from_millis(10);
 
 /// Serves reward models over HTTP until `control` says to stop.
 ///
-/// Runs on the caller's tokio runtime, which needs its I/O and time drivers (`enable_all`). A runtime
-/// of several threads is recommended: on a current-thread runtime large bodies and large matrices hold
-/// up other requests. Each encoder has a thread of its own in any case. Several servers may run side by
-/// side in a process.
+/// Runs on the caller's tokio runtime, which needs its I/O and time drivers (`enable_all`). A
+/// runtime of several threads is recommended: on a current-thread runtime large bodies and large
+/// matrices hold up other requests. Each encoder has a thread of its own in any case. Several
+/// servers may run side by side in a process.
 ///
 /// Signals, the log's subscriber (events go to `tracing`), the process's limit of open files (see
-/// [`crate::raise_open_file_limit`]) and its exit are the caller's affair. Dropping the future stops
-/// the server without a drain. Models that are being loaded at that moment, or when the shutdown
-/// comes, finish loading on one of the runtime's blocking threads.
+/// [`crate::raise_open_file_limit`]) and its exit are the caller's affair. Dropping the future
+/// stops the server without a drain. Models that are being loaded at that moment, or when the
+/// shutdown comes, finish loading on one of the runtime's blocking threads.
 ///
 /// # Errors
 /// [`ServeError`], before the first request or after the last.
@@ -60,7 +60,8 @@ pub async fn serve(
     let address =
         listener.local_addr().map_err(|source| ServeError::Bind { bind: options.bind, source })?;
     let scheme = if tls.is_some() { "https" } else { "http" };
-    // Connections outlive neither this function nor, as they end when its sender is dropped, its future.
+    // Connections outlive neither this function nor, as they end when its sender is dropped, its
+    // future.
     let (phase, phases) = watch::channel(Phase::Serving);
     let connections = Connections {
         app: Arc::clone(&app),
@@ -85,7 +86,8 @@ pub async fn serve(
         () = cut_short => cut(&app),
     };
     phase.send_replace(Phase::Ended);
-    // So that the models are freed when this returns; whoever computes something long is not waited for.
+    // So that the models are freed when this returns; whoever computes something long is not waited
+    // for.
     let _ = timeout(GRACE, phase.closed()).await;
     ended
 }

@@ -148,7 +148,7 @@ impl ModelSource for Slow {
         &self,
         _bundle: &Bundle,
         _path: &Path,
-        _keep: bool,
+        _keep_vectors: bool,
     ) -> Result<Option<Box<dyn TextEncoder>>, BoxedError> {
         Ok(None)
     }

@@ -1,5 +1,5 @@
-//! `lens serve`: reward models over HTTP. Here are what belongs to the process and not to the server:
-//! signals, the log, the limit of open files, and its end.
+//! `lens serve`: reward models over HTTP. Here are what belongs to the process and not to the
+//! server: signals, the log, the limit of open files, and its end.
 
 use crate::args::ServeArgs;
 use crate::error::CliError;
@@ -7,7 +7,7 @@ use crate::output;
 use crate::progress::Reporter;
 use crate::settings::{Settings, bad};
 use lens::{Error, Progress};
-use lens_server::{Bundles, Control, Limits, Options, ServeError, Tokens};
+use lens_server::{BearerTokens, Bundles, Control, Limits, Options, ServeError};
 use std::io::IsTerminal;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -55,8 +55,8 @@ pub fn run(args: &ServeArgs, settings: &Settings, reporter: &Reporter) -> Result
     })
 }
 
-/// Starts the log, on standard error: a line an event, for people or as JSON; of warnings and errors
-/// alone where it is to be `quiet`.
+/// Starts the log, on standard error: a line an event, for people or as JSON; of warnings and
+/// errors alone where it is to be `quiet`.
 fn start_log(json: bool, quiet: bool) {
     let log = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
@@ -69,8 +69,8 @@ fn start_log(json: bool, quiet: bool) {
     };
 }
 
-/// Has SIGTERM and SIGINT shut the server down, a second of them end the process at once, and SIGHUP
-/// read all bundles again.
+/// Has SIGTERM and SIGINT shut the server down, a second of them end the process at once, and
+/// SIGHUP read all bundles again.
 fn control() -> std::io::Result<Control> {
     let mut ends = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
     let mut hangups = signal(SignalKind::hangup())?;
@@ -113,7 +113,7 @@ fn options(args: &ServeArgs, settings: &Settings) -> Result<Options, CliError> {
             named.split_once('=').ok_or_else(|| bad("--name", "expected NAME=DIR"))?;
         models.push((name.to_owned(), PathBuf::from(path)));
     }
-    let mut tokens = Tokens::default();
+    let mut tokens = BearerTokens::default();
     for token in &args.token {
         tokens.add("--token", token).map_err(CliError::Serve)?;
     }

@@ -1,30 +1,31 @@
-//! An encoder at work: one thread that takes texts from a queue, several requests at a time.
+//! An encoder with its queue and its thread, which computes the texts of several requests at a
+//! time.
 //!
-//! Texts of all requests in a call go to the encoder together, which computes equal texts and common
-//! beginnings once. A vector does not depend on the company (to rounding: see `lens-encoder`).
+//! Texts of all requests in a call go to the encoder together, which computes equal texts and
+//! common beginnings once. A vector does not depend on what else is in the call (to rounding: see
+//! `lens-encoder`).
 
 mod queue;
 mod worker;
 
 use crate::failure::Failure;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, QueueLength};
 use crate::options::Limits;
 use axum::http::StatusCode;
 use lens_core::Content;
 use lens_encoder::{Encoded, EncoderIdentity, Input, TextEncoder};
-pub(crate) use queue::Length;
 use queue::Queue;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::oneshot;
 
-/// Bytes at the beginning of a text by which it is taken to share a prompt with another.
+/// Bytes at the beginning of two texts that must be equal for them to be taken to share a prompt.
 const BEGINNING: usize = 96;
-/// Tokens in the queue, for each text that it may hold.
-const TOKENS_A_TEXT: usize = 1024;
+/// Most tokens in a queue, as a multiple of the most texts.
+const TOKENS_PER_TEXT: usize = 1024;
 
-/// What a job gets.
+/// The outcome of a job.
 pub(crate) type Answer = Result<Vec<Encoded>, Failure>;
 
 /// The texts of one request.
@@ -37,7 +38,7 @@ pub(crate) struct Job {
     pub reply: oneshot::Sender<Answer>,
 }
 
-/// What an engine and its thread have in common.
+/// The state that an engine shares with its thread.
 struct Shared {
     queue: Queue,
     encoder: Box<dyn TextEncoder>,
@@ -47,8 +48,8 @@ struct Shared {
     budget: usize,
 }
 
-/// An encoder, its queue and its thread. When the last user lets go of it, the thread answers what
-/// is queued, and ends.
+/// An encoder, its queue and its thread. When the engine is dropped, the thread answers what is
+/// queued, and ends.
 pub(crate) struct Engine {
     shared: Arc<Shared>,
 }
@@ -64,7 +65,7 @@ impl Engine {
         metrics: Arc<Metrics>,
     ) -> std::io::Result<Engine> {
         let shared = Arc::new(Shared {
-            queue: Queue::new(limits.queue, limits.queue.saturating_mul(TOKENS_A_TEXT)),
+            queue: Queue::new(limits.queue, limits.queue.saturating_mul(TOKENS_PER_TEXT)),
             encoder,
             metrics,
             alive: AtomicBool::new(true),
@@ -86,13 +87,13 @@ impl Engine {
         self.shared.encoder.server().map(|s| s.url.as_str())
     }
 
-    /// Whether the thread lives.
+    /// Whether the thread is alive.
     pub fn alive(&self) -> bool {
         self.shared.alive.load(Ordering::SeqCst)
     }
 
-    /// How long the queue is.
-    pub fn length(&self) -> Length {
+    /// How much waits in the queue.
+    pub fn length(&self) -> QueueLength {
         self.shared.queue.length()
     }
 
@@ -102,10 +103,10 @@ impl Engine {
         self.shared.queue.abandon();
     }
 
-    /// Vectors of texts, in their order. Who drops the future is no longer computed for.
+    /// Vectors of texts, in their order. Texts whose future is dropped are not computed.
     ///
     /// # Errors
-    /// 429 where the queue is full, and what became of the texts.
+    /// 429 if the queue is full; 503 if the server stops; those of the encoder.
     pub async fn encode(&self, inputs: Vec<Input>) -> Answer {
         let (reply, answer) = oneshot::channel();
         let job = Job { bytes: bytes_of(&inputs), beginning: beginning(&inputs), inputs, reply };

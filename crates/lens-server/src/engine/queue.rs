@@ -1,17 +1,19 @@
-//! The queue before an encoder: bounded by texts and by tokens, and left by whoever no longer waits.
+//! The queue of an encoder: bounded in texts and in tokens, and without the jobs whose clients have
+//! left.
 
 use super::Job;
 use crate::failure::Failure;
+use crate::metrics::QueueLength;
 use axum::http::StatusCode;
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Longest wait that is asked of a client.
-const LONGEST_WAIT: f64 = 120.0;
-/// Share of a new measurement in the running average.
-const NEWEST: f64 = 0.2;
-/// Tokens a byte before anything is measured: more than most texts have.
+/// Most seconds after which a client is told to try again.
+const MAX_RETRY_AFTER: f64 = 120.0;
+/// Weight of a new measurement in the running average.
+const NEWEST_WEIGHT: f64 = 0.2;
+/// Tokens per byte before anything is measured: more than most texts have.
 const FIRST_DENSITY: f64 = 0.5;
 
 /// Jobs in the order they came.
@@ -30,9 +32,9 @@ struct State {
     closed: bool,
     /// Jobs dropped since the last batch was taken.
     vanished: usize,
-    /// Tokens a byte, as measured.
+    /// Tokens per byte, as measured.
     density: Option<f64>,
-    /// Tokens a second, as measured.
+    /// Tokens per second, as measured.
     rate: Option<f64>,
 }
 
@@ -42,7 +44,7 @@ impl State {
     }
 
     /// Drops the jobs that nobody waits for any more.
-    fn forget(&mut self) {
+    fn drop_abandoned(&mut self) {
         let before = self.jobs.len();
         self.jobs.retain(|job| !job.reply.is_closed());
         self.vanished += before - self.jobs.len();
@@ -55,14 +57,7 @@ impl State {
     }
 }
 
-/// How long the queue is.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(crate) struct Length {
-    pub texts: usize,
-    pub tokens: usize,
-}
-
-/// What to compute next.
+/// The jobs of the next call of the encoder.
 pub(crate) struct Batch {
     pub jobs: Vec<Job>,
     /// Jobs that nobody waited for any more.
@@ -93,11 +88,11 @@ impl Queue {
             !state.jobs.is_empty() && over
         };
         if full(&state) {
-            state.forget();
+            state.drop_abandoned();
         }
         if full(&state) {
             let rate = state.rate.unwrap_or(f64::INFINITY);
-            let wait = (state.tokens(state.bytes) / rate).ceil().clamp(1.0, LONGEST_WAIT) as u64;
+            let wait = (state.tokens(state.bytes) / rate).ceil().clamp(1.0, MAX_RETRY_AFTER) as u64;
             let message =
                 format!("{} texts are waiting already; try again in {wait} s", state.texts);
             let full = Failure::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", message);
@@ -112,12 +107,12 @@ impl Queue {
     }
 
     /// Waits for jobs and takes as many as a call of about `budget` tokens holds: the one that came
-    /// first, those that begin as it does, then whatever comes next. `None` when the queue is closed
-    /// and empty.
+    /// first, those that begin as it does, then whatever comes next. `None` when the queue is
+    /// closed and empty.
     pub fn take(&self, budget: usize) -> Option<Batch> {
         let mut state = self.state();
         let first = loop {
-            state.forget();
+            state.drop_abandoned();
             if let Some(first) = state.jobs.pop_front() {
                 break first;
             }
@@ -163,16 +158,16 @@ impl Queue {
             if !new.is_finite() || new <= 0.0 {
                 return old;
             }
-            Some(old.map_or(new, |old| old + NEWEST * (new - old)))
+            Some(old.map_or(new, |old| old + NEWEST_WEIGHT * (new - old)))
         };
         state.density = mix(state.density, tokens as f64 / bytes as f64);
         state.rate = mix(state.rate, tokens as f64 / time.as_secs_f64());
     }
 
-    /// How long it is.
-    pub fn length(&self) -> Length {
+    /// How much waits.
+    pub fn length(&self) -> QueueLength {
         let state = self.state();
-        Length { texts: state.texts, tokens: state.tokens(state.bytes) as usize }
+        QueueLength { texts: state.texts, tokens: state.tokens(state.bytes) as usize }
     }
 
     /// Takes no more jobs; those that are in it are still computed.
@@ -236,7 +231,7 @@ mod tests {
         // 50 tokens each by the first estimate; the long one has 100.
         let batch = queue.take(160).unwrap();
         assert_eq!(texts(&batch), [&all[0], &all[2], &all[1]]);
-        assert_eq!(queue.length(), Length { texts: 1, tokens: 100 });
+        assert_eq!(queue.length(), QueueLength { texts: 1, tokens: 100 });
         // One that is larger than the budget goes alone.
         assert_eq!(texts(&queue.take(10).unwrap()), [&all[3]]);
     }

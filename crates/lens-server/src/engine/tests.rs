@@ -1,4 +1,4 @@
-//! The thread at work, with an encoder that does what a test asks of it.
+//! Tests of the engine, with an encoder that does what a test tells it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -1,7 +1,7 @@
-//! The thread that computes.
+//! The thread of an encoder.
 
 use super::{Job, Shared, bytes_of};
-use crate::failure::{Failure, culprit};
+use crate::failure::{Failure, faulty_text};
 use lens_core::Progress;
 use lens_encoder::{Encoded, EncoderError, Input};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,7 +11,7 @@ use std::time::Instant;
 /// Takes from the queue until it is closed and empty. A panic ends a call, not the thread: the
 /// encoder's locks guard nothing that can be left half done.
 pub(super) fn work(shared: &Shared) {
-    let _last = LastWord(shared);
+    let _last = MarkEnded(shared);
     while let Some(batch) = shared.queue.take(shared.budget) {
         shared.metrics.vanished(batch.vanished);
         if !batch.jobs.is_empty() {
@@ -20,10 +20,10 @@ pub(super) fn work(shared: &Shared) {
     }
 }
 
-/// Says that the thread has ended, however it does.
-struct LastWord<'a>(&'a Shared);
+/// Marks the thread as ended when it is dropped, also by a panic.
+struct MarkEnded<'a>(&'a Shared);
 
-impl Drop for LastWord<'_> {
+impl Drop for MarkEnded<'_> {
     fn drop(&mut self) {
         self.0.alive.store(false, Ordering::SeqCst);
         self.0.queue.abandon();
@@ -36,10 +36,10 @@ struct Call<'a> {
     jobs: Vec<Job>,
 }
 
-/// Stops a call that nobody waits for any more.
-struct Watch<'a>(&'a Shared, &'a [Job]);
+/// Cancels a call when no client waits for it any more.
+struct StopWhenAbandoned<'a>(&'a Shared, &'a [Job]);
 
-impl Progress for Watch<'_> {
+impl Progress for StopWhenAbandoned<'_> {
     fn begin(&self, _stage: &str, _total: u64, _unit: &str) {}
     fn advance(&self, _n: u64) {}
     fn end(&self) {}
@@ -64,26 +64,27 @@ impl Call<'_> {
             match self.compute(&inputs) {
                 Ok(encoded) => return self.answer(encoded, &sizes),
                 Err(failed) => {
-                    let at = failed.error.as_ref().and_then(culprit);
-                    let Some((guilty, offset)) = at.and_then(|index| of_text(&sizes, index)) else {
+                    let at = failed.error.as_ref().and_then(faulty_text);
+                    let Some((faulty, offset)) = at.and_then(|index| job_of_text(&sizes, index))
+                    else {
                         let failure = failed.failure(0);
                         return self.fail(&failure);
                     };
                     for (job, size) in self.jobs.iter_mut().zip(&sizes) {
                         job.inputs = inputs.drain(..size).collect();
                     }
-                    let job = self.jobs.remove(guilty);
+                    let job = self.jobs.remove(faulty);
                     let _ = job.reply.send(Err(failed.failure(offset)));
                 }
             }
         }
     }
 
-    fn compute(&self, inputs: &[Input]) -> Result<Vec<Encoded>, Failed> {
+    fn compute(&self, inputs: &[Input]) -> Result<Vec<Encoded>, CallError> {
         let Shared { encoder, metrics, queue, .. } = self.shared;
         let (before, start) = (encoder.stats(), Instant::now());
-        let watch = Watch(self.shared, &self.jobs);
-        let done = catch_unwind(AssertUnwindSafe(|| encoder.encode_inputs(inputs, &watch)));
+        let progress = StopWhenAbandoned(self.shared, &self.jobs);
+        let done = catch_unwind(AssertUnwindSafe(|| encoder.encode_inputs(inputs, &progress)));
         let time = start.elapsed();
         let after = encoder.stats();
         metrics.encoded(self.jobs.len(), inputs.len(), &before, &after, time);
@@ -95,11 +96,11 @@ impl Call<'_> {
             }
             Ok(Ok(encoded)) => {
                 let (asked, got) = (inputs.len(), encoded.len());
-                Err(Failed { error: None, message: format!("{got} vectors of {asked} texts") })
+                Err(CallError { error: None, message: format!("{got} vectors of {asked} texts") })
             }
             Ok(Err(error)) => {
                 tracing::warn!(texts = inputs.len(), "the encoder failed: {error}");
-                Err(Failed { message: String::new(), error: Some(error) })
+                Err(CallError { message: String::new(), error: Some(error) })
             }
             Err(panic) => {
                 let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
@@ -108,7 +109,10 @@ impl Call<'_> {
                 metrics.panicked();
                 tracing::error!(texts = inputs.len(), "the encoder panicked: {message}");
                 // What panicked may name texts; the client learns only that it did.
-                Err(Failed { error: None, message: "the encoder failed; see the log".to_owned() })
+                Err(CallError {
+                    error: None,
+                    message: "the encoder failed; see the log".to_owned(),
+                })
             }
         }
     }
@@ -129,24 +133,24 @@ impl Call<'_> {
     }
 }
 
-/// Why a call gave nothing.
-struct Failed {
+/// Why a call of the encoder gave no vectors.
+struct CallError {
     error: Option<EncoderError>,
     message: String,
 }
 
-impl Failed {
-    /// For the job whose texts begin at `offset`.
+impl CallError {
+    /// The refusal for the job whose texts begin at `offset`.
     fn failure(&self, offset: usize) -> Failure {
         match &self.error {
-            Some(error) => Failure::of_encoder(error, offset),
+            Some(error) => Failure::from_encoder(error, offset),
             None => Failure::internal(self.message.clone()),
         }
     }
 }
 
-/// Which job has the text, and where its texts begin.
-fn of_text(sizes: &[usize], index: usize) -> Option<(usize, usize)> {
+/// The job that has the text with this index in the call, and the index of its first text.
+fn job_of_text(sizes: &[usize], index: usize) -> Option<(usize, usize)> {
     let mut offset = 0;
     for (job, size) in sizes.iter().enumerate() {
         if index < offset + size {

@@ -1,8 +1,9 @@
-//! Whether the server lives, whether it can answer, and what it counted.
+//! `/health`, `/ready` and `/metrics`.
 
-use crate::app::{App, Spent, raw, reply};
+use crate::app::App;
 use crate::failure::Failure;
 use crate::metrics;
+use crate::response::{Usage, json_response, response};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -10,12 +11,13 @@ use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// The process answers.
+/// Answers as long as the process lives.
 pub(super) async fn health() -> Result<Response, Failure> {
-    reply(&json!({"status": "ok"}), Spent::default())
+    json_response(&json!({"status": "ok"}), Usage::default())
 }
 
-/// Models are loaded, and the threads of their encoders live; 503 otherwise, and while stopping.
+/// Answers 200 if models are loaded and the threads of their encoders live, and 503 otherwise and
+/// while stopping.
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<Response, Failure> {
     let refuse = |message| Failure::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", message);
     if app.draining.load(Ordering::Relaxed) {
@@ -26,12 +28,12 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<Response, Failu
     }
     let all = app.registry.all();
     let names: Vec<&str> = all.iter().map(|m| m.name.as_str()).collect();
-    reply(&json!({"status": "ready", "models": names}), Spent::default())
+    json_response(&json!({"status": "ready", "models": names}), Usage::default())
 }
 
 /// Counters for Prometheus.
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     let lengths: Vec<_> = app.registry.engines().iter().map(|e| e.length()).collect();
     let text = app.metrics.text(&lengths, app.registry.all().len());
-    raw(text, metrics::TEXT, Spent::default())
+    response(text, metrics::MEDIA_TYPE, Usage::default())
 }

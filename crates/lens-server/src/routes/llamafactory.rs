@@ -1,20 +1,21 @@
 //! LLaMA-Factory: `POST /v1/score/evaluation`, what PPO with `reward_model_type: api` calls.
 
-use crate::app::{App, reply};
+use crate::app::App;
 use crate::failure::Failure;
 use crate::input::Texts;
+use crate::response::json_response;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::json;
 use std::sync::Arc;
 
-/// The name that its client sends whatever is served.
-const ANY: &str = "model";
+/// The model's name that its client always sends.
+const ANY_MODEL: &str = "model";
 
-/// `messages` are texts that went through the chat template.
+/// A request; `messages` are texts that went through the chat template.
 #[derive(Deserialize)]
-struct Body {
+struct EvaluationRequest {
     messages: Texts,
     model: Option<String>,
 }
@@ -24,18 +25,18 @@ pub(super) async fn evaluation(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<Response, Failure> {
-    let body: Body = app.json(request).await?;
+    let body: EvaluationRequest = app.json(request).await?;
     let name = body.model.as_deref();
     let model = match app.registry.find(name) {
-        Err(_) if name == Some(ANY) => app.registry.find(None)?,
+        Err(_) if name == Some(ANY_MODEL) => app.registry.find(None)?,
         found => found?,
     };
     let scored = app.score(&model, body.messages.rendered()).await?;
     let answer = json!({
-        "id": format!("scoreval-{}", app.id()),
+        "id": format!("scoreval-{}", app.next_request_id()),
         "object": "score.evaluation",
         "model": model.name,
         "scores": scored.scores.rewards,
     });
-    reply(&answer, scored.spent)
+    json_response(&answer, scored.usage)
 }

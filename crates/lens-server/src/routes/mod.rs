@@ -1,4 +1,4 @@
-//! The routes, a file for each of the peers whose clients call them.
+//! The routes: a file for each kind of client.
 
 mod health;
 mod llamafactory;
@@ -8,24 +8,27 @@ mod openrlhf;
 mod page;
 mod reward;
 mod tei;
+mod vectors;
 mod vllm;
 
-use crate::app::{App, Spent};
+use crate::app::App;
 use crate::failure::Failure;
+use crate::response::Usage;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::{MethodRouter, get, post};
 use serde_json::{Value, json};
 use std::sync::{Arc, LazyLock};
 
-/// A path, its method, and what answers.
+/// A path, its method, and its handler.
 type Route = (&'static str, &'static str, MethodRouter<Arc<App>>);
 
-/// What everybody may see: whether the server lives, and the page's files, which hold nothing.
-const OPEN: [&str; 8] =
+/// The paths that need no token: those that tell whether the server lives, and the files of the
+/// pages, which hold no data.
+const WITHOUT_TOKEN: [&str; 8] =
     ["/health", "/ready", "/", "/page.js", "/page.css", "/docs", "/docs.js", "/docs.css"];
 
-/// Every route there is.
+/// All routes.
 fn all() -> Vec<Route> {
     vec![
         ("/get_reward", "post", post(openrlhf::get_reward)),
@@ -56,7 +59,7 @@ fn all() -> Vec<Route> {
     ]
 }
 
-/// All routes, with 404 and 405 for what is none.
+/// The router of all routes, with 404 and 405 for other requests.
 pub(crate) fn router(app: &Arc<App>) -> Router {
     let mut router = Router::new();
     for (path, _, answers) in all() {
@@ -74,25 +77,25 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .with_state(Arc::clone(app))
 }
 
-/// The route of a path as the log and the metrics name it: the path itself where there is such a
-/// route, so that nobody can make up names.
+/// The name of a path in the log and the metrics: the path itself if there is such a route, and
+/// `other` otherwise, so that clients cannot make up names.
 pub(crate) fn label(path: &str) -> &'static str {
     static NAMES: LazyLock<Vec<&'static str>> =
         LazyLock::new(|| all().into_iter().map(|(path, ..)| path).collect());
     NAMES.iter().find(|name| **name == path).copied().unwrap_or("other")
 }
 
-/// Whether a path may be asked for without a token.
+/// Whether a path needs no token.
 pub(crate) fn is_open(path: &str) -> bool {
-    OPEN.contains(&path)
+    WITHOUT_TOKEN.contains(&path)
 }
 
 /// `usage`, as OpenAI has it. A reward has no completion.
-fn usage(spent: Spent) -> Value {
+fn usage_json(usage: Usage) -> Value {
     json!({
-        "prompt_tokens": spent.tokens,
+        "prompt_tokens": usage.tokens,
         "completion_tokens": 0,
-        "total_tokens": spent.tokens,
+        "total_tokens": usage.tokens,
     })
 }
 
@@ -104,7 +107,7 @@ mod tests {
     #[test]
     fn every_route_is_described_and_every_description_is_of_a_route() {
         let described: Value = serde_json::from_str(page::OPENAPI).unwrap();
-        let mut told: Vec<(String, String)> = described["paths"]
+        let mut described_routes: Vec<(String, String)> = described["paths"]
             .as_object()
             .unwrap()
             .iter()
@@ -119,9 +122,9 @@ mod tests {
             .filter(|(path, ..)| !is_open(path) || ["/health", "/ready"].contains(path))
             .map(|(path, method, _)| ((*path).to_owned(), (*method).to_owned()))
             .collect();
-        told.sort();
+        described_routes.sort();
         served.sort();
-        assert_eq!(told, served);
+        assert_eq!(described_routes, served);
     }
 
     #[test]
@@ -130,6 +133,6 @@ mod tests {
             assert_eq!(label(path), path);
         }
         assert_eq!(label("/v1/rewards"), "other");
-        assert!(OPEN.iter().all(|open| all().iter().any(|(path, ..)| path == open)));
+        assert!(WITHOUT_TOKEN.iter().all(|open| all().iter().any(|(path, ..)| path == open)));
     }
 }

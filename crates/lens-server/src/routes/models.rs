@@ -1,8 +1,9 @@
-//! Which models there are, and reading them again.
+//! `/v1/models`, and `/v1/models/reload`.
 
-use crate::app::{App, Spent, reply};
+use crate::app::App;
 use crate::failure::Failure;
-use crate::models::{Model, NotReloaded, unknown};
+use crate::models::{Model, NotReloaded, unknown_model};
+use crate::response::{Usage, json_response};
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -10,6 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
+/// An entry of `/v1/models`.
 fn described(model: &Model) -> Value {
     let encoder = model.manifest.encoder.as_ref().map(|e| e.model.as_str());
     let context = model.engine.as_ref().map(|e| e.identity().max_length).filter(|n| *n > 0);
@@ -35,11 +37,11 @@ fn described(model: &Model) -> Value {
 pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Response, Failure> {
     let all = app.registry.all();
     let data: Vec<Value> = all.iter().map(|m| described(m)).collect();
-    reply(&json!({"object": "list", "data": data}), Spent::default())
+    json_response(&json!({"object": "list", "data": data}), Usage::default())
 }
 
 #[derive(Deserialize)]
-struct Reload {
+struct ReloadRequest {
     model: Option<String>,
 }
 
@@ -48,14 +50,14 @@ pub(super) async fn reload(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<Response, Failure> {
-    let body: Reload = app.json(request).await?;
-    // Once begun it goes on, whoever waits for it.
+    let body: ReloadRequest = app.json(request).await?;
+    // Once begun it goes on, even if the client leaves.
     let its = Arc::clone(&app);
     let done = tokio::task::spawn_blocking(move || its.registry.reload(body.model.as_deref()));
     let done = done.await.map_err(|e| Failure::internal(e.to_string()))?;
     match done {
-        Ok(names) => reply(&json!({"object": "list", "reloaded": names}), Spent::default()),
-        Err(NotReloaded::Unknown(name)) => Err(unknown(&name, &app.registry.all())),
+        Ok(names) => json_response(&json!({"object": "list", "reloaded": names}), Usage::default()),
+        Err(NotReloaded::Unknown(name)) => Err(unknown_model(&name, &app.registry.all())),
         Err(NotReloaded::Broken { name, reason }) => {
             let message = format!("`{name}` cannot be read again, the old one goes on: {reason}");
             tracing::error!("{message}");

@@ -1,18 +1,19 @@
 //! OpenRLHF: `POST /get_reward`, what `--reward.remote_url` (formerly `--remote_rm_url`) calls.
 
-use crate::app::{App, reply};
+use crate::app::App;
 use crate::failure::Failure;
 use crate::input::Texts;
+use crate::response::json_response;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::json;
 use std::sync::Arc;
 
-/// `prompts` and `labels` come too; a reward model needs neither, as `query` is prompt and response,
-/// decoded with special tokens.
+/// A request. `prompts` and `labels` come too; a reward model needs neither, as `query` is prompt
+/// and response, decoded with special tokens.
 #[derive(Deserialize)]
-struct Body {
+struct GetRewardRequest {
     query: Texts,
     model: Option<String>,
 }
@@ -23,7 +24,7 @@ pub(super) async fn get_reward(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<Response, Failure> {
-    let body: Body = app.json(request).await?;
+    let body: GetRewardRequest = app.json(request).await?;
     let model = app.registry.find(body.model.as_deref())?;
     let scored = app.score(&model, body.query.rendered()).await?;
     let truncated: Vec<f32> =
@@ -37,5 +38,5 @@ pub(super) async fn get_reward(
             "truncated": truncated,
         },
     });
-    reply(&answer, scored.spent)
+    json_response(&answer, scored.usage)
 }

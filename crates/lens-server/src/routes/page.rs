@@ -1,7 +1,7 @@
-//! The page, the page to try the routes on, and the description of these. All of it is in the
-//! binary, and loads nothing from elsewhere.
+//! The page that compares responses, the page to try the routes on, and the description of the
+//! routes. All of them are compiled in, and load nothing from elsewhere.
 
-use crate::app::{Spent, raw};
+use crate::response::{Usage, response};
 use axum::response::Response;
 
 /// The description of all routes, OpenAPI 3.1.
@@ -11,16 +11,16 @@ const HTML: &str = "text/html; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const STYLE: &str = "text/css; charset=utf-8";
 
-fn file(text: &'static str, kind: &'static str) -> Response {
-    raw(text, kind, Spent::default())
+fn file(text: &'static str, media_type: &'static str) -> Response {
+    response(text, media_type, Usage::default())
 }
 
-/// The description.
+/// `/openapi.json`.
 pub(super) async fn openapi() -> Response {
     file(OPENAPI, "application/json")
 }
 
-/// The page.
+/// `/`: the page that compares responses.
 pub(super) async fn index() -> Response {
     file(include_str!("../page/index.html"), HTML)
 }
@@ -35,7 +35,7 @@ pub(super) async fn index_css() -> Response {
     file(include_str!("../page/page.css"), STYLE)
 }
 
-/// The page to try the routes on.
+/// `/docs`: the page to try the routes on.
 pub(super) async fn docs() -> Response {
     file(include_str!("../page/docs.html"), HTML)
 }

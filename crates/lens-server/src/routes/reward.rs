@@ -1,13 +1,15 @@
-//! Our own route: everything that the reward model says of responses, or of embeddings.
+//! `/v1/reward`, our own route: everything that the reward model says of responses or embeddings.
 
-use super::usage;
-use crate::app::{App, Scored, Spent, now, raw, reply};
+use super::usage_json;
+use crate::app::{App, Scored};
 use crate::body;
-use crate::embeddings::{Dtype, Embeddings, of_bytes};
+use crate::clock::now;
+use crate::embeddings::{Dtype, Embeddings, rows_from_bytes};
 use crate::failure::Failure;
-use crate::input::{Chats, Side};
+use crate::input::{Chats, TextOrChat};
 use crate::models::Model;
-use crate::nearest::Hit;
+use crate::nearest::NearPair;
+use crate::response::{Usage, json_response, response};
 use crate::score::{Scores, distances, score, sigmoid};
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
@@ -19,34 +21,34 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::sync::Arc;
 
-/// The type of bodies and answers that are bytes.
+/// The media type of bodies and answers that are bytes.
 const BYTES: &str = "application/octet-stream";
 /// Most responses that are compared with each other.
-const COMPARED: usize = 64;
+const MAX_RESPONSES: usize = 64;
 /// Most pairs that are answered as the nearest.
-const NEAREST: usize = 100;
+const MAX_NEAREST: usize = 100;
 
-/// One of `messages`, `prompt` with `responses`, or `embeddings`.
+/// The body of a request: one of `messages`, `prompt` with `responses`, or `embeddings`.
 #[derive(Deserialize)]
-struct Body {
+struct RewardRequest {
     model: Option<String>,
     messages: Option<Chats>,
-    prompt: Option<Side>,
-    responses: Option<Vec<Side>>,
+    prompt: Option<TextOrChat>,
+    responses: Option<Vec<TextOrChat>>,
     embeddings: Option<Embeddings>,
     /// How many of the nearest training pairs to name.
     #[serde(default)]
     nearest: usize,
 }
 
-/// The answer.
+/// The body of an answer.
 #[derive(Serialize)]
-struct Answer<'a> {
+struct RewardAnswer<'a> {
     id: String,
     object: &'static str,
     created: u64,
     model: &'a str,
-    results: Vec<One<'a>>,
+    results: Vec<RewardResult<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     best: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,9 +56,9 @@ struct Answer<'a> {
     usage: Value,
 }
 
-/// What is said of one response.
+/// The reward of one response or row, with everything that is known about it.
 #[derive(Serialize)]
-struct One<'a> {
+struct RewardResult<'a> {
     index: usize,
     reward: f32,
     normalised: f64,
@@ -67,10 +69,10 @@ struct One<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     truncated: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    nearest: Option<Vec<Hit<'a>>>,
+    nearest: Option<Vec<NearPair<'a>>>,
 }
 
-/// How far a response is from those that were trained on.
+/// The distance of a response from those that were trained on, in latent space.
 #[derive(Serialize)]
 struct Novelty {
     distance: f64,
@@ -78,32 +80,32 @@ struct Novelty {
     out_of_distribution: bool,
 }
 
-/// What is to be scored.
-enum Asked {
+/// The texts or embeddings of a request.
+enum RewardInput {
     Texts { inputs: Vec<Input>, compared: bool },
     Rows(Matrix),
 }
 
-/// Rewards, with all there is to know about them.
+/// Answers `/v1/reward`.
 pub(super) async fn reward(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<Response, Failure> {
-    if body::kind(request.headers()).as_deref() == Some(BYTES) {
+    if body::media_type(request.headers()).as_deref() == Some(BYTES) {
         return bytes(&app, request).await;
     }
-    let body: Body = app.json(request).await?;
+    let body: RewardRequest = app.json(request).await?;
     let (nearest, model) = (body.nearest, app.registry.find(body.model.as_deref())?);
-    if nearest > NEAREST {
-        return Err(Failure::field("nearest", format!("at most {NEAREST} are answered")));
+    if nearest > MAX_NEAREST {
+        return Err(Failure::field("nearest", format!("at most {MAX_NEAREST} are answered")));
     }
     if nearest > 0 && model.nearest.is_none() {
         let message = "no pairs are at hand: start the server with --pairs FILE";
         return Err(Failure::field("nearest", message));
     }
-    match asked(body, &model)? {
-        Asked::Texts { inputs, compared } => {
-            let Scored { encoded, rows, scores, spent } = app.score(&model, inputs).await?;
+    match reward_input(body, &model)? {
+        RewardInput::Texts { inputs, compared } => {
+            let Scored { encoded, rows, scores, usage } = app.score(&model, inputs).await?;
             let mut results = results(&app, &model, &scores, &rows, nearest).await?;
             for (one, encoded) in results.iter_mut().zip(&encoded) {
                 one.tokens = Some(encoded.tokens);
@@ -111,58 +113,64 @@ pub(super) async fn reward(
             }
             let wins = compared.then(|| wins(&scores.rewards));
             let best = compared.then(|| best(&scores.rewards));
-            said(&app, &model, results, best, wins, spent)
+            answer_of(&app, &model, results, best, wins, usage)
         }
-        Asked::Rows(rows) => {
-            let spent = Spent { texts: rows.rows(), ..Spent::default() };
-            let scores = of_rows(&app, &model, &rows).await?;
+        RewardInput::Rows(rows) => {
+            let usage = Usage { texts: rows.rows(), ..Usage::default() };
+            let scores = score_rows(&app, &model, &rows).await?;
             let results = results(&app, &model, &scores, &rows, nearest).await?;
-            said(&app, &model, results, None, None, spent)
+            answer_of(&app, &model, results, None, None, usage)
         }
     }
 }
 
-fn said(
+fn answer_of(
     app: &App,
     model: &Model,
-    results: Vec<One>,
+    results: Vec<RewardResult>,
     best: Option<usize>,
     wins: Option<Vec<Vec<f64>>>,
-    spent: Spent,
+    usage: Usage,
 ) -> Result<Response, Failure> {
-    let answer = Answer {
-        id: format!("reward-{}", app.id()),
+    let answer = RewardAnswer {
+        id: format!("reward-{}", app.next_request_id()),
         object: "reward",
         created: now(),
         model: &model.name,
         results,
         best,
         wins,
-        usage: usage(spent),
+        usage: usage_json(usage),
     };
-    reply(&answer, spent)
+    json_response(&answer, usage)
 }
 
-/// Which of the forms the body has.
-fn asked(body: Body, model: &Model) -> Result<Asked, Failure> {
+/// The texts or embeddings of a body, in whichever form it has them.
+fn reward_input(body: RewardRequest, model: &Model) -> Result<RewardInput, Failure> {
     match (body.messages, body.prompt, body.responses, body.embeddings) {
         (Some(chats), None, None, None) => {
-            Ok(Asked::Texts { inputs: chats.exchanges()?, compared: false })
+            Ok(RewardInput::Texts { inputs: chats.exchanges()?, compared: false })
         }
         (None, Some(prompt), Some(responses), None) => {
-            if responses.len() > COMPARED {
+            if responses.len() > MAX_RESPONSES {
                 let n = responses.len();
-                let message = format!("{n} responses to a prompt; at most {COMPARED} are compared");
+                let message =
+                    format!("{n} responses to a prompt; at most {MAX_RESPONSES} are compared");
                 return Err(Failure::field("responses", message));
             }
             let prompt = Content::from(prompt);
-            let one = |response: Side| {
+            let one = |response: TextOrChat| {
                 let (prompt, response) = (prompt.clone(), response.into());
                 Input::Exchange(Exchange { prompt, response })
             };
-            Ok(Asked::Texts { inputs: responses.into_iter().map(one).collect(), compared: true })
+            Ok(RewardInput::Texts {
+                inputs: responses.into_iter().map(one).collect(),
+                compared: true,
+            })
         }
-        (None, None, None, Some(embeddings)) => Ok(Asked::Rows(embeddings.matrix(model.dim())?)),
+        (None, None, None, Some(embeddings)) => {
+            Ok(RewardInput::Rows(embeddings.matrix(model.dim())?))
+        }
         _ => Err(Failure::field(
             "messages",
             "one of these is needed: `messages`; `prompt` with `responses`; `embeddings`",
@@ -179,24 +187,24 @@ async fn bytes(app: &App, request: Request) -> Result<Response, Failure> {
     let headers = request.headers();
     let dtype = header(headers, "x-lens-dtype");
     let dtype = dtype.ok_or_else(|| Failure::field("X-Lens-Dtype", "this header is missing"))?;
-    let dtype = Dtype::named(&dtype)?;
+    let dtype = Dtype::parse(&dtype)?;
     let model = app.registry.find(header(headers, "x-lens-model").as_deref())?;
     let plain = header(headers, ACCEPT.as_str()).is_some_and(|a| a.trim() == BYTES);
     let body = body::read(request, &app.options.limits).await?;
-    let rows = of_bytes(&body, dtype, model.dim())?;
+    let rows = rows_from_bytes(&body, dtype, model.dim())?;
     drop(body);
-    let spent = Spent { texts: rows.rows(), ..Spent::default() };
-    let scores = of_rows(app, &model, &rows).await?;
+    let usage = Usage { texts: rows.rows(), ..Usage::default() };
+    let scores = score_rows(app, &model, &rows).await?;
     if plain {
         let bytes: Vec<u8> = scores.rewards.iter().flat_map(|r| r.to_le_bytes()).collect();
-        return Ok(raw(bytes, BYTES, spent));
+        return Ok(response(bytes, BYTES, usage));
     }
-    said(app, &model, results(app, &model, &scores, &rows, 0).await?, None, None, spent)
+    answer_of(app, &model, results(app, &model, &scores, &rows, 0).await?, None, None, usage)
 }
 
-async fn of_rows(app: &App, model: &Model, rows: &Matrix) -> Result<Scores, Failure> {
+async fn score_rows(app: &App, model: &Model, rows: &Matrix) -> Result<Scores, Failure> {
     let each = model.reward.head.shape().parameters();
-    let scores = app.apart(each, rows, || score(model, rows)).await?;
+    let scores = app.work_on_rows(each, rows, || score(model, rows)).await?;
     app.metrics.rewarded(rows.rows());
     Ok(scores)
 }
@@ -207,16 +215,16 @@ async fn results<'a>(
     scores: &Scores,
     rows: &Matrix,
     nearest: usize,
-) -> Result<Vec<One<'a>>, Failure> {
+) -> Result<Vec<RewardResult<'a>>, Failure> {
     let each = model.novelty.as_ref().map_or(0, |(vae, _)| vae.shape().parameters());
-    let distances = app.apart(each, rows, || distances(model, rows)).await?;
+    let distances = app.work_on_rows(each, rows, || distances(model, rows)).await?;
     let novelty = |index: usize| {
-        let (distance, (_, known)) = (distances.as_ref()?[index], model.novelty.as_ref()?);
-        let threshold = known.threshold();
+        let (distance, (_, novelty_model)) = (distances.as_ref()?[index], model.novelty.as_ref()?);
+        let threshold = novelty_model.threshold();
         Some(Novelty { distance, threshold, out_of_distribution: distance > threshold })
     };
     let pairs = model.nearest.as_ref().filter(|_| nearest > 0);
-    let one = |index: usize| One {
+    let one = |index: usize| RewardResult {
         index,
         reward: scores.rewards[index],
         normalised: scores.normalised[index],

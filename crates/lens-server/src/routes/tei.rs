@@ -1,8 +1,9 @@
 //! text-embeddings-inference: `/predict`, and `/rerank` with `texts`.
 
-use crate::app::{App, reply};
+use crate::app::App;
 use crate::failure::Failure;
 use crate::input::pair;
+use crate::response::json_response;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use lens_encoder::Input;
@@ -10,9 +11,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// Texts to classify.
+/// A request of `/predict`: texts to classify.
 #[derive(Deserialize)]
-struct Predict {
+struct PredictRequest {
     inputs: Inputs,
     /// Rewards themselves, not the sigmoids of the normalised ones.
     #[serde(default)]
@@ -32,6 +33,7 @@ enum Inputs {
     Batch(Vec<Sequence>),
 }
 
+/// An entry of a batch.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Sequence {
@@ -39,7 +41,7 @@ enum Sequence {
     List(Vec<String>),
 }
 
-/// What a list of strings is: one text, or a prompt with its response.
+/// The input that a list of strings stands for: one text, or a prompt with its response.
 fn sequence(texts: &[String]) -> Result<Input, Failure> {
     match texts {
         [text] => Ok(Input::Rendered(text.clone())),
@@ -59,7 +61,7 @@ pub(super) async fn predict(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<Response, Failure> {
-    let body: Predict = app.json(request).await?;
+    let body: PredictRequest = app.json(request).await?;
     let (inputs, batch) = match body.inputs {
         Inputs::One(text) => (vec![Input::Rendered(text)], false),
         Inputs::Flat(texts) => (vec![sequence(&texts)?], false),
@@ -74,14 +76,14 @@ pub(super) async fn predict(
     let model = app.registry.find(None)?;
     let scored = app.score(&model, inputs).await?;
     let one = |score: f64| json!([{"score": score, "label": "LABEL_0"}]);
-    let mut all: Vec<Value> = scored.scores.shown(!body.raw_scores).into_iter().map(one).collect();
+    let mut all: Vec<Value> = scored.scores.values(!body.raw_scores).into_iter().map(one).collect();
     let answer = if batch { Value::Array(all) } else { all.pop().unwrap_or_default() };
-    reply(&answer, scored.spent)
+    json_response(&answer, scored.usage)
 }
 
-/// A prompt and its responses.
+/// A request of `/rerank`: a prompt and its responses.
 #[derive(Deserialize)]
-pub(super) struct Rerank {
+pub(super) struct TeiRerankRequest {
     query: String,
     texts: Vec<String>,
     #[serde(default)]
@@ -91,16 +93,16 @@ pub(super) struct Rerank {
 }
 
 /// `[{"index", "score"}]`, the best first.
-pub(super) async fn rerank(app: &App, body: Rerank) -> Result<Response, Failure> {
+pub(super) async fn rerank(app: &App, body: TeiRerankRequest) -> Result<Response, Failure> {
     let model = app.registry.find(None)?;
     let inputs = body.texts.iter().map(|text| pair(&body.query, text)).collect();
     let scored = app.score(&model, inputs).await?;
     let mut all: Vec<(usize, f64)> =
-        scored.scores.shown(!body.raw_scores).into_iter().enumerate().collect();
+        scored.scores.values(!body.raw_scores).into_iter().enumerate().collect();
     all.sort_by(|a, b| b.1.total_cmp(&a.1));
     let one = |(index, score): (usize, f64)| match body.return_text {
         true => json!({"index": index, "score": score, "text": body.texts[index]}),
         false => json!({"index": index, "score": score}),
     };
-    reply(&all.into_iter().map(one).collect::<Vec<Value>>(), scored.spent)
+    json_response(&all.into_iter().map(one).collect::<Vec<Value>>(), scored.usage)
 }

@@ -1,12 +1,14 @@
-//! vLLM's shapes for classifiers and rerankers, the first of which verl calls: `/classify`, `/score`,
-//! `/rerank`, `/pooling`.
+//! vLLM's shapes for classifiers and rerankers, the first of which verl calls: `/classify`,
+//! `/score`, `/rerank`, `/pooling`.
 
-use super::openai::Wanted;
-use super::{tei, usage};
-use crate::app::{App, Scored, Spent, now, reply};
+use super::vectors::{Vectors, vectors};
+use super::{tei, usage_json};
+use crate::app::{App, Scored};
+use crate::clock::now;
 use crate::failure::Failure;
-use crate::input::{Chats, Texts, pair};
+use crate::input::{Chats, Texts, pair, texts_or_chats};
 use crate::models::Model;
+use crate::response::{Usage, json_response};
 use axum::extract::{Request, State};
 use axum::response::Response;
 use lens_encoder::Input;
@@ -14,9 +16,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// Texts as they are, special tokens in them being such; or a chat, for the model's template.
+/// A request of `/classify`: texts as they are, with special tokens; or chats, for the model's
+/// template.
 #[derive(Deserialize)]
-struct Classify {
+struct ClassifyRequest {
     model: Option<String>,
     input: Option<Texts>,
     messages: Option<Chats>,
@@ -24,37 +27,29 @@ struct Classify {
     activation: Option<bool>,
 }
 
-/// The texts of a request that has `input` or `messages`.
-pub(super) fn texts(input: Option<Texts>, messages: Option<Chats>) -> Result<Vec<Input>, Failure> {
-    match (input, messages) {
-        (Some(texts), None) => Ok(texts.rendered()),
-        (None, Some(chats)) => chats.exchanges(),
-        _ => Err(Failure::field("input", "either `input` or `messages` is needed")),
-    }
+/// The numbers of an answer: rewards, or what `activation: true` makes of them.
+fn values(scored: &Scored, activation: Option<bool>) -> Vec<f64> {
+    scored.scores.values(activation == Some(true))
 }
 
-/// The numbers of a request that may ask for `activation`; without it they are the rewards themselves.
-fn shown(scored: &Scored, activation: Option<bool>) -> Vec<f64> {
-    scored.scores.shown(activation == Some(true))
-}
-
-/// vLLM's answer: a list with one entry for each text, in their order.
+/// vLLM's answer: a list with one entry for each text, in their order. Its identifier begins with
+/// `id_prefix`.
 fn list(
     app: &App,
     model: &Model,
-    kind: &str,
+    id_prefix: &str,
     data: Vec<Value>,
-    spent: Spent,
+    usage: Usage,
 ) -> Result<Response, Failure> {
     let answer = json!({
-        "id": format!("{kind}-{}", app.id()),
+        "id": format!("{id_prefix}-{}", app.next_request_id()),
         "object": "list",
         "created": now(),
         "model": model.name,
         "data": data,
-        "usage": usage(spent),
+        "usage": usage_json(usage),
     });
-    reply(&answer, spent)
+    json_response(&answer, usage)
 }
 
 /// `data[].probs` of length 1. verl reads `data[-1].probs[-1]`, and sends `activation: false`.
@@ -62,18 +57,19 @@ pub(super) async fn classify(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<Response, Failure> {
-    let body: Classify = app.json(request).await?;
+    let body: ClassifyRequest = app.json(request).await?;
     let model = app.registry.find(body.model.as_deref())?;
-    let scored = app.score(&model, texts(body.input, body.messages)?).await?;
+    let scored = app.score(&model, texts_or_chats(body.input, body.messages)?).await?;
     let one = |(index, value): (usize, f64)| json!({"index": index, "label": "LABEL_0", "probs": [value], "num_classes": 1});
     let data: Vec<Value> =
-        shown(&scored, body.activation).into_iter().enumerate().map(one).collect();
-    list(&app, &model, "classify", data, scored.spent)
+        values(&scored, body.activation).into_iter().enumerate().map(one).collect();
+    list(&app, &model, "classify", data, scored.usage)
 }
 
-/// Prompts and responses, as queries and documents. Older clients call them `text_1` and `text_2`.
+/// A request of `/score`: prompts and responses, as queries and documents. Older clients call them
+/// `text_1` and `text_2`.
 #[derive(Deserialize)]
-struct Score {
+struct ScoreRequest {
     model: Option<String>,
     #[serde(alias = "text_1", alias = "data_1")]
     queries: Texts,
@@ -88,7 +84,7 @@ pub(super) async fn score(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<Response, Failure> {
-    let body: Score = app.json(request).await?;
+    let body: ScoreRequest = app.json(request).await?;
     let model = app.registry.find(body.model.as_deref())?;
     let (queries, documents) = (body.queries.into_vec(), body.documents.into_vec());
     let inputs: Vec<Input> = match queries.as_slice() {
@@ -106,13 +102,13 @@ pub(super) async fn score(
     let one =
         |(index, value): (usize, f64)| json!({"index": index, "object": "score", "score": value});
     let data: Vec<Value> =
-        shown(&scored, body.activation).into_iter().enumerate().map(one).collect();
-    list(&app, &model, "score", data, scored.spent)
+        values(&scored, body.activation).into_iter().enumerate().map(one).collect();
+    list(&app, &model, "score", data, scored.usage)
 }
 
-/// A prompt and its responses.
+/// A request of `/rerank`: a prompt and its responses.
 #[derive(Deserialize)]
-struct Rerank {
+struct RerankRequest {
     model: Option<String>,
     query: String,
     documents: Vec<String>,
@@ -121,7 +117,7 @@ struct Rerank {
     activation: Option<bool>,
 }
 
-/// Either of the two shapes that are called on this path.
+/// A request of `/rerank` in either of its two forms.
 #[derive(Deserialize)]
 #[serde(
     untagged,
@@ -129,8 +125,8 @@ struct Rerank {
                  (text-embeddings-inference)"
 )]
 enum AnyRerank {
-    Ours(Rerank),
-    Tei(tei::Rerank),
+    Ours(RerankRequest),
+    Tei(tei::TeiRerankRequest),
 }
 
 /// `results`, the best first, of which `top_n` where it is given.
@@ -145,8 +141,8 @@ pub(super) async fn rerank(
     let model = app.registry.find(body.model.as_deref())?;
     let inputs = body.documents.iter().map(|document| pair(&body.query, document)).collect();
     let scored = app.score(&model, inputs).await?;
-    let shown = shown(&scored, body.activation);
-    let mut results: Vec<(usize, f64)> = shown.into_iter().enumerate().collect();
+    let values = values(&scored, body.activation);
+    let mut results: Vec<(usize, f64)> = values.into_iter().enumerate().collect();
     results.sort_by(|a, b| b.1.total_cmp(&a.1));
     results.truncate(body.top_n.filter(|n| *n > 0).unwrap_or(usize::MAX));
     let one = |(index, score): (usize, f64)| {
@@ -154,12 +150,12 @@ pub(super) async fn rerank(
         json!({"index": index, "document": {"text": text}, "relevance_score": score})
     };
     let answer = json!({
-        "id": format!("rerank-{}", app.id()),
+        "id": format!("rerank-{}", app.next_request_id()),
         "model": model.name,
-        "usage": usage(scored.spent),
+        "usage": usage_json(scored.usage),
         "results": results.into_iter().map(one).collect::<Vec<Value>>(),
     });
-    reply(&answer, scored.spent)
+    json_response(&answer, scored.usage)
 }
 
 /// `data[].data`: the reward as a vector of length 1.
@@ -167,10 +163,8 @@ pub(super) async fn pooling(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<Response, Failure> {
-    let wanted: Wanted = app.json(request).await?;
-    let (format, model) = (wanted.format(), app.registry.find(wanted.model.as_deref())?);
-    let scored = app.score(&model, texts(wanted.input, wanted.messages)?).await?;
-    let one = |(index, reward): (usize, &f32)| json!({"index": index, "object": "pooling", "data": format.of(*reward)});
-    let data: Vec<Value> = scored.scores.rewards.iter().enumerate().map(one).collect();
-    list(&app, &model, "pool", data, scored.spent)
+    let Vectors { model, scored, vectors } = vectors(&app, request).await?;
+    let one = |(index, vector): (usize, Value)| json!({"index": index, "object": "pooling", "data": vector});
+    let data: Vec<Value> = vectors.into_iter().enumerate().map(one).collect();
+    list(&app, &model, "pool", data, scored.usage)
 }

@@ -65,7 +65,10 @@ pub struct Client {
 
 impl Client {
     pub fn to(address: SocketAddr) -> Client {
-        let stream = TcpStream::connect(address).unwrap();
+        Client::over(TcpStream::connect(address).unwrap(), address)
+    }
+
+    pub fn over(stream: TcpStream, address: SocketAddr) -> Client {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
         Client { stream: BufReader::new(stream), host: address.to_string() }

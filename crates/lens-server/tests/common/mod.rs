@@ -9,7 +9,9 @@ use lens_core::{EmbeddedPairs, Matrix, MethodSettings, Novelty, Quiet, Threads, 
 use lens_data::Bundle;
 use lens_data::bundle::{DataRecord, Kept, Manifest, NoveltyRecord, VERSION};
 use lens_encoder::TextEncoder;
-use lens_server::{BoxedError, Control, Limits, ModelSource, Options, ServeError, Tokens, serve};
+use lens_server::{
+    BearerTokens, BoxedError, Control, Limits, ModelSource, Options, ServeError, serve,
+};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -93,7 +95,7 @@ impl ModelSource for Folders {
         &self,
         _bundle: &Bundle,
         _path: &Path,
-        _keep: bool,
+        _keep_vectors: bool,
     ) -> Result<Option<Box<dyn TextEncoder>>, BoxedError> {
         Ok(None)
     }
@@ -106,7 +108,7 @@ pub fn options(name: &str, path: &Path) -> Options {
         models: vec![(name.to_owned(), path.to_owned())],
         any_model: false,
         pairs: None,
-        tokens: Tokens::default(),
+        tokens: BearerTokens::default(),
         insecure: false,
         tls: None,
         limits: Limits::default(),
