@@ -12,10 +12,10 @@ use common::http::{Client, Reply};
 use common::{DIM, PATIENCE, Server, bundle, options, rows};
 use lens_core::{Content, Exchange, Progress};
 use lens_data::Bundle;
-use lens_data::bundle::EncoderRecord;
+use lens_data::EncoderRecord;
 use lens_encoder::{
     EncodeStats, Encoded, EncoderError, EncoderIdentity, Input, ServerError, SpecialTokens,
-    TemplateChoice, TextEncoder,
+    TemplateChoice, TextEncoder, ViewChoice,
 };
 use lens_server::{BearerTokens, BoxedError, Limits, ModelSource, Options};
 use schemas::Document;
@@ -79,6 +79,10 @@ impl TextEncoder for Words {
 
     fn dim(&self) -> usize {
         DIM
+    }
+
+    fn set_views(&mut self, _views: &[ViewChoice]) -> lens_encoder::Result<()> {
+        Err(EncoderError::Cancelled)
     }
 
     fn stats(&self) -> EncodeStats {
@@ -158,8 +162,8 @@ impl ModelSource for Named {
             ("texts", _) => {
                 bundle.manifest.encoder = Some(EncoderRecord {
                     model: "words".to_owned(),
-                    template: json!("plain"),
-                    identity: serde_json::to_value(identity())?,
+                    template: TemplateChoice::Plain,
+                    identity: identity(),
                     server: None,
                 });
             }

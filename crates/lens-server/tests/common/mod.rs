@@ -42,7 +42,7 @@ pub fn bundle(seed: u64) -> Bundle {
     method.vae.epochs = 3;
     let augmented = fit(&pairs, &method, Threads::ONE, &Quiet).unwrap().augmented.unwrap();
     let (model, (vae, _)) = (augmented.fitted.model, augmented.vae.unwrap());
-    let novelty = Novelty::of(&vae, &model.standardiser, &pairs, Threads::ONE).unwrap();
+    let novelty = Novelty::fit(&vae, &model.standardiser, &pairs, Threads::ONE).unwrap();
     Bundle {
         manifest: Manifest {
             format: Manifest::format(),
