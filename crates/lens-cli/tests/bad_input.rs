@@ -118,7 +118,7 @@ fn one_bad_row_in_a_thousand_is_counted_and_listed_and_the_run_goes_on() {
     assert_eq!(used, 999);
     let place = "pairs.jsonl:417: `rejected`: expected";
     assert!(said.err.contains(&format!("left out: {place}")), "{}", said.err);
-    assert!(lens.read("rm/report.md").contains("- line 417: rejected: expected"));
+    assert!(lens.read("rm/report.md").contains("| 417 | rejected: expected"));
 
     let before = lens.cached_bytes();
     let error = lens.fails(1, &format!("{words}2 --strict"));

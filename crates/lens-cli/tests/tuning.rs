@@ -23,7 +23,7 @@ fn what_was_tried_is_shown_and_what_was_chosen_is_in_the_bundle() {
     let run =
         format!("run pairs.jsonl --model tiny.gguf --views auto --augment auto {SMALL} -o rm");
     let said = lens.ok(&run);
-    for part in ["chosen", "  views and head", "  source", "tried", "as asked"] {
+    for part in ["selection", "  views and head", "  source", "candidates", "the given ones"] {
         assert!(said.out.contains(part), "{part}: {}", said.out);
     }
     let manifest = lens.json("rm/lens.json");
@@ -79,7 +79,7 @@ fn views_are_chosen_and_the_bundle_scores_with_them() {
     let tried = tuned["tried"].as_array().unwrap();
     assert!(tried.iter().all(|t| t["what"] == "head"), "{tuned}");
     assert!(tried.last().unwrap()["label"].as_str().unwrap().contains("views"), "{tuned}");
-    // Augmentation is what was asked for, 4x, with the head and the views that were chosen.
+    // Augmentation is what was given for, 4x, with the head and the views that were chosen.
     assert_eq!(manifest["method"]["augment"], 4);
     assert_eq!(manifest["method"]["head"], tuned["settings"]["head"]);
     let dim = manifest["encoder"]["identity"]["views"].as_array().unwrap().len()
@@ -171,7 +171,7 @@ fn the_views_that_are_named_are_the_candidates() {
         let heads = tried.into_iter().filter(|t| t["what"] == "head");
         heads.map(|t| t["label"].clone()).collect()
     };
-    let asked = "mlp on all 2 views, as asked";
+    let asked = "mlp on all 2 views, as given";
     assert_eq!(heads("--views auto"), [asked, "logistic on all 2 views"]);
     // Only augmentation is to be chosen.
     assert_eq!(heads("--augment auto"), [asked]);
@@ -201,7 +201,7 @@ fn on_stored_embeddings_the_choice_is_made_inside_every_split() {
         .filter(|t| t["what"] == "head")
         .map(|t| t["label"].as_str().unwrap())
         .collect();
-    assert_eq!(heads, ["mlp on all 2 views, as asked", "logistic on all 2 views"]);
+    assert_eq!(heads, ["mlp on all 2 views, as given", "logistic on all 2 views"]);
     assert_eq!(manifest["method"]["head"], tuned["settings"]["head"]);
     let kept = if tuned["augment"] == true { "augmented" } else { "none" };
     assert_eq!(manifest["kept"], kept);
@@ -213,12 +213,12 @@ fn on_stored_embeddings_the_choice_is_made_inside_every_split() {
     let before = lens.files("rm");
     lens.ok(&format!("{train} --views auto --overwrite --threads 1"));
     assert_eq!(before, lens.files("rm"));
-    // Augmentation alone is chosen for the head that was asked for.
+    // Augmentation alone is chosen for the head that was given for.
     let told = lens.ok(&format!("{train} --overwrite --json")).json();
-    assert!(told["chosen"][0].as_str().unwrap().starts_with("mlp on all 2 views, as asked"));
+    assert!(told["chosen"][0].as_str().unwrap().starts_with("mlp on all 2 views, as given"));
     // A head alone, with no words of augmentation.
     let said = lens.ok(&format!("train e.safetensors --views auto --augment 1 {SMALL}")).out;
-    assert!(said.contains("chosen on their seeds") && said.contains("of 5)"), "{said}");
+    assert!(said.contains("chosen in them") && said.contains("of 5)"), "{said}");
     assert!(!said.contains("same head"), "{said}");
     // A factor that is asked for stays, with the head that is chosen, in the splits and in the bundle.
     let said = lens.ok(&format!("train e.safetensors --views auto {SMALL} -o four")).out;

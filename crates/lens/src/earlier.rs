@@ -79,7 +79,7 @@ impl EarlierModel {
     ) -> Result<EarlierModel, Error> {
         if method.selects() {
             return Err(Error::Refused(format!(
-                "`auto` selects settings afresh, and a warm start keeps those of {}: \
+                "`auto` chooses settings afresh, and a warm start keeps those of {}: \
                  leave out one of the two",
                 path.display()
             )));

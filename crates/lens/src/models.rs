@@ -176,9 +176,9 @@ pub fn open_encoder_of_bundle(
         None => record.template.clone(),
     };
     let runtime = &options.runtime;
-    let name = options.model.as_deref().unwrap_or(&record.model);
     if record.server.is_some() || runtime.server.url.is_some() {
-        let encoder = connect(&server_of_bundle(record, name, template, runtime)?, progress)?;
+        let server = server_of_bundle(record, options.model.as_deref(), template, runtime)?;
+        let encoder = connect(&server, progress)?;
         let mut differences = trained_with.differences(encoder.identity());
         if let (true, Some(then)) = (differences.is_empty(), &record.server) {
             differences = server_differences(then, encoder.server(), progress);
@@ -197,6 +197,7 @@ pub fn open_encoder_of_bundle(
         special_tokens: options.special_tokens.unwrap_or(trained_with.special_tokens),
         ..runtime.encoder()?
     };
+    let name = options.model.as_deref().unwrap_or(&record.model);
     let file = find_model(name, runtime, progress)?;
     let encoder = Encoder::open(&file, &encoder_options).map_err(|e| match e {
         // A model with fewer layers, or without a chat template, is another model.
@@ -215,19 +216,19 @@ pub fn open_encoder_of_bundle(
 /// The server of a bundle, or another one that is said to serve the same model.
 fn server_of_bundle(
     record: &EncoderRecord,
-    model: &str,
+    model: Option<&str>,
     template: TemplateChoice,
     runtime: &RuntimeOptions,
 ) -> Result<RemoteOptions, Error> {
     let then = record.server.as_ref();
     let named = runtime.server.url.as_deref();
     let url = named.or(then.map(|t| t.url.as_str())).unwrap_or_default();
-    let mut options = runtime.remote(url, model, template)?;
+    let mut options = runtime.remote(url, model.unwrap_or(models::DEFAULT), template)?;
     if let Some(then) = then {
         if named.is_none() {
             options.api = then.api;
         }
-        options.model = Some(model.to_owned());
+        options.model = Some(model.unwrap_or(&record.model).to_owned());
     }
     Ok(options)
 }

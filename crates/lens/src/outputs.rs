@@ -18,7 +18,9 @@ pub(crate) fn check_output(file: &Path, output: &Path) -> Result<(), Error> {
 
 /// Refuses an output that is there already, unless it may be replaced. `flag` names it.
 pub(crate) fn check_new(output: &Path, overwrite: bool, flag: &str) -> Result<(), Error> {
-    if overwrite || std::fs::symlink_metadata(output).is_err() {
+    // Devices and pipes take what is written, and hold nothing.
+    let holds = |m: std::fs::Metadata| m.is_file() || m.is_dir() || m.is_symlink();
+    if overwrite || !std::fs::symlink_metadata(output).is_ok_and(holds) {
         return Ok(());
     }
     Err(Error::Refused(format!(

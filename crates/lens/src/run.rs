@@ -177,7 +177,7 @@ pub fn run(options: &RunOptions, progress: &dyn Progress) -> Result<RunResult, E
             true => train_pairs.select(&[]),
             false => heldout_pairs.select_views(&kept)?,
         };
-        stages.push("select", start.elapsed().as_secs_f64());
+        stages.push("choose", start.elapsed().as_secs_f64());
         if candidates.len() > kept.len() {
             // The bundle is used with these views alone.
             encoder.set_views(&options.model.views)?;

@@ -34,7 +34,7 @@ pub(crate) fn set_candidate_views(
         }
         (_, None) => {
             progress.note(
-                "the view of the texts is taken as it is: there is no other to select from",
+                "the view of the texts is taken as it is: there is no other to choose from",
             );
             Ok(asked.to_vec())
         }
@@ -56,8 +56,8 @@ pub(crate) fn search(
     match tune(pairs, &names, &method.settings, &choices, progress) {
         Err(CoreError::TooFewPairs { needed, found, .. }) if method.may_pass_over_selection() => {
             progress.note(&format!(
-                "views and head are the first of their kind, not selected: {found} pairs are too few \
-                 to select by ({needed} are needed)"
+                "views and head are the first of their kind, not chosen: {found} pairs are too few \
+                 to choose by ({needed} are needed)"
             ));
             Ok(None)
         }

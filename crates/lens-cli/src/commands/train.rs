@@ -42,7 +42,7 @@ fn print(result: &TrainResult, settings: &Settings) -> Result<(), CliError> {
     let shown = format!("{number}, each {seed_pairs} to train on, the rest held out");
     rows.push(("splits".to_owned(), shown));
     if !selected.is_empty() {
-        rows.push(("selected in them".to_owned(), counted(selected)));
+        rows.push(("chosen in them".to_owned(), counted(selected)));
     }
     rows.push(("without augmentation".to_owned(), PairAccuracy::from(splits.none).to_string()));
     if let (Some(augmented), Some(difference)) = (splits.augmented, &splits.difference) {
@@ -69,7 +69,7 @@ fn print(result: &TrainResult, settings: &Settings) -> Result<(), CliError> {
     output::line(&output::aligned(&rows))
 }
 
-/// What was selected in how many splits, the most frequent first.
+/// What was chosen in how many splits, the most frequent first.
 fn counted(selected: &[String]) -> String {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     selected.iter().for_each(|what| *counts.entry(what).or_default() += 1);
