@@ -73,6 +73,10 @@ def table_faults(text):
         elif start is not None:
             rows = [cells(row) for row in lines[start - 1 : number - 1]]
             if len(rows) < 2 or not all(DASHES.match(cell) for cell in rows[1]):
+                # A line of a paragraph may begin with a pipe, as |x| does.
+                if start > 1 and lines[start - 2].strip():
+                    start = None
+                    continue
                 faults.append((start, "a table without a header: an empty line cuts it from what it belongs to"))
             else:
                 for offset, row in enumerate(rows):

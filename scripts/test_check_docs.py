@@ -56,6 +56,7 @@ class Check(unittest.TestCase):
         table = "| a | b |\n|---|:-:|\n| 1 | `x \\| y` |\n"
         self.assertEqual(faults(README=table), [])
         self.one("README.md:5: a table without a header", README=table + "\n| 3 | 4 |\n")
+        self.assertEqual(faults(README="The bound is on\n|a - b| and on |a|.\n"), [])
         self.one("README.md:3: 1 cells in a table of 2", README="| a | b |\n|---|---|\n| 1 |\n")
 
     def test_paths_in_code_type(self):
