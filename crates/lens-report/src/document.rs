@@ -62,6 +62,8 @@ pub enum Block {
     Code {
         /// Its caption.
         caption: String,
+        /// Its language, as the fence in Markdown names it, such as `toml`; empty for none.
+        language: String,
         /// The text.
         text: String,
     },

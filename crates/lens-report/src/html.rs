@@ -129,7 +129,7 @@ impl Page {
             Block::Table(table) => self.table(table),
             Block::Chart(chart) => self.chart(chart),
             Block::Examples(examples) => examples.iter().for_each(|e| self.example(e)),
-            Block::Code { caption, text } => {
+            Block::Code { caption, text, .. } => {
                 if !caption.is_empty() {
                     self.out += &format!("<p class=\"label\">{}</p>\n", escape(caption));
                 }

@@ -93,9 +93,9 @@ impl Page {
                 Block::Table(table) => self.table(table),
                 Block::Chart(chart) => self.chart(chart, level),
                 Block::Examples(examples) => examples.iter().for_each(|e| self.example(e, level)),
-                Block::Code { caption, text } => {
+                Block::Code { caption, language, text } => {
                     self.paragraph(caption);
-                    self.put(&fenced(text, ""));
+                    self.put(&fenced(text, language));
                 }
                 Block::Folded { summary, blocks } => {
                     self.heading(level, summary);

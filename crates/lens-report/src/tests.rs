@@ -94,7 +94,11 @@ fn everything() -> Report {
         }]),
         Block::Folded {
             summary: HOSTILE.into(),
-            blocks: vec![Block::Code { caption: HOSTILE.into(), text: HOSTILE.into() }],
+            blocks: vec![Block::Code {
+                caption: HOSTILE.into(),
+                language: String::new(),
+                text: HOSTILE.into(),
+            }],
         },
     ];
     let section = Section { id: HOSTILE.into(), heading: HOSTILE.into(), blocks };

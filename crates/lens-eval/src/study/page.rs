@@ -346,6 +346,7 @@ impl Summary {
         let mut blocks = vec![Block::KeyValues(known)];
         blocks.extend(study.map(|study| Block::Code {
             caption: "study.toml, which lens study takes with the same data".into(),
+            language: "toml".into(),
             text: study.to_owned(),
         }));
         Section { id: "again".into(), heading: "The same again".into(), blocks }

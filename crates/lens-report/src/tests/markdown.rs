@@ -138,7 +138,11 @@ fn a_small_report_by_hand() {
                         summary: "Worst".into(),
                         blocks: vec![Block::Examples(vec![example])],
                     },
-                    Block::Code { caption: "lens.toml".into(), text: "seed = 7\n".into() },
+                    Block::Code {
+                        caption: "lens.toml".into(),
+                        language: "toml".into(),
+                        text: "seed = 7\n".into(),
+                    },
                 ],
             },
         ],
@@ -200,7 +204,7 @@ like this
 
 lens.toml
 
-```
+```toml
 seed = 7
 ```
 ";
@@ -355,7 +359,11 @@ proptest! {
             heading: heading.clone(),
             blocks: vec![
                 Block::Paragraph(paragraph.clone()),
-                Block::Code { caption: String::new(), text: code.clone() },
+                Block::Code {
+                    caption: String::new(),
+                    language: String::new(),
+                    text: code.clone(),
+                },
                 Block::KeyValues(vec![(key.clone(), sentence.clone())]),
             ],
             ..Section::default()

@@ -396,11 +396,13 @@ fn again(finished: &Finished<'_>) -> Section {
     let blocks = vec![
         Block::Code {
             caption: "In a terminal, with the settings below as lens.toml".into(),
+            language: "sh".into(),
             text: finished.command.clone(),
         },
         Block::KeyValues(known),
         Block::Code {
             caption: "lens.toml".into(),
+            language: "toml".into(),
             text: finished.settings.clone(),
         },
     ];

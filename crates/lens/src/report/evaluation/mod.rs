@@ -445,7 +445,7 @@ fn again(name: &str, model: &Bundle, results: &[EvaluatedFile], seed: u64) -> Se
         id: "again".into(),
         heading: "The same again".into(),
         blocks: vec![
-            Block::Code { caption: "In a terminal".into(), text },
+            Block::Code { caption: "In a terminal".into(), language: "sh".into(), text },
             Block::KeyValues(known),
         ],
     }
