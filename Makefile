@@ -1,5 +1,5 @@
 # `make quickstart` runs the main job on a fresh machine; `make test` runs the tests.
-# LENS_MODEL_TESTS=1 adds the tests that need the default model (quickstart fetches it).
+# LENS_MODEL_TESTS=1 adds the tests that need real models, a browser and more (docs/testing.md).
 
 LENS := target/release/lens
 STARTER := datasets/starter

@@ -10,6 +10,7 @@ use std::process::Command;
 
 use common::{Lens, TinyModel, cloud, jsonl, npy, pairs, safetensors};
 use serde_json::{Value, json};
+use test_needs::needs;
 
 /// Nothing but what the user put there: no output, not even a cache, so nothing was embedded.
 fn nothing_was_done(lens: &Lens) {
@@ -310,17 +311,17 @@ fn an_output_that_exists_is_refused_before_the_work() {
 struct SmallDisk<'a>(&'a Path);
 
 impl<'a> SmallDisk<'a> {
-    fn mount(at: &'a Path, size: &str) -> Option<Self> {
+    fn mount(at: &'a Path, size: &str) -> Self {
         std::fs::create_dir_all(at).unwrap();
         let options = format!("size={size}");
         let words = ["-t", "tmpfs", "-o", &options, "tmpfs"];
-        match Command::new("mount").args(words).arg(at).output() {
-            Ok(said) if said.status.success() => Some(SmallDisk(at)),
-            _ => {
-                eprintln!("skipped: a small disk can only be mounted by root");
-                None
-            }
-        }
+        let said = Command::new("mount").args(words).arg(at).output().expect("the command mount");
+        assert!(
+            said.status.success(),
+            "a small disk can only be mounted by root (docs/testing.md): {}",
+            String::from_utf8_lossy(&said.stderr)
+        );
+        SmallDisk(at)
     }
 }
 
@@ -330,12 +331,13 @@ impl Drop for SmallDisk<'_> {
     }
 }
 
+#[needs(LENS_MODEL_TESTS)]
 #[test]
 fn a_full_disk_leaves_the_old_reward_model_and_no_half_of_a_new_one() {
     let lens = Lens::new();
     lens.rows("pairs.jsonl", &pairs(0..20));
     let disk = lens.path("disk");
-    let Some(_disk) = SmallDisk::mount(&disk, "400k") else { return };
+    let _disk = SmallDisk::mount(&disk, "400k");
     let words = "run pairs.jsonl --model tiny.gguf --overwrite -o disk/rm";
     lens.ok(&format!("{words} --augment 1 --set head.hidden=[]"));
     let before = lens.files("disk/rm");

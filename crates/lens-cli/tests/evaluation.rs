@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use common::{Lens, cloud, pairs, safetensors};
 use serde_json::{Value, json};
+use test_needs::needs;
 
 fn number(value: &Value) -> f64 {
     value.as_f64().unwrap_or_else(|| panic!("no number: {value}"))
@@ -514,68 +515,112 @@ fn one_page_holds_what_all_files_say() {
     assert_eq!(lens.read("mixed.jsonl"), data);
 }
 
-fn shared(name: &str) -> Option<PathBuf> {
-    let default = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
-    let folder = std::env::var_os("LENS_SHARED").map_or(default, PathBuf::from);
-    let path = folder.join("data").join(name);
-    if !path.exists() {
-        eprintln!("skipped: {} is not there (set LENS_SHARED)", path.display());
-        return None;
+/// Rows of the shapes that public benchmarks have, written for this repository, and what they are
+/// taken for.
+const FIXTURES: [(&str, &str); 4] = [
+    ("rewardbench.jsonl", "rewardbench"),
+    ("pairs-with-subsets.jsonl", "pairs"),
+    ("summaries.jsonl", "pairs"),
+    ("best-of-4.jsonl", "best-of-n"),
+];
+
+/// The same of public data, in the folder that LENS_SHARED names (docs/testing.md).
+const PUBLIC: [(&str, &str); 4] = [
+    ("xstest/pairs.jsonl.gz", "rewardbench"),
+    ("llmbar/pairs.jsonl.gz", "pairs"),
+    ("tldr/pairs.jsonl.gz", "pairs"),
+    ("finegrained-qa/best-of-4.jsonl.gz", "best-of-n"),
+];
+
+/// Rows that a test of real data reads of each file.
+const ROWS: usize = 8;
+
+fn fixture(name: &str) -> String {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/benchmarks");
+    std::fs::read_to_string(PathBuf::from(folder).join(name)).unwrap()
+}
+
+fn public(name: &str) -> String {
+    let folder =
+        std::env::var_os("LENS_SHARED").expect("LENS_SHARED names a folder of public data");
+    let path = PathBuf::from(folder).join("data").join(name);
+    let file = std::fs::File::open(&path)
+        .unwrap_or_else(|e| panic!("{}: {e} (docs/testing.md says how to get it)", path.display()));
+    std::io::read_to_string(flate2::read::GzDecoder::new(file)).unwrap()
+}
+
+/// Some rows of a file, from its beginning to its end.
+fn rows_of(text: &str) -> Vec<Value> {
+    let step = text.lines().count() / ROWS;
+    let lines = text.lines().step_by(step).take(ROWS);
+    lines.map(|l| serde_json::from_str(l).unwrap()).collect()
+}
+
+/// A reward model on the model that most people use.
+fn with_the_default_model() -> Lens {
+    let lens = Lens::new();
+    let train = concat!(env!("CARGO_MANIFEST_DIR"), "/../../datasets/starter/train.jsonl");
+    let text = std::fs::read_to_string(train).unwrap();
+    let some: Vec<&str> = text.lines().take(60).collect();
+    lens.write("small.jsonl", some.join("\n"));
+    with_models(&lens, "run small.jsonl -o rm --augment 1 --json --quiet");
+    lens
+}
+
+/// Runs a command that finds the models that the tester has.
+fn with_models(lens: &Lens, words: &str) -> Value {
+    let mut command = lens.command(words);
+    let home = || format!("{}/.cache/lens", std::env::var("HOME").unwrap());
+    command.env("LENS_CACHE", std::env::var("LENS_CACHE").unwrap_or_else(|_| home()));
+    let said = common::Said::from(command.output().unwrap());
+    assert_eq!(said.code, 0, "{}", said.err);
+    said.json()
+}
+
+/// Holds that rows are taken for what they are, and that their figures are well-formed: which they
+/// must be with a random model too.
+fn recognised_and_evaluated(lens: &Lens, file: &str, rows: &[Value], kind: &str) {
+    lens.rows("real.jsonl", rows);
+    let eval = with_models(lens, "eval rm real.jsonl --json --quiet");
+    assert_eq!(eval["taken_for"], kind, "{file}");
+    let what = if kind == "best-of-n" { "rows" } else { "pairs" };
+    assert_eq!(eval[what]["read"], rows.len(), "{file}");
+    if kind == "best-of-n" {
+        let found = &eval["evaluation"]["best_of_n"];
+        assert_eq!(found["curve"].as_array().unwrap().len(), 4);
+        assert!(number(&found["curve"][3]["oracle"]) >= number(&found["curve"][3]["gold"]));
+    } else {
+        assert!((0.0..=1.0).contains(&number(&eval["accuracy"])), "{eval}");
     }
-    Some(path)
 }
 
-/// Some rows of a reference file, from its beginning to its end.
-fn rows_of(name: &str, most: usize) -> Option<Vec<Value>> {
-    let file = flate2::read::GzDecoder::new(std::fs::File::open(shared(name)?).unwrap());
-    let text = std::io::read_to_string(file).unwrap();
-    let step = text.lines().count() / most;
-    let lines = text.lines().step_by(step).take(most);
-    Some(lines.map(|l| serde_json::from_str(l).unwrap()).collect())
-}
-
-/// Real data of every kind through the real command. The model is a random one, unless the tests of
-/// the real model are asked for: the figures must be well-formed with either.
 #[test]
-fn real_data_is_recognised_and_evaluated() {
-    let real = std::env::var_os("LENS_MODEL_TESTS").is_some_and(|v| v == "1");
+fn rows_of_every_benchmark_are_recognised_and_evaluated() {
     let lens = Lens::with_reward_model();
-    let n = 8;
-    let run = |words: &str| {
-        let mut command = lens.command(words);
-        if let (true, Some(cache)) = (real, std::env::var_os("LENS_CACHE")) {
-            command.env("LENS_CACHE", cache);
-        }
-        let said = common::Said::from(command.output().unwrap());
-        assert_eq!(said.code, 0, "{}", said.err);
-        said.json()
-    };
-    if real {
-        let train = concat!(env!("CARGO_MANIFEST_DIR"), "/../../datasets/starter/train.jsonl");
-        let text = std::fs::read_to_string(train).unwrap();
-        let some: Vec<&str> = text.lines().take(60).collect();
-        lens.write("small.jsonl", some.join("\n"));
-        run("run small.jsonl -o rm --overwrite --augment 1 --json --quiet");
+    for (file, kind) in FIXTURES {
+        let rows = rows_of(&fixture(file));
+        assert_eq!(rows.len(), ROWS, "{file}");
+        recognised_and_evaluated(&lens, file, &rows, kind);
     }
-    let files = [
-        ("xstest/pairs.jsonl.gz", "rewardbench"),
-        ("llmbar/pairs.jsonl.gz", "pairs"),
-        ("tldr/pairs.jsonl.gz", "pairs"),
-        ("finegrained-qa/best-of-4.jsonl.gz", "best-of-n"),
-    ];
-    for (file, kind) in files {
-        let Some(rows) = rows_of(file, n) else { return };
-        lens.rows("real.jsonl", &rows);
-        let eval = run("eval rm real.jsonl --json --quiet");
-        assert_eq!(eval["taken_for"], kind, "{file}");
-        let what = if kind == "best-of-n" { "rows" } else { "pairs" };
-        assert_eq!(eval[what]["read"], n, "{file}");
-        if kind == "best-of-n" {
-            let found = &eval["evaluation"]["best_of_n"];
-            assert_eq!(found["curve"].as_array().unwrap().len(), 4);
-            assert!(number(&found["curve"][3]["oracle"]) >= number(&found["curve"][3]["gold"]));
-        } else {
-            assert!((0.0..=1.0).contains(&number(&eval["accuracy"])), "{eval}");
-        }
+}
+
+#[needs(LENS_MODEL_TESTS)]
+#[test]
+fn rows_of_every_benchmark_are_evaluated_with_the_default_model() {
+    let lens = with_the_default_model();
+    for (file, kind) in FIXTURES {
+        recognised_and_evaluated(&lens, file, &rows_of(&fixture(file)), kind);
+    }
+}
+
+/// Public data of every kind: with a random model, or with the default one where its tests are
+/// asked for.
+#[needs(LENS_SHARED)]
+#[test]
+fn public_data_is_recognised_and_evaluated() {
+    let models = std::env::var_os("LENS_MODEL_TESTS").is_some_and(|v| v == "1");
+    let lens = if models { with_the_default_model() } else { Lens::with_reward_model() };
+    for (file, kind) in PUBLIC {
+        recognised_and_evaluated(&lens, file, &rows_of(&public(file)), kind);
     }
 }

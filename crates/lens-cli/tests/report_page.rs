@@ -1,9 +1,13 @@
-//! The story of somebody who opens the report in a browser: on a desk, on a phone, at night, on paper.
+//! The story of somebody who opens the report in a browser: on a desk, on a phone, at night, on
+//! paper.
 //!
-//! LENS_CHROMIUM names a Chromium (or Chrome) to open it in; without it these tests are skipped.
+//! LENS_CHROMIUM names a Chromium (or Chrome) to open it in; without it these tests are ignored,
+//! and fail where LENS_MODEL_TESTS=1 asks for all tests.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "common/browser.rs"]
+mod browser;
 mod common;
 
 use common::{Lens, cloud, pairs, safetensors};
@@ -11,12 +15,13 @@ use serde_json::json;
 use std::io::Read;
 use std::path::PathBuf;
 use std::process::Command;
+use test_needs::needs;
 
 /// Texts that have done harm elsewhere.
 const HOSTILE: &str = "</style></script><script>document.title='owned'</script>\
     <img src=x onerror=\"document.title='owned'\">\0\u{1b}[31m\u{202e}evil\u{2066} &amp; \u{fffe}";
 
-/// A browser, if there is one to test with.
+/// A browser, and a home whose files it opens.
 struct Browser {
     program: PathBuf,
     lens: Lens,
@@ -28,12 +33,8 @@ struct Seen {
 }
 
 impl Browser {
-    fn with(lens: Lens) -> Option<Browser> {
-        let Some(program) = std::env::var_os("LENS_CHROMIUM") else {
-            eprintln!("skipped: LENS_CHROMIUM names no browser");
-            return None;
-        };
-        Some(Browser { program: program.into(), lens })
+    fn with(lens: Lens) -> Browser {
+        Browser { program: browser::program(), lens }
     }
 
     /// Opens a file of the home.
@@ -121,11 +122,12 @@ fn with_report(chosen: bool) -> Lens {
     lens
 }
 
+#[needs(LENS_CHROMIUM, LENS_MODEL_TESTS)]
 #[test]
 fn the_page_holds_everything_and_runs_nothing() {
     // Eight charts and the map; a logistic head has no epochs to draw, which are two.
     for (chosen, expected) in [(false, 9), (true, 7)] {
-        let Some(browser) = Browser::with(with_report(chosen)) else { return };
+        let browser = Browser::with(with_report(chosen));
         let seen = browser.open("rm/report.html", &["--dump-dom"]);
         assert!(!seen.err.contains("CONSOLE"), "{}", seen.err);
         assert!(seen.out.contains("<title>Reward model from pairs.jsonl</title>"), "{}", seen.out);
@@ -152,17 +154,19 @@ fn the_page_holds_everything_and_runs_nothing() {
     }
 }
 
+#[needs(LENS_CHROMIUM, LENS_MODEL_TESTS)]
 #[test]
 fn it_fits_a_phone_and_a_desk() {
-    let Some(browser) = Browser::with(with_report(false)) else { return };
+    let browser = Browser::with(with_report(false));
     for width in [320, 360, 768, 1400] {
         assert!(browser.content_width("rm/report.html", width) <= width, "at {width}");
     }
 }
 
+#[needs(LENS_CHROMIUM, LENS_MODEL_TESTS)]
 #[test]
 fn it_is_dark_at_night_and_has_paper_in_mind() {
-    let Some(browser) = Browser::with(with_report(false)) else { return };
+    let browser = Browser::with(with_report(false));
     let size = "--window-size=1200,900";
     let [dark, light] = ["0", "1"].map(|scheme| {
         let scheme = format!("--blink-settings=preferredColorScheme={scheme}");
@@ -174,36 +178,48 @@ fn it_is_dark_at_night_and_has_paper_in_mind() {
     assert!(pdf.starts_with(b"%PDF-") && pdf.len() > 20_000, "{} bytes", pdf.len());
 }
 
-#[test]
-fn a_model_of_arrays_and_one_without_synthesis_have_pages_too() {
+/// A reward model of arrays in `arrays`, and one without synthesis and held-out pairs in `plain`.
+fn of_arrays_and_plain() -> Lens {
     let lens = Lens::new();
     let (good, bad) = (cloud(90, 6, 0.2), cloud(90, 6, -0.2));
     let arrays: [(&str, [usize; 2], &[f32]); 2] =
         [("chosen", [90, 6], &good), ("rejected", [90, 6], &bad)];
     lens.write("a.safetensors", safetensors(&arrays));
     lens.ok("train a.safetensors --splits 2 --augment 2 -o arrays --quiet");
+    lens.rows("pairs.jsonl", &pairs(0..40));
+    lens.ok(
+        "run pairs.jsonl --model tiny.gguf --views fixed --augment 1 --holdout 0 -o plain --quiet",
+    );
+    lens
+}
+
+#[test]
+fn a_model_of_arrays_and_one_without_synthesis_have_pages_too() {
+    let lens = of_arrays_and_plain();
     let page = lens.read("arrays/report.html");
     assert!(page.contains("Held-out accuracy of every split"), "{page}");
     assert!(page.contains("lens train a.safetensors --config lens.toml"));
     assert_eq!(page.matches("<svg role=\"img\"").count(), 5);
 
-    lens.rows("pairs.jsonl", &pairs(0..40));
-    lens.ok(
-        "run pairs.jsonl --model tiny.gguf --views fixed --augment 1 --holdout 0 -o plain --quiet",
-    );
     let page = lens.read("plain/report.html");
     assert!(page.contains("how good the reward model is was not measured"), "{page}");
     assert!(!page.contains("synthetic chosen"));
     // What is not known is not drawn; nothing names a folder of this machine.
     assert_eq!(page.matches("<svg role=\"img\"").count(), 3);
     assert!(!page.contains(&*lens.path("").to_string_lossy()));
-    let Some(browser) = Browser::with(lens) else { return };
+}
+
+#[needs(LENS_CHROMIUM, LENS_MODEL_TESTS)]
+#[test]
+fn pages_of_arrays_and_without_synthesis_fit_a_phone() {
+    let browser = Browser::with(of_arrays_and_plain());
     for file in ["arrays/report.html", "plain/report.html"] {
         assert!(!browser.open(file, &["--dump-dom"]).err.contains("CONSOLE"));
         assert!(browser.content_width(file, 360) <= 360, "{file}");
     }
 }
 
+#[needs(LENS_CHROMIUM, LENS_MODEL_TESTS)]
 #[test]
 fn a_study_and_an_evaluation_have_pages_that_fit_a_phone() {
     let lens = with_report(false);
@@ -230,7 +246,7 @@ fn a_study_and_an_evaluation_have_pages_that_fit_a_phone() {
         ),
     );
     lens.ok("study s.toml a.safetensors -o study --quiet");
-    let Some(browser) = Browser::with(lens) else { return };
+    let browser = Browser::with(lens);
     for (file, charts) in [("eval.html", 5), ("study/report.html", 8)] {
         let seen = browser.open(file, &["--dump-dom"]);
         assert!(!seen.err.contains("CONSOLE"), "{file}: {}", seen.err);

@@ -1,7 +1,8 @@
 //! The story of somebody who opens the server in a browser, pastes a prompt and some responses, and
 //! wants to know which is better.
 //!
-//! LENS_CHROMIUM names a Chromium (or Chrome) to open it in; without it these tests are skipped.
+//! LENS_CHROMIUM names a Chromium (or Chrome) to open it in; without it these tests are ignored,
+//! and fail where LENS_MODEL_TESTS=1 asks for all tests.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -13,6 +14,7 @@ use browser::Tab;
 use common::Lens;
 use common::serving::Serving;
 use serde_json::json;
+use test_needs::needs;
 
 /// Texts that have done harm elsewhere.
 const HOSTILE: &str = "</textarea><script>document.title='owned'</script>\
@@ -25,22 +27,23 @@ fn reward(tab: &mut Tab, i: usize) -> f64 {
 }
 
 /// Opens the page, and waits for its model.
-fn opened(serving: &Serving) -> Option<Tab> {
-    let mut tab = Tab::new()?;
+fn opened(serving: &Serving) -> Tab {
+    let mut tab = Tab::new();
     tab.window(1200, false);
     tab.open(&format!("{}/", serving.url));
     tab.until("document.querySelector('#about').textContent.includes('trained on')");
-    Some(tab)
+    tab
 }
 
 const RESULTS: &str = "!document.querySelector('#results').hidden\
     &&!document.querySelector('#results').classList.contains('old')";
 
+#[needs(LENS_CHROMIUM, LENS_MODEL_TESTS)]
 #[test]
 fn the_better_of_two_responses_is_shown_with_its_probability() {
     let lens = Lens::with_reward_model();
     let serving = Serving::start(&lens, "rm");
-    let Some(mut tab) = opened(&serving) else { return };
+    let mut tab = opened(&serving);
     assert_eq!(
         tab.text("#about"),
         "Reward model rm, trained on 48 pairs of pairs.jsonl, on embeddings of tiny.gguf."
@@ -81,13 +84,14 @@ fn the_better_of_two_responses_is_shown_with_its_probability() {
     assert_eq!(tab.complaints(), Vec::<String>::new());
 }
 
+#[needs(LENS_CHROMIUM, LENS_MODEL_TESTS)]
 #[test]
 fn hostile_texts_are_shown_as_text_also_those_of_training_pairs() {
     let lens = Lens::with_reward_model();
     let row = json!({"prompt": HOSTILE, "chosen": HOSTILE, "rejected": "no"});
     lens.rows("near.jsonl", &[row]);
     let serving = Serving::start(&lens, "rm --pairs near.jsonl");
-    let Some(mut tab) = opened(&serving) else { return };
+    let mut tab = opened(&serving);
     tab.fill("#prompt", HOSTILE);
     tab.fill("#response-0", HOSTILE);
     tab.fill("#response-1", "no");
@@ -130,11 +134,12 @@ fn colour(tab: &mut Tab) -> [u8; 3] {
     parts.try_into().unwrap()
 }
 
+#[needs(LENS_CHROMIUM, LENS_MODEL_TESTS)]
 #[test]
 fn it_is_used_without_a_mouse_and_without_eyes() {
     let lens = Lens::with_reward_model();
     let serving = Serving::start(&lens, "rm --name second=rm");
-    let Some(mut tab) = opened(&serving) else { return };
+    let mut tab = opened(&serving);
     let focused =
         |tab: &mut Tab| tab.value("document.activeElement.id").as_str().unwrap().to_owned();
     tab.press("Tab", 9, 0);
@@ -188,11 +193,12 @@ fn it_is_used_without_a_mouse_and_without_eyes() {
     assert_eq!(tab.complaints(), Vec::<String>::new());
 }
 
+#[needs(LENS_CHROMIUM, LENS_MODEL_TESTS)]
 #[test]
 fn the_token_is_asked_for_and_forgotten_and_refusals_are_told() {
     let lens = Lens::with_reward_model();
     let serving = Serving::start(&lens, "rm --token wonderful-secret");
-    let Some(mut tab) = Tab::new() else { return };
+    let mut tab = Tab::new();
     tab.open(&format!("{}/", serving.url));
     tab.until("!document.querySelector('#token-field').hidden");
     assert_eq!(tab.text("#message"), "This server asks for a token.");

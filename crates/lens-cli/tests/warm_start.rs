@@ -7,6 +7,7 @@ mod common;
 use common::{Lens, TinyModel, cloud, pairs, safetensors};
 use lens_data::Bundle;
 use serde_json::{Value, json};
+use test_needs::needs;
 
 const DIM: usize = 8;
 
@@ -180,12 +181,9 @@ fn a_run_goes_on_with_the_encoder_of_the_earlier_one() {
 }
 
 /// With the model that most people use: only the new pairs of a grown file are embedded.
+#[needs(LENS_MODEL_TESTS)]
 #[test]
 fn the_starter_dataset_grows_and_only_new_pairs_are_embedded() {
-    if std::env::var_os("LENS_MODEL_TESTS").is_none_or(|v| v != "1") {
-        eprintln!("skipped: set LENS_MODEL_TESTS=1 to run with the default model");
-        return;
-    }
     let model = std::env::var("LENS_MODEL").unwrap_or_else(|_| "gemma-3-270m".to_owned());
     let lens = Lens::new();
     let starter = concat!(env!("CARGO_MANIFEST_DIR"), "/../../datasets/starter/train.jsonl");

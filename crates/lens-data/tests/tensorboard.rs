@@ -7,6 +7,7 @@ use std::process::Command;
 
 use lens_data::CurveLog;
 use serde_json::{Value, json};
+use test_needs::needs;
 
 /// Every scalar of a folder: tag -> [[step, value], ..], as TensorBoard's own reader has it.
 const SCRIPT: &str = "
@@ -18,18 +19,16 @@ read = lambda tag: [[e.step, shown(e.value)] for e in events.Scalars(tag)]
 print(json.dumps({tag: read(tag) for tag in events.Tags()['scalars']}))
 ";
 
-fn python() -> Option<String> {
-    if std::env::var("LENS_MODEL_TESTS").as_deref() != Ok("1") {
-        eprintln!("skipped: set LENS_MODEL_TESTS=1 to read event files with TensorBoard");
-        return None;
-    }
+/// A Python that has TensorBoard: the one that `LENS_PYTHON` names, else `python3`.
+fn python() -> String {
     let python = std::env::var("LENS_PYTHON").unwrap_or_else(|_| "python3".into());
-    let has = Command::new(&python).args(["-c", "import tensorboard"]).output();
-    if !has.is_ok_and(|o| o.status.success()) {
-        eprintln!("skipped: {python} has no package tensorboard (LENS_PYTHON names another)");
-        return None;
-    }
-    Some(python)
+    let import = Command::new(&python).args(["-c", "import tensorboard"]).output();
+    assert!(
+        import.is_ok_and(|o| o.status.success()),
+        "{python} has no package tensorboard: `pip install tensorboard`, or LENS_PYTHON names \
+         another Python (docs/testing.md)"
+    );
+    python
 }
 
 fn shown(python: &str, folder: &Path) -> Value {
@@ -41,9 +40,10 @@ fn shown(python: &str, folder: &Path) -> Value {
     serde_json::from_slice(&said.stdout).unwrap()
 }
 
+#[needs(LENS_MODEL_TESTS)]
 #[test]
 fn tensorboard_shows_every_epoch_as_it_comes() {
-    let Some(python) = python() else { return };
+    let python = python();
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
     let mut log = CurveLog::create(dir, false).unwrap();
@@ -59,9 +59,10 @@ fn tensorboard_shows_every_epoch_as_it_comes() {
     assert_eq!(read.as_object().unwrap().len(), 3);
 }
 
+#[needs(LENS_MODEL_TESTS)]
 #[test]
 fn tensorboard_shows_splits_apart_and_of_a_repeated_training_the_newest() {
-    let Some(python) = python() else { return };
+    let python = python();
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
     let mut log = CurveLog::create(dir, false).unwrap();

@@ -1,6 +1,7 @@
-//! Against transformers' float32 hidden states of the same weights.
+//! Against transformers' float32 hidden states of the same weights, of texts written for this
+//! repository (`scripts/reference_vectors.py`).
 //!
-//! Runs with `LENS_MODEL_TESTS=1` only: the model is not part of the repository.
+//! Runs with `LENS_MODEL_TESTS=1` only: the models are not part of the repository.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -8,80 +9,136 @@ mod common;
 
 use std::path::Path;
 
-use common::vectors::{cosine, relative};
-use common::{model, named, shared};
-use lens_core::{Content, Exchange, Quiet};
-use lens_encoder::{Encoder, EncoderOptions, LayerChoice, Pooling, TemplateChoice, ViewChoice};
+use common::vectors::{cosine, decode, relative};
+use common::{model, named, reference};
+use lens_core::{Content, Exchange, Message, Quiet};
+use lens_encoder::{
+    Encoded, Encoder, EncoderOptions, LayerChoice, Pooling, TemplateChoice, ViewChoice,
+};
 use serde_json::Value;
+use test_needs::needs;
 
-fn numbers(value: &Value) -> Vec<f32> {
-    value.as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect()
+/// Whole texts are at least this near to transformers' vectors.
+const COSINE: f64 = 0.9999;
+
+fn ids(value: &Value) -> Vec<u32> {
+    value.as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as u32).collect()
 }
 
-/// Holds ids and hidden states of a golden file's texts against ours; every view in one pass.
-fn agrees(model: &Path, golden: &str, views: &[(i32, Pooling)]) {
-    let path = shared().join("golden").join(golden);
-    let Ok(bytes) = std::fs::read(&path) else {
-        eprintln!("skipped: {} is not here", path.display());
-        return;
+/// The exchange of a reference text that is a chat: all but the last turn, and the last.
+fn exchange(text: &Value) -> Option<Exchange> {
+    let turn = |m: &Value| Message {
+        role: m["role"].as_str().unwrap().to_owned(),
+        content: m["content"].as_str().unwrap().to_owned(),
     };
-    let golden: Value = serde_json::from_slice(&bytes).unwrap();
+    let mut turns: Vec<Message> = text["messages"].as_array()?.iter().map(turn).collect();
+    let response = Content::Messages(vec![turns.pop().unwrap()]);
+    Some(Exchange { prompt: Content::Messages(turns), response })
+}
+
+/// The worst cosine and relative distance so far.
+struct Worst {
+    cosine: f64,
+    off: f64,
+}
+
+impl Worst {
+    /// Holds the vectors of one text, a view after the other, against the reference.
+    fn see(&mut self, case: &Value, views: &[(i32, Pooling)], encoded: &Encoded) {
+        let dim = encoded.vector.len() / views.len();
+        for ((layer, pooling), got) in views.iter().zip(encoded.vector.chunks_exact(dim)) {
+            let want = decode(&case["vectors"][format!("{layer}/{pooling}")]);
+            let (cos, off) = (cosine(got, &want), relative(got, &want));
+            let name = &case["name"];
+            assert!(cos >= COSINE, "{name}, layer {layer}, {pooling}: cosine {cos}");
+            self.cosine = self.cosine.min(cos);
+            self.off = self.off.max(off);
+        }
+    }
+}
+
+/// Holds ids and hidden states of all reference texts against ours; every view in one pass. A chat
+/// is rendered with
+/// `chat`, where the model chats.
+fn agrees(model: &Path, name: &str, views: &[(i32, Pooling)], chat: Option<TemplateChoice>) {
+    let golden = reference(name);
     let cases = golden["texts"].as_array().unwrap();
-    let texts: Vec<String> = cases.iter().map(|c| c["text"].as_str().unwrap().to_owned()).collect();
+    let texts = reference("texts.json");
+    let texts = texts.as_array().unwrap().iter();
+    let (chats, plain): (Vec<&Value>, Vec<&Value>) =
+        texts.partition(|text| text["messages"].is_array());
+    assert_eq!(cases.len(), plain.len() + if chat.is_some() { chats.len() } else { 0 });
+    let case = |text: &Value| cases.iter().find(|case| case["name"] == text["name"]).unwrap();
+
     let choice = |(layer, pooling): &(i32, Pooling)| ViewChoice {
         layer: LayerChoice::Index(*layer),
         pooling: *pooling,
         suffix: None,
     };
-    let options = EncoderOptions {
-        views: views.iter().map(choice).collect(),
-        template: TemplateChoice::Plain,
-        ..Default::default()
+    let open = |template| {
+        let views = views.iter().map(choice).collect();
+        let options = EncoderOptions { views, template, ..Default::default() };
+        Encoder::open(model, &options).unwrap()
     };
-    let encoder = Encoder::open(model, &options).unwrap();
-    for (i, (case, text)) in cases.iter().zip(&texts).enumerate() {
-        let want: Vec<u32> = numbers(&case["input_ids"]).into_iter().map(|id| id as u32).collect();
-        assert_eq!(encoder.token_ids(text).unwrap(), want, "text {i}");
+    let mut worst = Worst { cosine: 1.0, off: 0.0 };
+
+    let encoder = open(TemplateChoice::Plain);
+    let strings: Vec<String> =
+        plain.iter().map(|text| text["text"].as_str().unwrap().to_owned()).collect();
+    for (text, string) in plain.iter().zip(&strings) {
+        let want = ids(&case(text)["input_ids"]);
+        assert_eq!(encoder.token_ids(string).unwrap(), want, "{}", text["name"]);
     }
-    let mut worst = (1.0f64, 0.0f64);
-    let encoded = encoder.encode_texts(&texts, &Quiet).unwrap();
-    for (i, (case, encoded)) in cases.iter().zip(encoded).enumerate() {
-        let vectors = encoded.vector.chunks_exact(encoder.identity().dim);
-        for ((layer, pooling), got) in views.iter().zip(vectors) {
-            let want = numbers(&case["layers"][layer.to_string()][pooling.to_string()]);
-            let (cos, off) = (cosine(got, &want), relative(got, &want));
-            assert!(cos >= 0.9999, "text {i}, layer {layer}, {pooling}: cosine {cos}");
-            worst = (worst.0.min(cos), worst.1.max(off));
+    let encoded = encoder.encode_texts(&strings, &Quiet).unwrap();
+    for (text, encoded) in plain.iter().zip(&encoded) {
+        worst.see(case(text), views, encoded);
+    }
+
+    if let Some(template) = chat {
+        let encoder = open(template);
+        for text in chats {
+            let exchange = exchange(text).unwrap();
+            let want = ids(&case(text)["input_ids"]);
+            assert_eq!(encoder.exchange_ids(&exchange).unwrap(), want, "{}", text["name"]);
+            let encoded = encoder.encode_exchanges(&[exchange], &Quiet).unwrap();
+            worst.see(case(text), views, &encoded[0]);
         }
     }
-    println!("{}: worst cosine {:.9}, off {:.1e}", golden["model"], worst.0, worst.1);
+    println!("{name}: worst cosine {:.9}, off {:.1e}", worst.cosine, worst.off);
 }
 
+#[needs(LENS_MODEL_TESTS)]
 #[test]
 fn gemma_agrees_with_transformers() {
-    let Some(model) = model() else { return };
     let (last, mean) = (Pooling::Last, Pooling::Mean);
     let views = [(0, last), (9, last), (17, last), (-1, last), (-1, mean)];
-    agrees(&model, "gemma-3-270m.json", &views);
+    // The base model has no template of its own.
+    let template = reference("gemma-3-270m.json")["chat_template"].as_str().unwrap().to_owned();
+    let chat = Some(TemplateChoice::Custom(template));
+    agrees(&model(), "gemma-3-270m.json", &views, chat);
 }
 
+#[needs(LENS_MODEL_TESTS)]
 #[test]
 fn qwen_agrees_with_transformers() {
-    let Some(model) = named("LENS_MODEL_QWEN") else { return };
-    let views = [(14, Pooling::Last), (-1, Pooling::Last), (-1, Pooling::Mean)];
-    agrees(&model, "qwen2.5-coder-1.5b.json", &views);
+    let (last, mean) = (Pooling::Last, Pooling::Mean);
+    let views = [(0, last), (14, last), (-1, last), (-1, mean)];
+    let chat = Some(TemplateChoice::Chat);
+    agrees(&named("LENS_MODEL_QWEN"), "qwen2.5-coder-1.5b.json", &views, chat);
 }
 
+#[needs(LENS_MODEL_TESTS)]
 #[test]
 fn minilm_agrees_with_transformers() {
-    let Some(model) = named("LENS_MODEL_MINILM") else { return };
-    let views = [(3, Pooling::Last), (-1, Pooling::Last), (-1, Pooling::Mean)];
-    agrees(&model, "all-MiniLM-L6-v2.json", &views);
+    let (last, mean) = (Pooling::Last, Pooling::Mean);
+    let views = [(0, mean), (3, last), (-1, last), (-1, mean)];
+    agrees(&named("LENS_MODEL_MINILM"), "all-MiniLM-L6-v2.json", &views, None);
 }
 
+#[needs(LENS_MODEL_TESTS)]
 #[test]
 fn a_chat_template_yields_gemmas_control_tokens() {
-    let Some(model) = model() else { return };
+    let model = model();
     let template = "{{ bos_token }}{% for m in messages %}<start_of_turn>{{ m.role }}\n\
         {{ m.content }}<end_of_turn>\n{% endfor %}";
     let options = EncoderOptions {

@@ -13,6 +13,7 @@ use lens_encoder::{
     Encoder, EncoderError, EncoderOptions, RemoteEncoder, RemoteOptions, ServerError,
     TemplateChoice, TextEncoder,
 };
+use test_needs::needs;
 
 /// A server that ends with its test.
 struct LlamaCpp {
@@ -21,13 +22,8 @@ struct LlamaCpp {
 }
 
 impl LlamaCpp {
-    fn start(model: &Path, normalise: &str) -> Option<LlamaCpp> {
-        let python = std::env::var("LENS_PYTHON").unwrap_or_else(|_| "python3".into());
-        let has = Command::new(&python).args(["-c", "import xllamacpp"]).output();
-        if !has.is_ok_and(|o| o.status.success()) {
-            eprintln!("skipped: {python} has no package xllamacpp (LENS_PYTHON names another)");
-            return None;
-        }
+    fn start(model: &Path, normalise: &str) -> LlamaCpp {
+        let python = common::python_with("xllamacpp");
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/embedding_server.py");
         let mut child = Command::new(&python)
             .args([script.as_ref(), model.as_os_str(), normalise.as_ref()])
@@ -39,7 +35,7 @@ impl LlamaCpp {
         let mut url = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut url).unwrap();
         assert!(url.starts_with("http://"), "the server does not start: {url}");
-        Some(LlamaCpp { child, url: url.trim().to_owned() })
+        LlamaCpp { child, url: url.trim().to_owned() }
     }
 }
 
@@ -57,9 +53,10 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 
+#[needs(LENS_MODEL_TESTS)]
 #[test]
 fn llama_cpp_gives_the_vectors_that_we_compute() {
-    let Some(model) = common::model() else { return };
+    let model = common::model();
     let texts: Vec<String> = [
         "The capital of France is Paris.",
         "Question: how do I boil an egg?\n\nAnswer: in water, for eight minutes.",
@@ -73,7 +70,7 @@ fn llama_cpp_gives_the_vectors_that_we_compute() {
     let ours = Encoder::open(&model, &plain).unwrap().encode_texts(&texts, &Quiet).unwrap();
     // Started either way, it gives unnormalised vectors where we ask for them.
     for normalise in ["-1", "2"] {
-        let Some(server) = LlamaCpp::start(&model, normalise) else { return };
+        let server = LlamaCpp::start(&model, normalise);
         let options = RemoteOptions { batch: 2, ..RemoteOptions::new(&server.url) };
         let encoder = RemoteEncoder::open(&options, &Quiet).unwrap();
         assert_eq!(encoder.identity().dim, 640);
@@ -84,8 +81,8 @@ fn llama_cpp_gives_the_vectors_that_we_compute() {
             let (cosine, length) =
                 (cosine(&a.vector, &b.vector), norm(&b.vector) / norm(&a.vector));
             println!("cosine {cosine:.6}, length {length:.4}: {text:?}");
-            // llama.cpp rounds activations to 8 bits on quantised weights: it differs from itself by
-            // as much (0.997) from one setting to another. On float weights it is 1.000000.
+            // llama.cpp rounds activations to 8 bits on quantised weights: it differs from itself
+            // by as much (0.997) from one setting to another. On float weights it is 1.000000.
             assert!(cosine > 0.995, "{cosine} {text}");
             assert!((length - 1.0).abs() < 0.05, "{length} {text}");
         }

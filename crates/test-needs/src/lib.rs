@@ -1,8 +1,9 @@
 //! `#[needs(VARIABLE)]`: a test that runs where an environment variable is set, and is reported as
 //! ignored, with the reason, where it is not.
 //!
-//! Some tests need what no repository can hold: a model of 1 GB, a browser, somebody else's data. Such a
-//! test must not pass where it did nothing. `cargo test` says "ignored" only of tests that carry
+//! Some tests need what no repository can hold: a model of 1 GB, a browser, somebody else's data.
+//! Such a test must not pass where it did nothing. `cargo test` says "ignored" only of tests that
+//! carry
 //! `#[ignore]` when they are compiled; this attribute adds it, or does not, by the environment. Cargo
 //! compiles the test file again when the variable changes.
 //!
@@ -41,7 +42,8 @@ pub fn needs(variables: TokenStream, test: TokenStream) -> TokenStream {
         false => format!("#[ignore = \"needs {}: see docs/testing.md\"]", names.join(" or ")),
     };
     // By these cargo knows of which variables the compiled test depends.
-    let read: String = names.iter().map(|n| format!("const _: Option<&str> = option_env!({n:?});")).collect();
+    let read: String =
+        names.iter().map(|n| format!("const _: Option<&str> = option_env!({n:?});")).collect();
     match format!("{read} {ignore}").parse::<TokenStream>() {
         Ok(mut all) => {
             all.extend(test);

@@ -1,10 +1,12 @@
-//! A browser under the tester's hands: Chromium, told what to do over the DevTools protocol, by a pipe.
+//! A browser under the tester's hands: Chromium, told what to do over the DevTools protocol, by a
+//! pipe.
 
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use crate::common::PATIENCE;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -21,13 +23,16 @@ pub struct Tab {
     _profile: TempDir,
 }
 
+/// The browser that LENS_CHROMIUM names; without it the test fails.
+pub fn program() -> PathBuf {
+    let named = std::env::var_os("LENS_CHROMIUM").map(PathBuf::from);
+    named.expect("LENS_CHROMIUM is not set: it names a Chromium or Chrome (docs/testing.md)")
+}
+
 impl Tab {
-    /// A tab, if LENS_CHROMIUM names a browser.
-    pub fn new() -> Option<Tab> {
-        let Some(program) = std::env::var_os("LENS_CHROMIUM") else {
-            eprintln!("skipped: LENS_CHROMIUM names no browser");
-            return None;
-        };
+    /// A tab of the browser that LENS_CHROMIUM names.
+    pub fn new() -> Tab {
+        let program = program();
         let profile = tempfile::tempdir().unwrap();
         // The protocol is spoken on the descriptors 3 and 4, which only a shell hands over safely.
         let mut child = Command::new("sh")
@@ -52,7 +57,7 @@ impl Tab {
         for domain in ["Page", "Runtime", "Log", "Network"] {
             tab.call(&format!("{domain}.enable"), json!({}));
         }
-        Some(tab)
+        tab
     }
 
     /// Calls a method of the protocol.
@@ -163,7 +168,8 @@ impl Tab {
         std::fs::write(file, taken["data"].as_str().unwrap()).unwrap();
     }
 
-    /// Errors that the page has caused, in the browser's words; a refused request is not one of them.
+    /// Errors that the page has caused, in the browser's words; a refused request is not one of
+    /// them.
     pub fn complaints(&self) -> Vec<String> {
         let kind = |e: &&Value| {
             e["method"] == "Runtime.exceptionThrown"

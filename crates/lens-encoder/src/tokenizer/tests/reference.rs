@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use test_needs::needs;
 
 use super::fixtures::{KINDS, data, folder, json, open, open_gguf};
 use super::*;
@@ -125,57 +126,55 @@ fn chats_agree_with_transformers() {
     }
 }
 
-fn at_hand(variable: &str) -> Option<PathBuf> {
-    let wanted = std::env::var("LENS_MODEL_TESTS").as_deref() == Ok("1");
-    let path = std::env::var_os(variable).map(PathBuf::from).filter(|_| wanted);
-    if path.is_none() {
-        eprintln!("skipped: set LENS_MODEL_TESTS=1 and {variable} to compare with the real model");
-    }
-    path
+/// The model that an environment variable names.
+fn named(variable: &str) -> PathBuf {
+    std::env::var_os(variable).map(PathBuf::from).unwrap_or_else(|| {
+        panic!("{variable} is not set: scripts/test_models.py gets the model (docs/testing.md)")
+    })
 }
 
-/// Ids of the texts whose hidden states are in the shared data.
+/// Ids of the texts whose hidden states are in `name` (`scripts/reference_vectors.py`).
 fn golden(tokenizer: &TextTokenizer, name: &str) {
-    let shared = std::env::var_os("LENS_SHARED").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared")),
-        PathBuf::from,
-    );
-    let path = shared.join("golden").join(name);
-    if !path.exists() {
-        eprintln!("skipped: {} is not there", path.display());
-        return;
+    let folder = data().join("../reference");
+    let (cases, texts) = (json(folder.join(name)), json(folder.join("texts.json")));
+    let mut compared = 0;
+    for text in texts.as_array().unwrap().iter().filter(|text| text["text"].is_string()) {
+        let mut cases = cases["texts"].as_array().unwrap().iter();
+        let case = cases.find(|case| case["name"] == text["name"]).unwrap();
+        let ids = tokenizer.text(text["text"].as_str().unwrap()).unwrap();
+        assert!(matches(&ids, &case["input_ids"]), "{}: {ids:?}", text["name"]);
+        compared += 1;
     }
-    for case in json(path)["texts"].as_array().unwrap() {
-        let ids = tokenizer.text(case["text"].as_str().unwrap()).unwrap();
-        assert!(matches(&ids, &case["input_ids"]), "{}: {ids:?}", case["text"]);
-    }
+    assert!(compared > 10, "{compared}");
 }
 
-fn real_gguf(variable: &str, reference: &str, shared: &str) {
-    let Some(path) = at_hand(variable) else { return };
-    let file = GgufFile::open(&path).unwrap();
+fn real_gguf(variable: &str, reference: &str, vectors: &str) {
+    let file = GgufFile::open(&named(variable)).unwrap();
     let start = Instant::now();
     let (text, parse) = both(|special| {
         TextTokenizer::from_gguf(&file, 1 << 20, adds_bos(&file).unwrap(), special).unwrap()
     });
     println!("{reference}: built in {:.2} s", start.elapsed().as_secs_f64() / 2.0);
-    golden(&text, shared);
+    golden(&text, vectors);
     report(reference, compare(&text, &parse, &json(data().join(reference))));
 }
 
+#[needs(LENS_MODEL_TESTS)]
 #[test]
 fn real_qwen_agrees() {
     real_gguf("LENS_MODEL_QWEN", "qwen2.json", "qwen2.5-coder-1.5b.json");
 }
 
+#[needs(LENS_MODEL_TESTS)]
 #[test]
 fn real_gemma_agrees() {
     real_gguf("LENS_MODEL_GEMMA", "gemma3.json", "gemma-3-270m.json");
 }
 
+#[needs(LENS_MODEL_TESTS)]
 #[test]
 fn real_minilm_agrees() {
-    let Some(path) = at_hand("LENS_MODEL_MINILM") else { return };
+    let path = named("LENS_MODEL_MINILM");
     let (text, parse) =
         both(|special| TextTokenizer::from_folder(&path, 30522, true, special).unwrap());
     golden(&text, "all-MiniLM-L6-v2.json");
