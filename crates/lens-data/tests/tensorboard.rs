@@ -2,11 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::path::Path;
-use std::process::Command;
-
 use lens_data::CurveLog;
 use serde_json::{Value, json};
+use std::path::Path;
+use std::process::Command;
 
 /// Every scalar of a folder: tag -> [[step, value], ..], as TensorBoard's own reader has it.
 const SCRIPT: &str = "

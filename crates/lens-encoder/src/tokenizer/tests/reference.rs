@@ -1,14 +1,12 @@
 //! Against transformers' ids (written by `scripts/reference_tokenizers.py`).
 
-use std::path::PathBuf;
-use std::time::Instant;
-
-use serde_json::Value;
-use sha2::{Digest, Sha256};
-
 use super::fixtures::{KINDS, data, folder, json, open, open_gguf};
 use super::*;
 use crate::model::gguf::GgufFile;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::path::PathBuf;
+use std::time::Instant;
 
 fn text_of(case: &Value) -> String {
     match &case["text"] {
