@@ -9,22 +9,20 @@
 //! A bundle appears whole or not at all, and the same training gives the same bytes: nothing in it
 //! depends on the clock or on where it was trained.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-
-use lens_core::activation::Activation;
-use lens_core::head::{Head, HeadShape};
-use lens_core::vae::{Vae, VaeShape};
-use lens_core::{MethodSettings, Novelty, RewardModel, Standardiser};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-
 use crate::arrays::{Array2, ArrayFile, write_safetensors};
 use crate::atomic::{AtomicDir, Existing, write_atomic};
 use crate::curves::CURVES;
 use crate::encoder::EncoderRecord;
 use crate::error::Error;
 use crate::trained::{KeyKind, Trained};
+use lens_core::activation::Activation;
+use lens_core::head::{Head, HeadShape};
+use lens_core::vae::{Vae, VaeShape};
+use lens_core::{MethodSettings, Novelty, RewardModel, Standardiser};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::Path;
 
 /// The manifest's file name, by which a folder is known as a bundle.
 pub const MANIFEST: &str = "lens.json";
@@ -51,7 +49,7 @@ pub enum Kept {
     Augmented,
 }
 
-/// What the model was trained on.
+/// The data that a model was trained on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DataRecord {
     /// File name, without folders.
@@ -66,10 +64,10 @@ pub struct DataRecord {
     pub left_out: BTreeMap<String, usize>,
 }
 
-/// Which pairs are known to have been trained on: their numbers are arrays beside the weights.
+/// The record of the pairs trained on: their keys are an array beside the weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrainedRecord {
-    /// What the numbers are.
+    /// The kind of the keys.
     pub by: KeyKind,
     /// How many folds they were dealt to.
     pub folds: usize,
@@ -124,7 +122,7 @@ pub struct Manifest {
     pub lens_version: String,
     /// `None` for a model trained on arrays of unknown origin: it scores arrays only.
     pub encoder: Option<EncoderRecord>,
-    /// What it was trained on.
+    /// The data that the model was trained on.
     pub data: DataRecord,
     /// Every setting of the method.
     pub method: MethodSettings,
@@ -140,8 +138,8 @@ pub struct Manifest {
     pub reward_deviation: f64,
     /// Held-out and fold figures, order preservation: what the run measured.
     pub figures: Value,
-    /// What it can be asked not to be judged on when it is trained further; `None` in bundles of
-    /// versions that did not note it.
+    /// The record of the pairs trained on, which later trainings and evaluations set apart; `None` in
+    /// bundles that do not hold it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trained: Option<TrainedRecord>,
     /// Where training started from, unless afresh.
@@ -197,7 +195,7 @@ impl Manifest {
     }
 }
 
-/// The manifest of the bundle `path` says something that cannot be.
+/// The error of a manifest, in the bundle `path`, that contradicts itself or the files beside it.
 fn damaged(path: &Path, detail: String) -> Error {
     Error::Corrupt { path: path.join(MANIFEST), format: "reward-model manifest", detail }
 }
@@ -213,7 +211,7 @@ pub struct Bundle {
     pub vae: Option<Vae>,
     /// Where the seed responses lie in the VAE's latent space; `None` as in the manifest.
     pub novelty: Option<Novelty>,
-    /// What it was trained on; `None` in bundles of versions that did not note it.
+    /// The pairs trained on; `None` in bundles that do not hold them.
     pub trained: Option<Trained>,
     /// The training curves, an epoch an entry.
     pub curves: Vec<Value>,
@@ -343,7 +341,7 @@ impl Bundle {
             Some(TrainedRecord { by, folds }) => {
                 let keys = arrays.integers(Some(TRAINED_KEY))?;
                 let of = arrays.integers(Some(TRAINED_FOLD))?;
-                let trained = Trained::of_columns(by, folds, keys, of);
+                let trained = Trained::from_columns(by, folds, keys, of);
                 let detail = || bad(format!("`{TRAINED_FOLD}` does not fit `{TRAINED_KEY}`"));
                 Some(trained.ok_or_else(detail)?)
             }
@@ -383,7 +381,7 @@ impl Bundle {
     }
 }
 
-/// A failure in the temporary folder, told of the folder that the user named.
+/// A failure in the temporary folder, with the folder that the user named in its place.
 fn at_target(error: Error, target: &Path) -> Error {
     let path = target.to_owned();
     match error {
@@ -393,7 +391,7 @@ fn at_target(error: Error, target: &Path) -> Error {
     }
 }
 
-/// What may stand where a bundle is to be written.
+/// The rule for a folder that exists where a bundle is to be written.
 fn existing(overwrite: bool) -> Existing<'static> {
     if overwrite { Existing::ReplaceIfHolding(MANIFEST) } else { Existing::Refuse }
 }

@@ -3,16 +3,14 @@
 
 mod events;
 
+use crate::bundle::MANIFEST;
+use crate::error::Error;
+use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Component, Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
-
-use serde_json::{Map, Value, json};
-
-use crate::bundle::MANIFEST;
-use crate::error::Error;
 
 /// The file of all curves of a training, an epoch a line.
 pub const CURVES: &str = "curves.jsonl";
@@ -26,7 +24,7 @@ pub const CURVES: &str = "curves.jsonl";
 /// TensorBoard's scalars, in f32: tag `stage/value` with `_` for spaces, step = epoch. TensorBoard
 /// shows each such folder as a run of its own.
 ///
-/// What is written stands in the files when [`CurveLog::write`] returns, whole lines and whole
+/// Everything written is in the files when [`CurveLog::write`] returns, whole lines and whole
 /// records only, so that both can be followed. Files are opened for each epoch: any number of runs
 /// side by side is no matter of open files, and network file systems show what is closed.
 #[derive(Debug)]
@@ -66,7 +64,7 @@ impl CurveLog {
             Err(e) if e.kind() == io::ErrorKind::NotFound => false,
             Err(e) => return Err(Error::io(path, "open", e)),
             Ok(meta) if meta.is_dir() => return Err(Error::IsFolder { path }),
-            // What ended before its first epoch left an empty one.
+            // A training that ended before its first epoch left an empty file.
             Ok(meta) if !meta.is_file() || meta.len() == 0 => false,
             Ok(_) if !overwrite => return Err(Error::CurvesExist { path }),
             Ok(_) => true,
@@ -174,7 +172,7 @@ fn make_folder(path: &Path) -> Result<(), Error> {
 fn append(file: &mut File, bytes: &[u8]) -> io::Result<()> {
     let before = file.metadata()?.len();
     file.write_all(bytes).inspect_err(|_| {
-        // What cannot be cut off either is the last line or record, which readers pass over.
+        // A part that cannot be cut off either is the last line or record, which readers pass over.
         let _ = file.set_len(before);
     })
 }

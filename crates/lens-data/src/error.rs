@@ -1,14 +1,12 @@
 //! Everything that can go wrong between a file and the types of this crate.
 
+use crate::dataset::BestOfN;
+use crate::encoder::{View, ViewChoice};
+use lens_core::CoreError;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-
-use lens_core::CoreError;
-use serde::{Deserialize, Serialize};
-
-use crate::dataset::BestOfN;
-use crate::encoder::{View, ViewChoice};
 
 /// The longest `found` that a [`MalformedRow`] quotes, in characters.
 pub const MAX_FOUND_CHARS: usize = 80;
@@ -23,7 +21,7 @@ pub enum Error {
     /// Nothing is at the path.
     #[error("{}: no such file or folder", path.display())]
     NotFound {
-        /// What was asked for.
+        /// The path.
         path: PathBuf,
     },
     /// A folder is where a file was expected.
@@ -41,7 +39,7 @@ pub enum Error {
     /// The volume has no room left. Nothing was left behind at the target.
     #[error("{}: no space left on the disk; nothing was replaced", path.display())]
     DiskFull {
-        /// What was being written.
+        /// The file or folder that was being written.
         path: PathBuf,
         /// The system's report.
         source: io::Error,
@@ -51,7 +49,7 @@ pub enum Error {
     Io {
         /// The file or folder concerned.
         path: PathBuf,
-        /// What was attempted: `open`, `read`, `write`, ..
+        /// The operation that failed: `open`, `read`, `write`, ..
         action: &'static str,
         /// The system's report.
         source: io::Error,
@@ -61,9 +59,9 @@ pub enum Error {
     UnsupportedFormat {
         /// The file.
         path: PathBuf,
-        /// What is read.
+        /// The formats that are read.
         expected: &'static str,
-        /// What the file is.
+        /// The format of the file.
         found: String,
     },
     /// The file claims a format and breaks its rules.
@@ -73,7 +71,7 @@ pub enum Error {
         path: PathBuf,
         /// The format: `gzip`, `Parquet`, `safetensors`, ..
         format: &'static str,
-        /// What is wrong with it.
+        /// The problem.
         detail: String,
     },
     /// The dataset holds no row at all.
@@ -92,7 +90,7 @@ pub enum Error {
         path: PathBuf,
         /// How many rows were read.
         read: usize,
-        /// What is wrong with the first.
+        /// The problem of the first row.
         first: Box<MalformedRow>,
     },
     /// The rows hold several responses a side: the material of an evaluation, not pairs.
@@ -114,7 +112,7 @@ pub enum Error {
     MissingArray {
         /// The file.
         path: PathBuf,
-        /// What was asked for; empty where a key was needed and none given.
+        /// The name that was asked for; empty where a key was needed and none given.
         key: String,
         /// The names that are there.
         present: Vec<String>,
@@ -284,7 +282,7 @@ pub enum Error {
         path: PathBuf,
         /// The entry.
         key: &'static str,
-        /// What is wrong with it.
+        /// The problem.
         detail: String,
     },
     /// An entry of a file's metadata places a view in columns that are not there.
@@ -356,7 +354,7 @@ pub enum Error {
         /// Its margin.
         margin: f32,
     },
-    /// What was read is not what the method takes.
+    /// The method does not take the pairs that were read.
     #[error(transparent)]
     Core(#[from] CoreError),
     /// The caller's progress asked to stop.
@@ -403,9 +401,9 @@ pub struct MalformedRow {
     pub line: u64,
     /// The column at fault, with the place in it (`chosen[1].content`), or [`WHOLE_ROW`].
     pub field: String,
-    /// What would have been read.
+    /// The values that can be read there.
     pub expected: String,
-    /// What was there, shortened to [`MAX_FOUND_CHARS`] characters.
+    /// The value that was found, shortened to [`MAX_FOUND_CHARS`] characters.
     pub found: String,
 }
 
@@ -421,7 +419,7 @@ impl fmt::Display for MalformedRow {
 
 impl std::error::Error for MalformedRow {}
 
-/// What is wrong with a row, before it is known where the row stands.
+/// The problem of a row, before its file and line are known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Problem {
     pub field: String,

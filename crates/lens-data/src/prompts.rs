@@ -1,11 +1,9 @@
 //! By what prompts are recognised: keys that mean the same on any machine, and numbers within a set.
 
-use std::collections::HashMap;
-
+use crate::dataset::fingerprint::content;
 use lens_core::{Content, PreferencePair};
 use sha2::{Digest, Sha256};
-
-use crate::dataset::fingerprint::content;
+use std::collections::HashMap;
 
 /// 64 bits of the SHA-256 of some parts, each behind its length.
 pub(crate) fn hash_key(domain: &str, parts: &[&[u8]]) -> i64 {

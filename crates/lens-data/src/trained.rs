@@ -1,13 +1,11 @@
-//! What a reward model was trained on, by content: so that it can be trained further without being
-//! judged, or evaluated, on what it has seen.
-
-use std::collections::BTreeMap;
-
-use serde::{Deserialize, Serialize};
+//! The pairs that a reward model was trained on, by content: so that it is neither trained further nor
+//! evaluated on pairs that are taken for new.
 
 use crate::prompts::hash_key;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
-/// By what a pair is known again.
+/// The kind of key by which a pair is recognised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KeyKind {
@@ -17,7 +15,7 @@ pub enum KeyKind {
     Embeddings,
 }
 
-/// A number for a pair of which only the embeddings are known, whichever side is preferred.
+/// A key for a pair whose embeddings alone are known. It is the same whichever side is preferred.
 pub fn embeddings_key(chosen: &[f32], rejected: &[f32]) -> i64 {
     let bytes = |row: &[f32]| row.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
     let mut sides = [bytes(chosen), bytes(rejected)];
@@ -28,7 +26,7 @@ pub fn embeddings_key(chosen: &[f32], rejected: &[f32]) -> i64 {
 /// Everything that a reward model was trained on, in one training or several.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trained {
-    /// What the numbers are.
+    /// The kind of the keys.
     pub by: KeyKind,
     /// How many folds the ensemble has: a fold is held out from the members whose number has this
     /// remainder.
@@ -74,7 +72,7 @@ impl Trained {
 
     /// The reverse of [`Trained::columns`]; `None` unless there is a fold for every key, each one of
     /// `fold_count`.
-    pub(crate) fn of_columns(
+    pub(crate) fn from_columns(
         by: KeyKind,
         fold_count: usize,
         keys: Vec<i64>,
@@ -109,7 +107,7 @@ mod tests {
         let (keys, folds) = trained.columns();
         assert_eq!((keys.as_slice(), folds.as_slice()), (&[-1, 7][..], &[0, 2][..]));
         let of = |count, keys: &[i64], folds: &[i64]| {
-            Trained::of_columns(KeyKind::Prompt, count, keys.to_vec(), folds.to_vec())
+            Trained::from_columns(KeyKind::Prompt, count, keys.to_vec(), folds.to_vec())
         };
         assert_eq!(of(3, &keys, &folds), Some(trained));
         assert_eq!(of(2, &keys, &folds), None);

@@ -3,16 +3,14 @@
 //! Nothing leaves a dataset without a [`Reason`] and a line: at every stage
 //! `read == used + left out`.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fmt;
-
-use lens_core::{Content, PreferencePair, splits};
-use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
-
 use crate::dataset::{Dataset, Row, fingerprint};
 use crate::error::MalformedRow;
 use crate::prompts::PromptKey;
+use lens_core::{Content, PreferencePair, splits};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
 
 /// Why a row is not trained on. The names are stable: scripts read them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -39,7 +37,7 @@ pub enum Reason {
     TrainedOn,
     /// The pair is longer than the encoder takes.
     TooLong,
-    /// What the encoder keeps of both sides is the same.
+    /// After shortening, both sides are the same tokens to the encoder.
     EqualAfterTruncation,
 }
 
@@ -72,11 +70,11 @@ impl fmt::Display for Reason {
 pub struct LeftOut {
     /// Its line.
     pub line: u64,
-    /// What exactly is the matter; may be empty where the reason says it all.
+    /// The details; may be empty where the reason says it all.
     pub detail: String,
 }
 
-/// What became of the rows of a dataset.
+/// The rows of a dataset: how many are used, and which are left out for which reason.
 ///
 /// As JSON: `{"read": 5, "used": 3, "left_out": {"duplicate": 2}, "lines": {"duplicate":
 /// [{"line": 2, "detail": "as line 1"}, ..]}}`.

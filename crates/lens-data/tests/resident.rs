@@ -3,13 +3,12 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::io::Write;
-use std::path::Path;
-use std::sync::Arc;
-
 use half::f16;
 use lens_core::{EmbeddedPairs, Embeddings, Quiet, Rows, Standardiser};
 use lens_data::{ArrayFile, StoredRows, fingerprint_rows};
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
 
 const PAIRS: usize = 24_000;
 const DIM: usize = 2048;

@@ -1,8 +1,7 @@
-//! What this machine could do at best, to hold the encoder against.
-
-use std::time::{Duration, Instant};
+//! The best rate of this machine, to compare the encoder with.
 
 use crate::forward::matmul::{MatMut, MatRef, Threads, matmul};
+use std::time::{Duration, Instant};
 
 /// Rows of the product, as a batch of so many tokens.
 const ROWS: usize = 1024;

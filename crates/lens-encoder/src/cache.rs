@@ -5,17 +5,15 @@
 //! cuts off; a record whose checksum is wrong counts as absent and is computed again. Writers hold
 //! an exclusive lock while they append, so processes can share a folder.
 
+use crate::error::{EncoderError, Result};
+use crate::input::Item;
+use lens_core::{Content, Progress};
+use memmap2::Mmap;
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-use lens_core::{Content, Progress};
-use memmap2::Mmap;
-
-use crate::error::{EncoderError, Result};
-use crate::input::Item;
 
 /// Counts changes of the record layout and of what a vector means.
 const FORMAT: u32 = 2;
@@ -26,7 +24,7 @@ const HEADER: usize = 8 + 4 + 4 + 32;
 const FIXED: usize = 32 + 4 + 4 + 16;
 const CHECKSUM: usize = 8;
 
-/// What a record is found by.
+/// The key of a record: a hash of the input.
 pub(crate) type Key = [u8; 32];
 
 /// One finished vector.

@@ -4,13 +4,12 @@
 //! (which hold keys in signed addresses), and a [`Secret`] does not print itself. A token is not
 //! sent on when an answer points to another host.
 
+use lens_core::Progress;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::Read;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
-
-use lens_core::Progress;
 use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION};
 use ureq::http::{HeaderMap, Response, Uri};
 use ureq::tls::{RootCerts, TlsConfig};
@@ -21,7 +20,7 @@ pub(crate) const LOOK: Duration = Duration::from_millis(50);
 /// The longest wait between two attempts, whatever a server asks for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 const REDIRECTS: usize = 10;
-/// Bytes of a server's error message that are shown.
+/// Bytes of a server's error message that are quoted.
 const MESSAGE: usize = 600;
 
 /// Why an exchange with a server came to nothing.
@@ -49,7 +48,7 @@ pub enum HttpError {
     Tls {
         /// The address, without what could be secret.
         url: String,
-        /// What the check of the certificate says.
+        /// The result of checking the certificate.
         detail: String,
     },
     /// The answer did not come in time.
@@ -63,7 +62,7 @@ pub enum HttpError {
     Broken {
         /// The address, without what could be secret.
         url: String,
-        /// What happened.
+        /// The failure.
         detail: String,
     },
     /// The answer is larger than any sensible one.
@@ -90,13 +89,13 @@ impl HttpError {
         matches!(self, Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Broken { .. })
     }
 
-    fn of(error: ureq::Error, url: &str) -> Self {
+    fn from_ureq(error: ureq::Error, url: &str) -> Self {
         use ureq::Error as E;
         let url = public_url(url);
         let detail = error.to_string();
         match error {
             E::Timeout(_) => Self::TimedOut { url },
-            E::Io(e) => Self::of_io(&e, &url),
+            E::Io(e) => Self::from_io(&e, &url),
             E::HostNotFound | E::ConnectionFailed | E::ConnectProxyFailed(_) => {
                 Self::Unreachable { url, detail }
             }
@@ -108,7 +107,7 @@ impl HttpError {
         }
     }
 
-    fn of_io(error: &std::io::Error, url: &str) -> Self {
+    fn from_io(error: &std::io::Error, url: &str) -> Self {
         use std::io::ErrorKind as K;
         let url = public_url(url);
         // Errors of the client itself come wrapped while a body is read.
@@ -232,7 +231,7 @@ impl Answer {
     pub fn bytes(self, limit: u64) -> Result<Vec<u8>, HttpError> {
         let mut out = Vec::new();
         let mut reader = self.body.into_reader().take(limit.saturating_add(1));
-        reader.read_to_end(&mut out).map_err(|e| HttpError::of_io(&e, &self.url))?;
+        reader.read_to_end(&mut out).map_err(|e| HttpError::from_io(&e, &self.url))?;
         if out.len() as u64 > limit {
             return Err(HttpError::TooLarge { url: public_url(&self.url), limit });
         }
@@ -241,10 +240,10 @@ impl Answer {
 
     /// The next bytes of the body; 0 at its end.
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, HttpError> {
-        self.body.as_reader().read(buffer).map_err(|e| HttpError::of_io(&e, &self.url))
+        self.body.as_reader().read(buffer).map_err(|e| HttpError::from_io(&e, &self.url))
     }
 
-    /// What a refusal says: the message in its JSON, else its beginning.
+    /// The message of a refusal: the one in its JSON, else its beginning.
     pub fn message(self) -> String {
         let mut start = Vec::new();
         let _ = self.body.into_reader().take(1 << 16).read_to_end(&mut start);
@@ -350,7 +349,7 @@ impl Client {
             for (name, value) in headers {
                 request = request.header(*name, *value);
             }
-            let response = request.call().map_err(|e| HttpError::of(e, &at))?;
+            let response = request.call().map_err(|e| HttpError::from_ureq(e, &at))?;
             let status = response.status().as_u16();
             let next = match status {
                 301 | 302 | 303 | 307 | 308 => response.headers().get(LOCATION),
@@ -380,7 +379,7 @@ impl Client {
         if let Some(token) = token {
             request = request.header(AUTHORIZATION, token.header());
         }
-        let response = request.send(json).map_err(|e| HttpError::of(e, url))?;
+        let response = request.send(json).map_err(|e| HttpError::from_ureq(e, url))?;
         Ok(answer(response, url.to_owned(), None))
     }
 }

@@ -1,16 +1,14 @@
 //! Hashes: of an encoder's identity, under which its vectors are kept, and of model files.
 
+use crate::error::{EncoderError, Result};
+use lens_data::encoder::{EncoderIdentity, View};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::time::UNIX_EPOCH;
-
-use lens_data::encoder::{EncoderIdentity, View};
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
-
-use crate::error::{EncoderError, Result};
 
 /// A hash of an identity for each view, as if it were the only one: a view's vectors are the same
 /// in any company.
@@ -35,9 +33,9 @@ fn digest(identity: &EncoderIdentity) -> blake3::Hash {
     hasher.finalize()
 }
 
-/// What is remembered of a hashed file.
+/// A file's hash, with the size and time it had then.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Remembered {
+struct HashedFile {
     size: u64,
     modified_ns: u128,
     sha256: String,
@@ -57,7 +55,7 @@ pub(crate) fn file_sha256(path: &Path, cache_dir: Option<&Path>) -> Result<Strin
         .map_or(0, |d| d.as_nanos());
     let name = path.canonicalize().map_err(io)?.to_string_lossy().into_owned();
     let memory = cache_dir.map(|dir| dir.join(MEMORY));
-    let recall = || -> BTreeMap<String, Remembered> {
+    let recall = || -> BTreeMap<String, HashedFile> {
         let text = memory.as_ref().and_then(|m| std::fs::read(m).ok());
         text.and_then(|t| serde_json::from_slice(&t).ok()).unwrap_or_default()
     };
@@ -70,7 +68,7 @@ pub(crate) fn file_sha256(path: &Path, cache_dir: Option<&Path>) -> Result<Strin
     let sha256 = hash_file(path)?;
     if let Some(memory) = &memory {
         let mut known = recall();
-        let entry = Remembered { size: meta.len(), modified_ns, sha256: sha256.clone() };
+        let entry = HashedFile { size: meta.len(), modified_ns, sha256: sha256.clone() };
         known.insert(name, entry);
         // Written aside and renamed: a reader never sees half a file.
         let aside = memory.with_extension(format!("{}.tmp", std::process::id()));

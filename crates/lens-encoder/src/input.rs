@@ -1,10 +1,9 @@
 //! From an exchange to token ids no longer than the model takes.
 
-use lens_core::Exchange;
-
 use crate::error::Result;
 use crate::template::{Rendered, Template};
 use crate::tokenizer::TextTokenizer;
+use lens_core::Exchange;
 
 /// One of several inputs of different kinds, whose vectors are computed together.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +28,7 @@ impl Input {
     }
 }
 
-/// What a caller wants a vector of.
+/// An input that a caller wants a vector of.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Item<'a> {
     /// A prompt with a response, to go through the template.

@@ -1,10 +1,8 @@
-//! What a caller can choose.
-
-use std::path::PathBuf;
-
-use lens_data::encoder::{LayerChoice, Pooling, SpecialTokens, TemplateChoice, ViewChoice};
+//! The options of an encoder.
 
 use crate::model::memory::Precision;
+use lens_data::encoder::{LayerChoice, Pooling, SpecialTokens, TemplateChoice, ViewChoice};
+use std::path::PathBuf;
 
 /// How to turn texts into vectors.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,7 +19,7 @@ pub struct EncoderOptions {
     pub max_length: usize,
     /// Whether a BOS token begins each text. Defaults to what the model file says.
     pub add_bos: Option<bool>,
-    /// What names of special tokens in texts are. Defaults to [`SpecialTokens::Text`].
+    /// How names of special tokens in texts are read. Defaults to [`SpecialTokens::Text`].
     pub special_tokens: SpecialTokens,
     /// Where finished vectors are kept; `None` keeps none. Defaults to `None`.
     pub cache_dir: Option<PathBuf>,
@@ -54,7 +52,7 @@ impl Default for EncoderOptions {
 
 impl EncoderOptions {
     /// The defaults, with one view of whole texts: `layer` by transformers' index.
-    pub fn of(layer: i32, pooling: Pooling) -> Self {
+    pub fn with_view(layer: i32, pooling: Pooling) -> Self {
         let view = ViewChoice { layer: LayerChoice::Index(layer), pooling, suffix: None };
         Self { views: vec![view], ..Self::default() }
     }

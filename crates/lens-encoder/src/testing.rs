@@ -2,13 +2,12 @@
 
 pub(crate) mod gguf;
 
-use std::fs::File;
-use std::io::Write;
-use std::path::Path;
-
 use crate::error::{EncoderError, Result};
 use crate::model::stored::StoredType;
 use gguf::{Entry, Tensor};
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
 
 /// A random Gemma 3 model of a few kilobytes. Its vectors mean nothing, but they depend on every
 /// token, every weight and every position, as those of a real model do.

@@ -1,11 +1,10 @@
-//! What everything after the encoder needs of one, wherever it computes.
-
-use lens_core::{Exchange, Progress};
-use lens_data::encoder::{EncoderIdentity, ServerRecord, TemplateChoice, ViewChoice};
+//! The interface of an encoder, wherever it computes.
 
 use crate::encoder::{EncodeStats, Encoded};
 use crate::error::Result;
 use crate::input::Input;
+use lens_core::{Exchange, Progress};
+use lens_data::encoder::{EncoderIdentity, ServerRecord, TemplateChoice, ViewChoice};
 
 /// Turns texts into hidden states: in this process ([`crate::Encoder`]) or on a server.
 pub trait TextEncoder: Send + Sync {
@@ -23,11 +22,11 @@ pub trait TextEncoder: Send + Sync {
     /// Takes other views from now on, without opening anything again.
     ///
     /// # Errors
-    /// What is wrong with the views; [`ServerError::Views`](crate::ServerError::Views) where a server
+    /// The problem of the views; [`ServerError::Views`](crate::ServerError::Views) where a server
     /// decides which hidden state a vector is. The encoder then is as it was.
     fn set_views(&mut self, views: &[ViewChoice]) -> Result<()>;
 
-    /// What all calls took together since the encoder was opened.
+    /// Counts and times of all calls since the encoder was opened.
     fn stats(&self) -> EncodeStats;
 
     /// The server that computes, where one does.

@@ -1,9 +1,8 @@
 //! The views of a model that a user's choices stand for.
 
-use lens_data::encoder::{LayerChoice, Pooling, View, ViewChoice};
-
 use crate::error::{EncoderError, Result};
 use crate::family::ModelSpec;
+use lens_data::encoder::{LayerChoice, Pooling, View, ViewChoice};
 
 /// Resolves choices for a model: layers counted from 0, every layer where all are asked.
 pub(crate) fn resolve(choices: &[ViewChoice], spec: &ModelSpec) -> Result<Vec<View>> {

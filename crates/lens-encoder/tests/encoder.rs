@@ -115,7 +115,7 @@ fn a_text_has_one_vector_in_any_company() {
         let options = |batch_tokens, share_prefixes| EncoderOptions {
             batch_tokens,
             share_prefixes,
-            ..EncoderOptions::of(-1, pooling)
+            ..EncoderOptions::with_view(-1, pooling)
         };
         let alone = home.open(options(1, false));
         let want: Vec<Encoded> = all
@@ -157,7 +157,7 @@ fn equal_texts_are_computed_once() {
 fn layers_are_counted_as_transformers_counts() {
     let home = home(&TinyModel::default());
     let at = |layer| {
-        let encoder = home.open(EncoderOptions::of(layer, Pooling::Last));
+        let encoder = home.open(EncoderOptions::with_view(layer, Pooling::Last));
         let text = ["the Human is you".to_owned()];
         (
             encoder.identity().views[0].layer,
@@ -168,7 +168,7 @@ fn layers_are_counted_as_transformers_counts() {
     assert_eq!(at(-7), at(0));
     assert_ne!(at(5).1, at(6).1);
     for layer in [7, -8] {
-        let options = EncoderOptions::of(layer, Pooling::Last);
+        let options = EncoderOptions::with_view(layer, Pooling::Last);
         let error = Encoder::open(&home.model, &options).err().unwrap();
         assert!(matches!(error, EncoderError::LayerOutOfRange { last: 6, .. }), "{error}");
     }
@@ -192,7 +192,7 @@ fn a_second_run_computes_nothing() {
     // Another identity does not see them.
     let other = home.open(EncoderOptions {
         cache_dir: home.cached().cache_dir,
-        ..EncoderOptions::of(3, Pooling::Last)
+        ..EncoderOptions::with_view(3, Pooling::Last)
     });
     other.encode_exchanges(&all, &Quiet).unwrap();
     assert_eq!(other.stats().cached, 0);
@@ -430,7 +430,7 @@ fn memory_is_known_before_loading() {
     let estimate = encoder.memory_estimate();
     let file = std::fs::metadata(Path::new(&home.model)).unwrap().len();
     assert_eq!(estimate.mapped, file);
-    let half = home.open(EncoderOptions::of(3, Pooling::Last)).memory_estimate();
+    let half = home.open(EncoderOptions::with_view(3, Pooling::Last)).memory_estimate();
     assert!(half.weights < estimate.weights);
     assert!(estimate.workspace > 0);
 }

@@ -1,23 +1,21 @@
 //! An array file, mapped into memory, and the arrays in it.
 
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::path::{Path, PathBuf};
-
-use memmap2::Mmap;
-use safetensors::SafeTensors;
-use safetensors::tensor::Metadata;
-
 use super::element::{self, Element, Endian};
 use super::{Array2, MAX_SAFETENSORS_HEADER_BYTES, npy};
 use crate::error::Error;
+use memmap2::Mmap;
+use safetensors::SafeTensors;
+use safetensors::tensor::Metadata;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 
 pub(super) const EXPECTED_FLOATS: &str = "float16, bfloat16, float32 or float64";
 const EXPECTED_INTEGERS: &str = "integers that fit into 64 bits";
 /// The name in errors of the one array of an `.npy` file.
 const UNNAMED: &str = "array";
 
-/// An opened `.safetensors` or `.npy` file; told apart by content.
+/// An opened `.safetensors` or `.npy` file; which of the two is recognised by content.
 ///
 /// The file is mapped, not copied: it must not be shortened by others while it is open. Tables
 /// larger than memory are read row by row instead: [`ArrayFile::table`].
@@ -86,12 +84,12 @@ impl ArrayFile {
         }
     }
 
-    /// The shape of an array, whatever its rank and type.
+    /// The shape of an array of any rank and type.
     pub fn shape(&self, key: Option<&str>) -> Result<Vec<usize>, Error> {
         Ok(self.view(key)?.shape.to_vec())
     }
 
-    /// What the writer noted beside the arrays.
+    /// The text entries that the writer stored beside the arrays.
     pub fn metadata(&self) -> BTreeMap<String, String> {
         match &self.header {
             Header::Safetensors { tensors, .. } => {

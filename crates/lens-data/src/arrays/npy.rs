@@ -5,7 +5,7 @@ use super::element::{Element, Endian};
 
 pub(super) const MAGIC: &[u8] = b"\x93NUMPY";
 
-/// What a header says, held against the length of the file.
+/// The contents of a header, checked against the length of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Header {
     /// As it stands: `<f4`.

@@ -1,16 +1,14 @@
 //! Tables of embeddings that stay in their file: for stores larger than memory.
 
+use super::element::{Element, Endian, widen};
+use super::file::{ArrayFile, EXPECTED_FLOATS};
+use crate::error::Error;
+use lens_core::{Progress, Quiet, Rows};
+use rayon::prelude::*;
 use std::cell::RefCell;
 use std::fs::File;
 use std::io;
 use std::sync::{Arc, OnceLock};
-
-use lens_core::{Progress, Quiet, Rows};
-use rayon::prelude::*;
-
-use super::element::{Element, Endian, widen};
-use super::file::{ArrayFile, EXPECTED_FLOATS};
-use crate::error::Error;
 
 /// Bytes read at a time where they are not float32 already. Most rows are shorter.
 const PIECE_BYTES: usize = 1 << 16;
@@ -34,12 +32,12 @@ pub struct StoredRows {
     dim: usize,
     key: String,
     file: Arc<ArrayFile>,
-    source: Source,
+    source: RowData,
     failure: OnceLock<io::Error>,
 }
 
 #[derive(Debug)]
-enum Source {
+enum RowData {
     File { start: u64, element: Element, endian: Endian },
     Memory(Vec<f32>),
 }
@@ -66,10 +64,10 @@ impl ArrayFile {
         let file = Arc::clone(self);
         let (key, failure) = (view.key, OnceLock::new());
         if view.fortran {
-            let source = Source::Memory(self.floats(None)?.data);
+            let source = RowData::Memory(self.floats(None)?.data);
             return Ok(StoredRows { rows, dim, key, file, source, failure });
         }
-        let source = Source::File { start: view.start as u64, element, endian };
+        let source = RowData::File { start: view.start as u64, element, endian };
         let table = StoredRows { rows, dim, key, file, source, failure };
         progress.begin("check embeddings", rows as u64, "rows");
         let checked = table.check(progress);
@@ -136,11 +134,11 @@ impl StoredRows {
     /// Reads as many values as `out` holds, from value `first` of the table on.
     fn fill(&self, first: usize, out: &mut [f32]) -> io::Result<()> {
         let (start, element, endian) = match &self.source {
-            Source::Memory(values) => {
+            RowData::Memory(values) => {
                 out.copy_from_slice(&values[first..first + out.len()]);
                 return Ok(());
             }
-            &Source::File { start, element, endian } => (start, element, endian),
+            &RowData::File { start, element, endian } => (start, element, endian),
         };
         let size = element.bytes();
         // No overflow: the whole array was found inside the file.
@@ -178,7 +176,7 @@ impl Rows for StoredRows {
         assert!(inside, "no such row of a table of embeddings");
         if let Err(e) = self.fill(i * self.dim + start, out) {
             out.fill(f32::NAN);
-            // The first failure is the one told; others follow from it.
+            // The first failure is reported; others follow from it.
             let _ = self.failure.set(e);
         }
     }

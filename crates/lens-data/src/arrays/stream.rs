@@ -1,15 +1,13 @@
 //! Arrays out to safetensors as they come: for more than fits into memory.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
-use std::path::{Path, PathBuf};
-
+use crate::atomic::AtomicFile;
+use crate::error::Error;
 use safetensors::Dtype;
 use safetensors::tensor::TensorInfo;
 use serde_json::{Map, Value};
-
-use crate::atomic::AtomicFile;
-use crate::error::Error;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
 /// The key under which safetensors keeps text.
 const METADATA_KEY: &str = "__metadata__";
@@ -30,7 +28,7 @@ const VALUES_A_CHUNK: usize = 1 << 20;
 pub struct ArrayWriter {
     path: PathBuf,
     file: AtomicFile,
-    promised: Vec<Promised>,
+    promised: Vec<PromisedArray>,
     /// The array that is being written.
     at: usize,
     /// How many of its values have come.
@@ -40,7 +38,7 @@ pub struct ArrayWriter {
 }
 
 #[derive(Debug)]
-struct Promised {
+struct PromisedArray {
     name: String,
     dtype: Dtype,
     shape: Vec<usize>,
@@ -65,9 +63,9 @@ impl ArrayWriter {
             let too_large = || Error::TooLarge { path: path.clone(), shape: shape.clone() };
             let values = shape.iter().try_fold(1usize, |n, &m| n.checked_mul(m));
             let values = values.ok_or_else(too_large)?;
-            Ok(Promised { name: name.to_owned(), dtype, shape, values })
+            Ok(PromisedArray { name: name.to_owned(), dtype, shape, values })
         };
-        let mut promised: Vec<Promised> = integers
+        let mut promised: Vec<PromisedArray> = integers
             .iter()
             .map(|&(name, length)| promise(name, Dtype::I64, vec![length]))
             .chain(floats.iter().map(|&(name, shape)| promise(name, Dtype::F32, shape.to_vec())))
@@ -83,7 +81,7 @@ impl ArrayWriter {
             }
         }
         promised.sort_by(|a, b| {
-            let is_float = |p: &Promised| p.dtype == Dtype::F32;
+            let is_float = |p: &PromisedArray| p.dtype == Dtype::F32;
             (is_float(a), &a.name).cmp(&(is_float(b), &b.name))
         });
         let header = header(&path, &promised, metadata)?;
@@ -164,7 +162,7 @@ impl ArrayWriter {
         Ok((before, dim))
     }
 
-    fn wrong_rows(&self, array: &Promised, found: usize) -> Error {
+    fn wrong_rows(&self, array: &PromisedArray, found: usize) -> Error {
         let (path, key, shape) = (self.path.clone(), array.name.clone(), array.shape.clone());
         Error::WrongRows { path, key, shape, found }
     }
@@ -194,7 +192,7 @@ impl ArrayWriter {
 
 fn header(
     path: &Path,
-    promised: &[Promised],
+    promised: &[PromisedArray],
     metadata: &BTreeMap<String, String>,
 ) -> Result<Vec<u8>, Error> {
     let json = |e: serde_json::Error| Error::corrupt(path, "safetensors", e);
@@ -203,7 +201,7 @@ fn header(
         header.insert(METADATA_KEY.to_owned(), serde_json::to_value(metadata).map_err(json)?);
     }
     let mut start = 0usize;
-    for Promised { name, dtype, shape, values } in promised {
+    for PromisedArray { name, dtype, shape, values } in promised {
         let size = if *dtype == Dtype::I64 { 8 } else { 4 };
         let end = values.checked_mul(size).and_then(|bytes| start.checked_add(bytes));
         let end = end.ok_or_else(|| Error::TooLarge { path: path.into(), shape: shape.clone() })?;

@@ -1,16 +1,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::path::PathBuf;
-
+use super::*;
 use half::{bf16, f16};
 use proptest::prelude::*;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
 use tempfile::TempDir;
-
-use super::*;
 
 struct Home(TempDir);
 

@@ -1,19 +1,17 @@
 //! Arrays out to safetensors.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Write};
-use std::path::Path;
-
+use super::Array2;
+use crate::atomic::AtomicFile;
+use crate::error::Error;
 use half::{bf16, f16};
 use safetensors::Dtype;
 use safetensors::tensor::TensorInfo;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-
-use super::Array2;
-use crate::atomic::AtomicFile;
-use crate::error::Error;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
+use std::path::Path;
 
 /// The key under which safetensors keeps text.
 const METADATA_KEY: &str = "__metadata__";

@@ -1,11 +1,10 @@
 //! One file, written aside and renamed into place.
 
+use super::temporary::{Owned, Role, Target, remove};
+use crate::error::Error;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
-
-use super::temporary::{Owned, Role, Target, remove};
-use crate::error::Error;
 
 /// A file that takes its target's place when it is [committed](AtomicFile::commit), and leaves
 /// nothing behind otherwise.
@@ -115,7 +114,7 @@ pub fn write_atomic(path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), Error> {
     write_atomic_with(path, |file| file.write_all(bytes))
 }
 
-/// Writes a file by `write`; if that fails, whatever was at `path` stays as it was.
+/// Writes a file by `write`; if that fails, a file at `path` stays as it was.
 pub fn write_atomic_with(
     path: impl AsRef<Path>,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,

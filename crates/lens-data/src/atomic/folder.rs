@@ -1,18 +1,17 @@
 //! A whole folder, written aside and renamed into place as one.
 
+use super::temporary::{Owned, Role, Target, remove};
+use crate::error::Error;
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-use super::temporary::{Owned, Role, Target, remove};
-use crate::error::Error;
-
-/// What to do when the target of an [`AtomicDir`] exists.
+/// The rule for an [`AtomicDir`] whose target exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Existing<'a> {
     /// It is an error.
     Refuse,
-    /// The old folder is swapped out and removed, whatever it holds.
+    /// The old folder is swapped out and removed, regardless of its contents.
     Replace,
     /// As [`Existing::Replace`], but only a folder that holds an entry of this name, or nothing:
     /// so that a mistyped path does not cost a folder of another kind.

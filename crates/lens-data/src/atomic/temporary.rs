@@ -1,5 +1,6 @@
 //! Temporary names beside a target: their form, their owners, and what to do with orphans.
 
+use crate::error::Error;
 use std::collections::BTreeSet;
 use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -7,14 +8,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::error::Error;
-
 /// How much of a target's name goes into temporary names: names may have 255 bytes in all.
 const MAX_STEM_BYTES: usize = 180;
 /// How often another random name is tried when one is taken.
 const MAX_TRIES: usize = 16;
 
-/// What a temporary name stands for.
+/// The kind of entry that a temporary name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
     /// Something being written.

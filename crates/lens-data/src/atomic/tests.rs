@@ -1,11 +1,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use super::*;
+use crate::error::Error;
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
-
-use super::*;
-use crate::error::Error;
 
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap();

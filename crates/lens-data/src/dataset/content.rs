@@ -1,15 +1,14 @@
 //! From JSON values to text, messages and numbers, with errors that name the place.
 
+use super::records::Fields;
+use crate::error::Problem;
 use lens_core::{Content, Message};
 use serde_json::Value;
 
-use super::records::Fields;
-use crate::error::Problem;
-
-/// What a prompt or a response may be.
+/// The forms that a prompt or a response may have, for error messages.
 pub(crate) const CONTENT: &str = "text or a list of messages";
 
-/// What a value is, in the words of an error message.
+/// A value in the words of an error message: its type, or its text.
 pub(crate) fn describe(value: &Value) -> String {
     match value {
         Value::Null => "null".to_owned(),

@@ -1,14 +1,12 @@
 //! CSV and TSV under a header.
 
-use std::collections::BTreeSet;
-
-use csv::{ByteRecord, ReaderBuilder};
-use serde_json::Value;
-
 use super::lines::Budget;
 use super::records::{Fields, Sink, Text};
 use super::source::read_error;
 use crate::error::{Error, Problem, WHOLE_ROW};
+use csv::{ByteRecord, ReaderBuilder};
+use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// Reads records separated by `delimiter`; quotes and line breaks inside them as RFC 4180 has it.
 pub(crate) fn read(text: Text<'_>, delimiter: u8, sink: &mut Sink<'_>) -> Result<(), Error> {

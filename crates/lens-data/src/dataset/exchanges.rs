@@ -1,13 +1,12 @@
-//! What can be scored or embedded: single responses, candidates, pairs, texts.
-
-use lens_core::{Content, Exchange, PreferencePair};
-use serde_json::Value;
+//! Rows that can be scored or embedded: single responses, candidates, pairs, texts.
 
 use super::content::{describe, missing, take_content};
 use super::pairs::{RowProblem, take_pair, take_repeated_prompt};
 use super::ranked::take_list;
 use super::records::Fields;
 use crate::error::{Problem, WHOLE_ROW};
+use lens_core::{Content, Exchange, PreferencePair};
+use serde_json::Value;
 
 /// One row of a file to be scored or embedded.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,7 +15,7 @@ pub enum ScoreRow {
     Single(Exchange),
     /// `prompt` and `responses`.
     Candidates {
-        /// What was asked; empty text where the row has none.
+        /// The prompt; empty text where the row has none.
         prompt: Content,
         /// The answers, in the order of the file, at least one.
         responses: Vec<Content>,
@@ -83,7 +82,7 @@ fn take_candidates(fields: &mut Fields) -> Result<ScoreRow, Problem> {
     Ok(ScoreRow::Candidates { prompt, responses })
 }
 
-/// What is scored must look as what was trained on: message responses that repeat the prompt lose
+/// Rows to be scored must look like those trained on: message responses that repeat the prompt lose
 /// it, as pairs do.
 pub(super) fn without_repetition(
     prompt: Content,

@@ -1,11 +1,10 @@
 //! A name for the exact pairs that a reward model was trained on.
 
+use crate::arrays::Array2;
+use crate::error::Error;
 use lens_core::{Content, Label, PreferencePair, Progress, Rows};
 use serde_json::{Map, Number, Value};
 use sha2::{Digest, Sha256};
-
-use crate::arrays::Array2;
-use crate::error::Error;
 
 /// Hashed first, so that another canonical form can never give the same fingerprint.
 const FORM: &str = "lens-pairs-v1\n";

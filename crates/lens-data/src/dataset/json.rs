@@ -1,16 +1,14 @@
 //! JSON lines and JSON arrays.
 
-use std::fmt;
-use std::io::BufReader;
-use std::ops::ControlFlow;
-
-use serde::de::{Error as _, SeqAccess, Visitor};
-use serde_json::{Deserializer as JsonDeserializer, Value};
-
 use super::lines::{Budget, Line, Lines};
 use super::records::{Fields, Sink, Text};
 use super::source::read_error;
 use crate::error::{Error, Problem, WHOLE_ROW};
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde_json::{Deserializer as JsonDeserializer, Value};
+use std::fmt;
+use std::io::BufReader;
+use std::ops::ControlFlow;
 
 const EXPECTED: &str = "a JSON object";
 

@@ -7,7 +7,7 @@ use std::rc::Rc;
 /// How much of a line over the limit is kept to be quoted.
 const HEAD_BYTES: usize = 256;
 
-/// What [`Lines::next_into`] found.
+/// The result of [`Lines::next_into`].
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Line {
     /// A line, without its line ending.
@@ -95,7 +95,7 @@ pub(crate) struct Budgeted<R> {
     left: Budget,
 }
 
-/// What is left of the limit for the record being read.
+/// The bytes left of the limit for the record being read.
 #[derive(Clone)]
 pub(crate) struct Budget {
     left: Rc<Cell<u64>>,

@@ -17,12 +17,11 @@ mod source;
 #[cfg(test)]
 mod tests;
 
+use lens_core::{Content, PreferencePair, Progress, Quiet};
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-
-use lens_core::{Content, PreferencePair, Progress, Quiet};
-use serde_json::{Map, Value};
 
 pub use exchanges::ScoreRow;
 pub use fingerprint::{fingerprint, fingerprint_arrays, fingerprint_rows};
@@ -58,7 +57,7 @@ impl Default for ReadOptions {
 pub struct Row<T> {
     /// One-based line; in Parquet, CSV and JSON arrays the one-based record.
     pub line: u64,
-    /// What was read.
+    /// The value that was read.
     pub value: T,
     /// All columns that are not part of the value, in the order of the file.
     pub metadata: Map<String, Value>,

@@ -1,18 +1,16 @@
 //! The shapes in which preference pairs come, and the one shape they are brought to.
 
-use std::fmt;
-
-use lens_core::{Content, Message, PreferencePair};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-
 use super::content::{CONTENT, content, describe, missing, number, take, take_content, truth};
 use super::records::Fields;
 use crate::error::Problem;
+use lens_core::{Content, Message, PreferencePair};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::fmt;
 
 /// Where the prompt of a transcript ends and its response begins.
 const TRANSCRIPT_TURN: &str = "\n\nAssistant:";
-/// What a transcript begins with, after white space.
+/// The beginning of a transcript, after white space.
 const TRANSCRIPT_START: &str = "Human:";
 
 /// The shape in which a pair stood in its file.

@@ -1,19 +1,17 @@
 //! Parquet, through the record interface of the `parquet` crate, nested lists included.
 
-use std::cell::Cell;
-use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
-use std::path::Path;
-use std::sync::Once;
-
+use super::records::{Fields, Sink};
+use crate::error::Error;
 use lens_core::Progress;
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
 use serde_json::{Number, Value};
-
-use super::records::{Fields, Sink};
-use crate::error::Error;
+use std::cell::Cell;
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
+use std::path::Path;
+use std::sync::Once;
 
 const FORMAT: &str = "Parquet";
 
@@ -69,7 +67,7 @@ thread_local! {
 }
 
 /// Keeps the report of a panic that becomes an error off the screen: it reads as if this program
-/// had failed. All other panics go to whatever hook was there before.
+/// had failed. All other panics go to the hook that was there before.
 fn quieten() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

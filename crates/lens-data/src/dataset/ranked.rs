@@ -1,11 +1,6 @@
 //! Rows to evaluate on: pairs, several responses a side (RewardBench 2, RM-Bench), and responses
 //! with scores (best-of-n).
 
-use std::collections::{BTreeMap, HashMap};
-
-use lens_core::{Content, PreferencePair};
-use serde_json::Value;
-
 use super::content::{content, describe, missing, number, take_content};
 use super::exchanges::without_repetition;
 use super::pairs::{BestOfN, RowProblem, Shape, take_pair};
@@ -13,6 +8,9 @@ use super::records::Fields;
 use super::{Compression, Dataset, Format, Row};
 use crate::error::{MalformedRow, Problem, WHOLE_ROW};
 use crate::prompts::content_key;
+use lens_core::{Content, PreferencePair};
+use serde_json::Value;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 /// One row of a file to evaluate on.
@@ -27,7 +25,7 @@ pub enum JudgedRow {
 }
 
 impl JudgedRow {
-    /// What was asked.
+    /// The prompt.
     pub fn prompt(&self) -> &Content {
         match self {
             JudgedRow::Pair(pair) => &pair.prompt,
@@ -42,7 +40,7 @@ impl JudgedRow {
 pub struct RankedRow {
     /// Whose shape it is.
     pub shape: BestOfN,
-    /// What was asked.
+    /// The prompt.
     pub prompt: Content,
     /// The right ones, at least one; in RM-Bench three: concise, detailed, with markdown.
     pub chosen: Vec<Content>,
@@ -54,7 +52,7 @@ pub struct RankedRow {
 /// of them: `prompt, response, score`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ScoredRow {
-    /// What was asked.
+    /// The prompt.
     pub prompt: Content,
     /// The responses, at least one.
     pub responses: Vec<Content>,
@@ -109,7 +107,7 @@ pub struct Candidates {
     pub line: u64,
     /// How many rows they stood in.
     pub rows: usize,
-    /// What was asked.
+    /// The prompt.
     pub prompt: Content,
     /// The responses, in the order of the file.
     pub responses: Vec<Content>,

@@ -1,14 +1,12 @@
 //! One record after another out of any of the formats, as JSON objects with their place.
 
-use std::ops::ControlFlow;
-use std::path::Path;
-
-use lens_core::Progress;
-use serde_json::{Map, Value};
-
 use super::source::{Body, Compression, Format, Source};
 use super::{delimited, json, parquet_rows};
 use crate::error::{Error, Problem};
+use lens_core::Progress;
+use serde_json::{Map, Value};
+use std::ops::ControlFlow;
+use std::path::Path;
 
 /// The columns of one row, in the order of the file.
 pub(crate) type Fields = Map<String, Value>;
@@ -16,7 +14,7 @@ pub(crate) type Fields = Map<String, Value>;
 /// Takes the records one by one, with their line; `Break` ends the reading without an error.
 pub(crate) type Sink<'a> = dyn FnMut(u64, Result<Fields, Problem>) -> ControlFlow<()> + 'a;
 
-/// What was read, apart from its records.
+/// An opened dataset: everything but its records.
 pub(crate) struct Opened {
     pub format: Format,
     pub compression: Compression,

@@ -1,5 +1,8 @@
 //! From a path to bytes of a known format: compression and format by content, then by name.
 
+use crate::error::{Error, shorten};
+use flate2::read::MultiGzDecoder;
+use serde::{Deserialize, Serialize};
 use std::cell::Cell;
 use std::ffi::OsStr;
 use std::fmt;
@@ -7,11 +10,6 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-
-use flate2::read::MultiGzDecoder;
-use serde::{Deserialize, Serialize};
-
-use crate::error::{Error, shorten};
 
 /// How much of the beginning decides on the format.
 const PEEK_BYTES: usize = 4096;
@@ -130,7 +128,7 @@ impl Source {
         let size = meta.len();
         let head = peek(&mut file).map_err(|e| Error::io(path, "read", e))?;
         let read = Rc::new(Cell::new(head.len() as u64));
-        let name = Name::of(path);
+        let name = Name::from_path(path);
         let compression = compression_of(path, &head, name)?;
         if compression == Compression::None && head.starts_with(PARQUET_MAGIC) {
             file.seek(SeekFrom::Start(0)).map_err(|e| Error::io(path, "read", e))?;
@@ -180,7 +178,7 @@ fn peek(reader: &mut dyn Read) -> io::Result<Vec<u8>> {
     Ok(head)
 }
 
-/// What a file name promises.
+/// The format and compression that a file's name promises.
 #[derive(Debug, Clone, Copy, Default)]
 struct Name {
     compression: Option<Compression>,
@@ -197,7 +195,7 @@ enum NamedFormat {
 }
 
 impl Name {
-    fn of(path: &Path) -> Name {
+    fn from_path(path: &Path) -> Name {
         let extension = |p: &Path| p.extension().map(OsStr::to_ascii_lowercase);
         let mut stem = path.to_owned();
         let compression = match extension(&stem).as_deref().and_then(OsStr::to_str) {

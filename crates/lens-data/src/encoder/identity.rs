@@ -1,12 +1,11 @@
-//! What makes two vectors comparable: everything that decides the numbers an encoder returns.
-
-use std::fmt;
-use std::str::FromStr;
-
-use serde::{Deserialize, Serialize};
+//! The identity of an encoder: everything that decides the numbers it returns, so that vectors of equal
+//! identities are comparable.
 
 use super::View;
 use crate::error::Error;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
 
 /// Everything that decides the numbers an encoder returns for a text.
 ///

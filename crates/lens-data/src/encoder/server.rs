@@ -1,8 +1,7 @@
 //! An embedding server as a reward model remembers it.
 
-use serde::{Deserialize, Serialize};
-
 use super::Difference;
+use serde::{Deserialize, Serialize};
 
 /// Relative distance at which the probes of two servers are of different models. One quantised model
 /// differs from itself by up to 0.08 with another build or machine: llama.cpp rounds activations to

@@ -1,11 +1,9 @@
 //! Which hidden states of a text make up its vector.
 
+use crate::error::Error;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
-
-use serde::{Deserialize, Serialize};
-
-use crate::error::Error;
 
 /// How the hidden states of a text's tokens become one vector.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -1,12 +1,10 @@
 //! Ties and margins beside stored embeddings.
 
-use std::path::Path;
-
-use lens_core::Label;
-
 use super::keys::{MARGIN, TIE};
 use crate::arrays::ArrayFile;
 use crate::error::Error;
+use lens_core::Label;
+use std::path::Path;
 
 /// The labels of the stored pairs; `None` where the file holds neither margins nor ties.
 pub(super) fn stored_labels(

@@ -1,10 +1,10 @@
 //! The embeddings file: hidden states as arrays in one safetensors file, with everything that says
 //! what they are. This is its one reader, its one writer and its one set of names.
 //!
-//! Of pairs it holds `chosen` and `rejected`, `[n, d]` each, and beside them `row` (line numbers),
+//! A file of pairs holds `chosen` and `rejected`, `[n, d]` each, and beside them `row` (line numbers),
 //! `prompt`, and where there are any `margin` and `tie`, `[n]` each. Its metadata says which encoder
 //! made the embeddings (`encoder`, an [`EncoderRecord`]) and which columns hold which view (`views`).
-//! Of other rows it holds one table: `text`, `response` or `responses`.
+//! A file of other rows holds one table: `text`, `response` or `responses`.
 //!
 //! Files from elsewhere may hold the tables alone, under other names, and two `.npy` files can stand
 //! for the two sides. [`StoredPairs::open`] reads pairs, [`StoredTable::open`] a single table,
@@ -18,10 +18,9 @@ mod tests;
 mod views;
 mod write;
 
-use std::collections::BTreeMap;
-
 use crate::arrays::ArrayFile;
 use crate::encoder::EncoderRecord;
+use std::collections::BTreeMap;
 
 pub use pairs::{StoreKeys, StoredPairs, StoredTable};
 pub use views::{StoredView, StoredViews, ViewColumns, covers_all, pairs_of_columns};

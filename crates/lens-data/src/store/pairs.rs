@@ -1,12 +1,5 @@
 //! Embedded pairs out of an embeddings file.
 
-use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-use lens_core::{CoreError, EmbeddedPairs, Embeddings, Progress, Rows};
-use rayon::prelude::*;
-
 use super::labels::stored_labels;
 use super::{StoredViews, encoder_of, keys, pairs_of_columns, stored_encoder};
 use crate::arrays::{ArrayFile, StoredRows};
@@ -14,6 +7,11 @@ use crate::dataset::fingerprint_rows;
 use crate::encoder::{EncoderRecord, ViewChoice};
 use crate::error::Error;
 use crate::vet::{LeftOut, Reason, VetReport};
+use lens_core::{CoreError, EmbeddedPairs, Embeddings, Progress, Rows};
+use rayon::prelude::*;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The names of the two tables of a file of pairs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +55,7 @@ impl StoredPairs {
     /// than in a file.
     ///
     /// # Errors
-    /// What does not fit in the file, each by its own [`Error`]; [`Error::Core`] with
+    /// The problem of the file, each by its own [`Error`]; [`Error::Core`] with
     /// [`CoreError::NoDifference`] when every pair has equal embeddings on both sides;
     /// [`Error::Cancelled`].
     pub fn open(
@@ -227,7 +225,7 @@ impl StoredTable {
     /// Opens the table `key` of a file; the key may be left out where the file holds one array only.
     ///
     /// # Errors
-    /// What does not fit in the file, each by its own [`Error`]; [`Error::Cancelled`].
+    /// The problem of the file, each by its own [`Error`]; [`Error::Cancelled`].
     pub fn open(
         file: impl AsRef<Path>,
         key: Option<&str>,

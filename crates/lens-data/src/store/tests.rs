@@ -1,16 +1,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-
-use lens_core::{CoreError, Label, Quiet, Rows};
-use tempfile::TempDir;
-
 use super::*;
 use crate::arrays::{Array2, FloatType, Tensor, write_tensors};
 use crate::encoder::{EncoderIdentity, Pooling, SpecialTokens, TemplateChoice, View, ViewChoice};
 use crate::error::Error;
 use crate::vet::Reason;
+use lens_core::{CoreError, Label, Quiet, Rows};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use tempfile::TempDir;
 
 const PAIRS: usize = 4;
 /// Two views of width 3.
@@ -229,7 +227,7 @@ fn files_from_elsewhere_are_read_and_their_prompts_numbered_anew() {
     let stored = open(&path).unwrap();
     assert_eq!((stored.encoder, stored.prompt_keys), (None, None));
     assert_eq!(stored.pairs.prompts, [0, 1, 0]);
-    // What another tool keeps under this name is no record of ours.
+    // Another tool's entry of this name is no record of an encoder.
     let path = home.foreign(&[], &[("encoder", "bert-base")]);
     assert_eq!(open(&path).unwrap().encoder, None);
     let named = StoreKeys { chosen: "rejected".into(), rejected: "chosen".into() };

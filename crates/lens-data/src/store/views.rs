@@ -1,16 +1,14 @@
 //! Which columns of stored embeddings hold which view of the texts, as the file says itself.
 
-use std::ops::Range;
-use std::path::{Path, PathBuf};
-
-use lens_core::EmbeddedPairs;
-use serde::{Deserialize, Serialize};
-
 use super::keys::VIEWS;
 use super::stored_encoder;
 use crate::arrays::ArrayFile;
 use crate::encoder::{View, ViewChoice};
 use crate::error::Error;
+use lens_core::EmbeddedPairs;
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 /// A view and the columns that hold it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

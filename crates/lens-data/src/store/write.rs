@@ -1,15 +1,13 @@
 //! Embeddings files out.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-
-use lens_core::Label;
-use serde::Serialize;
-
 use super::{StoredView, keys};
 use crate::arrays::{Array2, FloatType, Tensor, write_tensors};
 use crate::encoder::EncoderRecord;
 use crate::error::Error;
+use lens_core::Label;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::Path;
 
 /// The numbers of the prompts in an embeddings file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,13 +1,5 @@
 //! One call of the encoder: what the cache does not have is computed, batch by batch.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::Instant;
-
-use lens_core::Progress;
-use lens_data::encoder::Pooling;
-use rayon::prelude::*;
-
 use super::{EncodeStats, Encoded, Encoder, MAX_SUFFIX, hash_ids, lock};
 use crate::cache::{Key, Record, key};
 use crate::error::{EncoderError, Result};
@@ -15,6 +7,12 @@ use crate::forward::plan::{Batch, Rules, plan};
 use crate::forward::{Model, Request};
 use crate::input::{Item, Prepared, prepare};
 use crate::tokenizer::TextTokenizer;
+use lens_core::Progress;
+use lens_data::encoder::Pooling;
+use rayon::prelude::*;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
 
 /// Texts tokenised between two looks at whether the user wants to stop.
 const TOKENIZE_CHUNK: usize = 512;
@@ -28,13 +26,13 @@ struct Slot {
 }
 
 /// The views with one suffix, which need the same tokens.
-struct Group {
+struct SuffixGroup {
     suffix: Option<String>,
     views: Vec<usize>,
 }
 
 /// A list of tokens to compute.
-struct List {
+struct TokenList {
     /// Which views are taken of it.
     views: Vec<usize>,
     /// Which slots it answers, and whether their text was shortened.
@@ -52,7 +50,7 @@ impl Encoder {
         let known: Vec<Vec<bool>> = slots
             .iter()
             .map(|slot| {
-                let whole = |g: &Group| g.views.iter().all(|v| slot.records[*v].is_some());
+                let whole = |g: &SuffixGroup| g.views.iter().all(|v| slot.records[*v].is_some());
                 groups.iter().map(whole).collect()
             })
             .collect();
@@ -80,12 +78,12 @@ impl Encoder {
     }
 
     /// The views by their suffix.
-    fn groups(&self) -> Vec<Group> {
-        let mut groups: Vec<Group> = Vec::new();
+    fn groups(&self) -> Vec<SuffixGroup> {
+        let mut groups: Vec<SuffixGroup> = Vec::new();
         for (v, view) in self.identity.views.iter().enumerate() {
             match groups.iter_mut().find(|g| g.suffix == view.suffix) {
                 Some(group) => group.views.push(v),
-                None => groups.push(Group { suffix: view.suffix.clone(), views: vec![v] }),
+                None => groups.push(SuffixGroup { suffix: view.suffix.clone(), views: vec![v] }),
             }
         }
         groups
@@ -126,7 +124,7 @@ impl Encoder {
         &self,
         items: &[Item],
         slots: &mut [Slot],
-        groups: &[Group],
+        groups: &[SuffixGroup],
         known: &[Vec<bool>],
         progress: &dyn Progress,
         stats: &mut EncodeStats,
@@ -141,7 +139,7 @@ impl Encoder {
             || self.model(progress),
         );
         let (tokenizer, model) = (tokenizer?, model?);
-        let mut lists = Lists::default();
+        let mut lists = TokenLists::default();
         for (g, group) in groups.iter().enumerate() {
             let suffix = match (&group.suffix, &tokenizer) {
                 (Some(text), Some(tokenizer)) => self.suffix_ids(text, tokenizer)?,
@@ -194,7 +192,7 @@ impl Encoder {
         let batches = plan(&lists.ids, rules);
         let total: usize = batches.iter().map(|b| b.tokens.len()).sum();
         progress.begin("embed", total as u64, "tokens");
-        let mut work = Work { encoder: self, model: &model, lists, requests, slots, stats };
+        let mut work = BatchRunner { encoder: self, model: &model, lists, requests, slots, stats };
         let result = batches.iter().try_for_each(|batch| work.batch(batch, progress));
         progress.end();
         result
@@ -232,7 +230,7 @@ impl Encoder {
         let prepare = |max| match (item, tokenizer) {
             (Item::Ids(ids), _) => Ok(Prepared::of_ids(ids, max)),
             (item, Some(tokenizer)) => prepare(item, &self.template, tokenizer, max, find_prompt),
-            // The caller loads a tokenizer for whatever is no list of ids.
+            // The caller loads a tokenizer for everything but lists of ids.
             (_, None) => Err(EncoderError::EmptyText { index }),
         };
         // The limit is one of texts; a suffix comes on top, so that it shares the whole text, as far
@@ -251,39 +249,39 @@ impl Encoder {
 
 /// The distinct lists of tokens to compute.
 #[derive(Default)]
-struct Lists {
+struct TokenLists {
     ids: Vec<Vec<u32>>,
     /// Tokens of each list's prompt, where a view needs to know; else 0.
     prompts: Vec<usize>,
-    all: Vec<List>,
+    all: Vec<TokenList>,
     known: HashMap<(Vec<u32>, usize, Vec<usize>), usize>,
 }
 
-impl Lists {
+impl TokenLists {
     fn add(&mut self, slot: usize, views: Vec<usize>, prepared: Prepared) {
         let Prepared { ids, truncated, prompt } = prepared;
         let prompt = prompt.unwrap_or(0);
         let list = *self.known.entry((ids, prompt, views)).or_insert_with_key(|(ids, _, views)| {
             self.ids.push(ids.clone());
             self.prompts.push(prompt);
-            self.all.push(List { views: views.clone(), answers: Vec::new() });
+            self.all.push(TokenList { views: views.clone(), answers: Vec::new() });
             self.all.len() - 1
         });
         self.all[list].answers.push((slot, truncated));
     }
 }
 
-/// What all batches of a call have in common.
-struct Work<'a> {
+/// The state that all batches of a call share.
+struct BatchRunner<'a> {
     encoder: &'a Encoder,
     model: &'a Model,
-    lists: Lists,
+    lists: TokenLists,
     requests: Vec<Vec<Request>>,
     slots: &'a mut [Slot],
     stats: &'a mut EncodeStats,
 }
 
-impl Work<'_> {
+impl BatchRunner<'_> {
     fn batch(&mut self, batch: &Batch, progress: &dyn Progress) -> Result<()> {
         if progress.cancelled() {
             return Err(EncoderError::Cancelled);
@@ -300,7 +298,7 @@ impl Work<'_> {
         for ((list, _), states) in batch.ends.iter().zip(states) {
             let ids = &self.lists.ids[*list];
             let ids_hash = hash_ids(ids);
-            let List { views, answers } = &self.lists.all[*list];
+            let TokenList { views, answers } = &self.lists.all[*list];
             for (v, state) in views.iter().zip(states) {
                 let finite = state.iter().all(|v| v.is_finite());
                 let vector: Arc<[f32]> = state.into();

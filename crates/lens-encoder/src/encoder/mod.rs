@@ -3,12 +3,6 @@
 mod held;
 mod job;
 
-use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use lens_core::{Exchange, Progress};
-use lens_data::encoder::{EncoderIdentity, SpecialTokens, TemplateChoice, View, ViewChoice};
-
 use crate::cache::DiskCache;
 use crate::error::{EncoderError, Result};
 use crate::family::{Layout, ModelSpec};
@@ -16,12 +10,16 @@ use crate::forward::{Model, Weights, Workspace, workspace_bytes};
 use crate::identity::digests;
 use crate::input::{Input, Item, Prepared, prepare};
 use crate::model::ModelFiles;
-use crate::model::memory::{self, Needs, Precision};
+use crate::model::memory::{self, MemoryNeeds, Precision};
 use crate::options::EncoderOptions;
 use crate::template::Template;
 use crate::text_encoder::TextEncoder;
 use crate::tokenizer::{TextTokenizer, adds_bos, adds_bos_of_folder, chat_template_of_folder};
 use crate::view;
+use lens_core::{Exchange, Progress};
+use lens_data::encoder::{EncoderIdentity, SpecialTokens, TemplateChoice, View, ViewChoice};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Most tokens of a view's suffix.
 const MAX_SUFFIX: usize = 512;
@@ -39,7 +37,7 @@ pub struct Encoded {
     pub ids_hash: u128,
 }
 
-/// What encoding took since the encoder was opened.
+/// Counts and times of all encoding since the encoder was opened.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct EncodeStats {
     /// Texts asked for.
@@ -93,10 +91,10 @@ impl Encoder {
     /// it (once, if there is a cache folder), compiles the template. Weights are not loaded yet.
     ///
     /// # Errors
-    /// What is wrong with the model or the options, each by its own [`EncoderError`].
+    /// The problem of the model or the options, each by its own [`EncoderError`].
     pub fn open(path: &Path, options: &EncoderOptions) -> Result<Self> {
         let files = ModelFiles::open(path)?;
-        let (spec, layout) = ModelSpec::of(&files)?;
+        let (spec, layout) = ModelSpec::from_files(&files)?;
         let views = view::resolve(&options.views, &spec)?;
         if options.max_length < 2 {
             return Err(EncoderError::InvalidOption {
@@ -152,7 +150,7 @@ impl Encoder {
     /// lies deeper than what is loaded. Statistics go on.
     ///
     /// # Errors
-    /// What is wrong with the views, by its own [`EncoderError`]; [`EncoderError::Cache`]. The
+    /// The problem of the views, by its own [`EncoderError`]; [`EncoderError::Cache`]. The
     /// encoder then is as it was.
     pub fn set_views(&mut self, views: &[ViewChoice]) -> Result<()> {
         let resolved = view::resolve(views, &self.spec)?;
@@ -198,9 +196,9 @@ impl Encoder {
         self.identity.views.iter().map(|v| v.layer).max().unwrap_or(0)
     }
 
-    fn needs(&self) -> Needs {
+    fn needs(&self) -> MemoryNeeds {
         let tokens = self.options.batch_tokens.max(self.identity.max_length);
-        Needs {
+        MemoryNeeds {
             elements: self.spec.elements(self.deepest()),
             mapped: self.files.mapped_bytes(),
             workspace: workspace_bytes(&self.spec, tokens),
@@ -218,7 +216,7 @@ impl Encoder {
     /// Loads weights and tokenizer now rather than with the first text.
     ///
     /// # Errors
-    /// What is wrong with them; [`EncoderError::TooLarge`].
+    /// The problem of the weights or the tokenizer; [`EncoderError::TooLarge`].
     pub fn load(&self, progress: &dyn Progress) -> Result<()> {
         let (tokenizer, model) = rayon::join(|| self.tokenizer(), || self.model(progress));
         tokenizer?;
@@ -236,7 +234,7 @@ impl Encoder {
         }
     }
 
-    /// What all calls took together since the encoder was opened.
+    /// Counts and times of all calls since the encoder was opened.
     pub fn stats(&self) -> EncodeStats {
         *lock(&self.stats)
     }
@@ -283,7 +281,7 @@ impl Encoder {
     /// Token ids of a text as it is, as [`Encoder::encode_texts`] computes it.
     ///
     /// # Errors
-    /// What is wrong with the tokenizer.
+    /// The problem of the tokenizer.
     pub fn token_ids(&self, text: &str) -> Result<Vec<u32>> {
         self.prepared(Item::Text(text)).map(|p| p.ids)
     }
@@ -291,7 +289,7 @@ impl Encoder {
     /// Token ids of an exchange, as [`Encoder::encode_exchanges`] computes it.
     ///
     /// # Errors
-    /// What is wrong with the tokenizer or the template.
+    /// The problem of the tokenizer or the template.
     pub fn exchange_ids(&self, exchange: &Exchange) -> Result<Vec<u32>> {
         self.prepared(Item::Exchange(exchange)).map(|p| p.ids)
     }
@@ -326,7 +324,7 @@ impl Encoder {
         let (sha256, blocks) = (&self.identity.model_sha256, self.deepest());
         let longest = (self.identity.max_length + MAX_SUFFIX).min(spec.context);
         let asked = self.options.weights;
-        // What is chosen freely never rounds.
+        // A form that is chosen automatically never rounds.
         let fits = |held| held == asked || (asked == Precision::Auto && held != Precision::Bf16);
         let model = match held::find(sha256, longest, blocks, fits) {
             Some(model) => {
@@ -344,7 +342,7 @@ impl Encoder {
                 progress.note(&format!("weights: {bytes:.2} GB, {form}"));
                 let weights = Weights::load(files, spec, layout, blocks, precision)?;
                 let model = Arc::new(Model::new(spec.clone(), weights, longest));
-                let key = held::Key { sha256: sha256.clone(), precision, longest };
+                let key = held::WeightsKey { sha256: sha256.clone(), precision, longest };
                 held::hold(key, blocks, model)
             }
         };

@@ -1,8 +1,7 @@
-//! What can go wrong while a model is fetched.
-
-use std::path::PathBuf;
+//! Failures while a model is fetched.
 
 use crate::http::HttpError;
+use std::path::PathBuf;
 
 /// A file of a repository, with its size where it is known.
 pub type Listed = (String, Option<u64>);
@@ -14,9 +13,9 @@ pub enum FetchError {
     /// The network did not work, also after several tries.
     #[error("cannot fetch {what}: {source}")]
     Network {
-        /// What was asked for.
+        /// The file or listing, in words.
         what: String,
-        /// What happened last.
+        /// The last failure.
         source: HttpError,
     },
     /// The server wants a token, or a licence accepted.
@@ -25,7 +24,7 @@ pub enum FetchError {
          and accept its licence at {page} if it has one"
     )]
     Denied {
-        /// What was asked for.
+        /// The file or listing, in words.
         what: String,
         /// 401 or 403.
         status: u16,
@@ -37,7 +36,7 @@ pub enum FetchError {
     /// There is nothing of that name.
     #[error("there is no {what}: {message}")]
     NotFound {
-        /// What was asked for.
+        /// The file or listing, in words.
         what: String,
         /// The server's words.
         message: String,
@@ -45,7 +44,7 @@ pub enum FetchError {
     /// The server refused, also after several tries.
     #[error("cannot fetch {what}: HTTP {status}: {message}")]
     Status {
-        /// What was asked for.
+        /// The file or listing, in words.
         what: String,
         /// The status.
         status: u16,
@@ -55,15 +54,15 @@ pub enum FetchError {
     /// The answer is not what the Hub answers.
     #[error("cannot fetch {what}: the answer is not understood: {detail}")]
     Garbage {
-        /// What was asked for.
+        /// The file or listing, in words.
         what: String,
-        /// What is wrong with it.
+        /// The problem.
         detail: String,
     },
     /// Nothing may be fetched (HF_HUB_OFFLINE), and it is not here.
     #[error("{what} is not in the cache, and HF_HUB_OFFLINE forbids to fetch it")]
     Offline {
-        /// What was asked for.
+        /// The file or listing, in words.
         what: String,
     },
     /// Weights only in formats that can run code.
@@ -104,7 +103,7 @@ pub enum FetchError {
     /// More arrives than was announced, or than such a file can have.
     #[error("{what} is longer than the {limit} bytes it should have; what arrived was removed")]
     TooLong {
-        /// What was asked for.
+        /// The file or listing, in words.
         what: String,
         /// The limit.
         limit: u64,

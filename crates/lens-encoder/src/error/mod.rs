@@ -1,4 +1,4 @@
-//! What can go wrong between a text and its hidden state.
+//! The error type of this crate: everything that can fail between a text and its hidden state.
 
 mod fetch;
 mod server;
@@ -28,7 +28,7 @@ pub enum EncoderError {
     CorruptModel {
         /// The model file.
         path: PathBuf,
-        /// What does not fit.
+        /// The contradiction.
         detail: String,
     },
     /// A model of a kind whose forward pass is not built in.
@@ -48,7 +48,7 @@ pub enum EncoderError {
         path: PathBuf,
         /// The entry.
         key: String,
-        /// What is wrong with it.
+        /// The problem.
         detail: String,
     },
     /// A tensor that the architecture needs is absent.
@@ -93,7 +93,7 @@ pub enum EncoderError {
         workspace: u64,
         /// Bytes that are free.
         available: u64,
-        /// What to set.
+        /// The setting that helps.
         advice: String,
     },
     /// Shards that the index of a model names, but that are not there.
@@ -107,7 +107,7 @@ pub enum EncoderError {
     /// The tokenizer in the model file cannot be built, or failed on a text.
     #[error("tokenizer: {detail}")]
     Tokenizer {
-        /// What failed.
+        /// The step that failed, and why.
         detail: String,
     },
     /// A file of the tokenizer in a model folder is missing or cannot be used.
@@ -115,7 +115,7 @@ pub enum EncoderError {
     TokenizerFile {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         detail: String,
     },
     /// The tokenizer has tokens for which the model has no embedding.
@@ -210,7 +210,7 @@ pub enum EncoderError {
         known.join(", ")
     )]
     UnknownModel {
-        /// What was asked for.
+        /// The name that was asked for.
         name: String,
         /// The names that can be fetched.
         known: Vec<&'static str>,
@@ -220,7 +220,7 @@ pub enum EncoderError {
     Pull {
         /// Its name.
         model: String,
-        /// What failed.
+        /// The step that failed, and why.
         detail: String,
     },
     /// A model could not be fetched from the Hub or an address.
@@ -229,7 +229,7 @@ pub enum EncoderError {
     /// An embedding server gave no vectors.
     #[error(transparent)]
     Server(#[from] ServerError),
-    /// What was fetched is not the model.
+    /// The fetched file is not the model.
     #[error("model '{model}' arrived damaged: SHA-256 {found}, expected {expected}")]
     Checksum {
         /// Its name.

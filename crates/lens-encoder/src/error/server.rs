@@ -1,4 +1,4 @@
-//! What can go wrong with an embedding server.
+//! Failures of an embedding server.
 
 use crate::http::HttpError;
 
@@ -57,7 +57,7 @@ pub enum ServerError {
     Garbage {
         /// Its address.
         url: String,
-        /// What is wrong with it.
+        /// The problem.
         detail: String,
     },
     /// As many vectors as texts were asked for; others came.
@@ -96,12 +96,12 @@ pub enum ServerError {
         /// The models it offers; none, if it does not say.
         offered: Vec<String>,
     },
-    /// What is asked for, this kind of server cannot do.
+    /// This kind of server cannot do the thing that was asked for.
     #[error("embedding server {url}: {detail}")]
     Unsupported {
         /// Its address.
         url: String,
-        /// What, and what to do instead.
+        /// The thing that it cannot do, and what to do instead.
         detail: String,
     },
     /// Views were asked for, but the server decides which hidden state a vector is.

@@ -1,7 +1,5 @@
 //! Families as `config.json` describes them.
 
-use serde_json::Value;
-
 use super::layout::Naming;
 use super::{
     Activation, Biases, LayerKind, Layout, ModelSpec, NormKind, NormPlacement, Rope, RopeScaling,
@@ -10,12 +8,13 @@ use super::{
 use crate::error::{EncoderError, Result};
 use crate::model::ModelFiles;
 use crate::model::folder::Folder;
+use serde_json::Value;
 
-/// What weights of decoders stand behind, in the order in which they are looked for.
+/// The prefixes of the names of decoders' weights, in the order in which they are looked for.
 const PREFIXES: [&str; 5] =
     ["model.", "", "language_model.model.", "model.language_model.", "language_model."];
 
-/// What published configurations of Gemma 3 leave out, because it is transformers' default.
+/// The values that published configurations of Gemma 3 leave out, as they are transformers' defaults.
 const GEMMA3: [(&str, usize); 5] = [
     ("num_attention_heads", 8),
     ("num_key_value_heads", 4),

@@ -8,7 +8,7 @@ use crate::error::{EncoderError, Result};
 use crate::model::ModelFiles;
 use crate::model::gguf::GgufFile;
 
-/// What the metadata of one architecture says.
+/// The metadata of one architecture.
 struct Metadata<'a> {
     file: &'a GgufFile,
     files: &'a ModelFiles,
@@ -82,7 +82,7 @@ impl Metadata<'_> {
         self.file.float(&self.key(suffix))
     }
 
-    /// What all decoders have in common.
+    /// The properties that all decoders have in common.
     fn base(&self) -> Result<ModelSpec> {
         if self.optional("expert_count")?.is_some() {
             return Err(EncoderError::UnknownArchitecture {

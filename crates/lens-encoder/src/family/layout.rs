@@ -1,10 +1,9 @@
 //! Where a model's weights lie: the names of its tensors, and how they are put together.
 
-use std::collections::HashSet;
-
 use super::{ModelSpec, NormKind, NormPlacement};
 use crate::error::{EncoderError, Result};
 use crate::model::ModelFiles;
+use std::collections::HashSet;
 
 /// Ends of the names of what older files store although it follows from the configuration.
 const COMPUTED: [&str; 2] = ["rotary_emb.inv_freq", "attn_rot_embd.weight"];
@@ -131,7 +130,7 @@ impl Layout {
                 Part::Up => "intermediate.dense",
                 Part::Down => "output.dense",
                 Part::PostFfnNorm => "output.LayerNorm",
-                // The family has none of these, so nobody asks for them.
+                // The family has none of these, so none is asked for.
                 Part::AttnNorm
                 | Part::Qkv
                 | Part::QNorm
@@ -144,7 +143,7 @@ impl Layout {
         format!("{}{i}.{name}.{kind}", self.blocks())
     }
 
-    /// What the names of all blocks' tensors begin with; the block's number follows.
+    /// The beginning of the names of all blocks' tensors; the block's number follows.
     fn blocks(&self) -> String {
         match &self.naming {
             Naming::Gguf => "blk.".to_owned(),
@@ -251,7 +250,7 @@ impl Layout {
                 }
             }
         }
-        // Weights that nobody would read are those of another model: a bias, a norm, a block more.
+        // Weights that no part reads are those of another model: a bias, a norm, a block more.
         let unread =
             |name: &&&str| !known.contains(**name) && !COMPUTED.iter().any(|c| name.ends_with(c));
         if let Some(name) = files.names_from(&self.blocks()).iter().find(unread) {

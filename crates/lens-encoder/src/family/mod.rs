@@ -1,4 +1,4 @@
-//! What distinguishes one model family from another, as data.
+//! The differences between model families, as data.
 //!
 //! There is one forward pass (`forward`). A family is a [`ModelSpec`], which says what parts a
 //! block has, and a [`Layout`], which says where their weights lie; both are built from the
@@ -28,7 +28,7 @@ pub enum Activation {
     Silu,
 }
 
-/// What a norm does to a row.
+/// The kind of a norm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NormKind {
     /// Divides by the root of the mean square.
@@ -92,7 +92,7 @@ pub struct Rope {
     pub scaling: RopeScaling,
 }
 
-/// What differs from layer to layer.
+/// The properties that differ from layer to layer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LayerKind {
     /// A token sees itself and the `window - 1` tokens before; `None`: all before.
@@ -131,7 +131,7 @@ pub struct ModelSpec {
     pub vocab: usize,
     /// Longest input the model was made for.
     pub context: usize,
-    /// What norms do.
+    /// The kind of all norms.
     pub norm: NormKind,
     /// Added to the mean square (or the variance) in norms.
     pub norm_eps: f32,
@@ -165,7 +165,7 @@ pub struct ModelSpec {
 
 impl ModelSpec {
     /// Describes a model, and checks that all its tensors are there in the right shapes.
-    pub(crate) fn of(files: &ModelFiles) -> Result<(Self, Layout)> {
+    pub(crate) fn from_files(files: &ModelFiles) -> Result<(Self, Layout)> {
         let (spec, layout) = match files {
             ModelFiles::Gguf(file) => gguf::describe(file, files)?,
             ModelFiles::Folder(folder) => config::describe(folder, files)?,

@@ -1,21 +1,19 @@
 //! One file from the network: taken up where it stopped, verified, then given its name.
 
+use super::disk;
+use crate::error::{EncoderError, FetchError, Result};
+use crate::http::{Client, HttpError, LOOK, Retry, Secret, passes, wait};
+use crate::identity::hex;
+use lens_core::Progress;
+use sha2::{Digest, Sha256};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
-use lens_core::Progress;
-use sha2::{Digest, Sha256};
-
-use super::disk;
-use crate::error::{EncoderError, FetchError, Result};
-use crate::http::{Client, HttpError, LOOK, Retry, Secret, passes, wait};
-use crate::identity::hex;
-
-/// What to fetch, where to, and what is known of it.
-pub(super) struct Wanted<'a> {
+/// A file to be fetched: its address, its target, and its expected size and hash.
+pub(super) struct FileRequest<'a> {
     /// For people.
     pub what: &'a str,
     pub url: &'a str,
@@ -33,12 +31,12 @@ pub(super) struct Wanted<'a> {
     pub known_etag: Option<&'a str>,
 }
 
-/// What came of it.
+/// The result of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Got {
     /// The file is in its place.
     File { etag: Option<String> },
-    /// What is here already is what the server has.
+    /// The file that is here already is the server's.
     Same,
 }
 
@@ -51,8 +49,8 @@ pub(super) struct Net {
 
 /// Fetches a file. After a failure or a stop, what arrived stays beside the target as `.part`, to
 /// be taken up again; what arrived wrong is removed.
-pub(super) fn download(wanted: &Wanted, net: &Net, progress: &dyn Progress) -> Result<Got> {
-    let Some(mut part) = Part::open(wanted.target, progress)? else {
+pub(super) fn download(wanted: &FileRequest, net: &Net, progress: &dyn Progress) -> Result<Got> {
+    let Some(mut part) = PartialFile::open(wanted.target, progress)? else {
         return Ok(Got::File { etag: None });
     };
     progress.advance(part.len);
@@ -76,17 +74,17 @@ pub(super) fn download(wanted: &Wanted, net: &Net, progress: &dyn Progress) -> R
     Ok(Got::File { etag })
 }
 
-/// What arrived so far, locked against other processes.
-struct Part {
+/// The part of a file that has arrived, locked against other processes.
+struct PartialFile {
     path: PathBuf,
     file: File,
     len: u64,
     hasher: Sha256,
-    /// Of the answer that it is a part of.
+    /// The tag of the answer that it is a part of.
     etag: Option<String>,
 }
 
-impl Part {
+impl PartialFile {
     /// `None` if another process finished the file meanwhile.
     fn open(target: &Path, progress: &dyn Progress) -> Result<Option<Self>> {
         let name = target.file_name().unwrap_or_default().to_string_lossy();
@@ -192,25 +190,25 @@ enum Step {
     Again { error: FetchError, asked: Option<Duration> },
 }
 
-/// What attempts at one file have in common.
+/// The state that all attempts at one file share.
 struct Transfer<'a> {
-    wanted: &'a Wanted<'a>,
-    /// Bytes that were shown as progress.
+    wanted: &'a FileRequest<'a>,
+    /// Bytes that were reported as progress.
     shown: u64,
     /// The hash that the server names.
     expected: Option<String>,
     total: Option<u64>,
 }
 
-/// What the thread that reads from the network says.
+/// A message of the thread that reads from the network.
 enum Event {
-    Head(Head),
+    ResponseHead(ResponseHead),
     Bytes(Vec<u8>),
     End,
     Failed(HttpError),
 }
 
-struct Head {
+struct ResponseHead {
     status: u16,
     etag: Option<String>,
     linked_etag: Option<String>,
@@ -224,7 +222,7 @@ struct Head {
 
 impl Transfer<'_> {
     /// Tries as long as something new arrives, and a few times more.
-    fn all(&mut self, part: &mut Part, net: &Net, progress: &dyn Progress) -> Result<Got> {
+    fn all(&mut self, part: &mut PartialFile, net: &Net, progress: &dyn Progress) -> Result<Got> {
         // More than ever before: starting again from nothing is no progress.
         let (mut failures, mut most) = (0, part.len);
         loop {
@@ -244,7 +242,12 @@ impl Transfer<'_> {
         }
     }
 
-    fn attempt(&mut self, part: &mut Part, net: &Net, progress: &dyn Progress) -> Result<Step> {
+    fn attempt(
+        &mut self,
+        part: &mut PartialFile,
+        net: &Net,
+        progress: &dyn Progress,
+    ) -> Result<Step> {
         let wanted = self.wanted;
         if progress.cancelled() {
             return Err(EncoderError::Cancelled);
@@ -269,7 +272,7 @@ impl Transfer<'_> {
             Ok(Step::Again { error, asked: None })
         };
         let head = match next(&events, progress)? {
-            Some(Event::Head(head)) => head,
+            Some(Event::ResponseHead(head)) => head,
             Some(Event::Failed(e)) if e.is_passing() => return again(e),
             Some(Event::Failed(source)) => {
                 return Err(FetchError::Network { what: wanted.what.to_owned(), source }.into());
@@ -320,7 +323,7 @@ impl Transfer<'_> {
     }
 
     /// Reads the head of an answer; `Some` if no bytes follow that are wanted.
-    fn refused(&mut self, head: &Head, part: &mut Part) -> Result<Option<Step>> {
+    fn refused(&mut self, head: &ResponseHead, part: &mut PartialFile) -> Result<Option<Step>> {
         let wanted = self.wanted;
         match head.status {
             200 => {
@@ -345,7 +348,7 @@ impl Transfer<'_> {
                 Ok(None)
             }
             304 if part.len == 0 && wanted.known_etag.is_some() => Ok(Some(Step::Same)),
-            // What is here is not a part of what is there.
+            // The part that is here is not of the file that is there.
             416 if part.len > 0 => {
                 part.clear()?;
                 part.remember(None)?;
@@ -358,14 +361,14 @@ impl Transfer<'_> {
         }
     }
 
-    fn learn(&mut self, head: &Head, length: Option<u64>) {
+    fn learn(&mut self, head: &ResponseHead, length: Option<u64>) {
         self.total = self.wanted.size.or(head.linked_size).or(length);
         let own = head.etag.as_deref().filter(|_| self.wanted.trust_etag);
         let hash = head.linked_etag.as_deref().into_iter().chain(own).find_map(as_sha256);
         self.expected = hash.or(self.expected.take());
     }
 
-    fn status(&self, head: &Head) -> FetchError {
+    fn status(&self, head: &ResponseHead) -> FetchError {
         refusal(self.wanted.what, self.wanted.page, head.status, head.message.clone())
     }
 }
@@ -417,7 +420,7 @@ fn start(
         };
         let text = |name: &str| answer.header(name).map(str::to_owned);
         let number = |text: &str| text.trim().parse::<u64>().ok();
-        let mut head = Head {
+        let mut head = ResponseHead {
             status: answer.status,
             etag: text("etag"),
             linked_etag: answer.linked_header("x-linked-etag").map(str::to_owned),
@@ -434,9 +437,9 @@ fn start(
             if let Some(token) = &token {
                 head.message = token.hide_in(&head.message);
             }
-            return drop(send.send(Event::Head(head)));
+            return drop(send.send(Event::ResponseHead(head)));
         }
-        if send.send(Event::Head(head)).is_err() {
+        if send.send(Event::ResponseHead(head)).is_err() {
             return;
         }
         let mut buffer = vec![0; 1 << 18];

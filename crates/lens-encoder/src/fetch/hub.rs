@@ -1,19 +1,17 @@
 //! Models of the Hugging Face Hub.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-use lens_core::Progress;
-use serde::Deserialize;
-
 use super::disk;
-use super::download::{Net, Wanted, download, refusal};
+use super::download::{FileRequest, Net, download, refusal};
 use super::name::{HubName, is_commit, is_inside};
 use crate::error::{EncoderError, FetchError, Result};
 use crate::http::{
     Answer, Client, HttpError, Limits, Retry, Secret, escaped, interruptible, passes, wait,
 };
+use lens_core::Progress;
+use serde::Deserialize;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Files of unknown size that are not weights are not longer.
 const SMALL: u64 = 1 << 28;
@@ -99,7 +97,7 @@ impl Hub {
     }
 }
 
-/// What the Hub says of a repository at a revision.
+/// A repository at a revision, as the Hub describes it.
 #[derive(Debug, Deserialize)]
 struct Listing {
     sha: String,
@@ -441,7 +439,7 @@ impl Repository<'_> {
         let url =
             format!("{}/{}/resolve/{}/{}", hub.endpoint, name.repo, listing.sha, escaped(file));
         let weights = file.ends_with(".safetensors") || file.ends_with(".gguf");
-        let wanted = Wanted {
+        let wanted = FileRequest {
             what: &format!("{}/{file}", name.repo),
             url: &url,
             token: hub.token.as_ref(),

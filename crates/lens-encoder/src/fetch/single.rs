@@ -1,15 +1,13 @@
 //! A model file at an address.
 
-use std::path::{Path, PathBuf};
-
-use lens_core::Progress;
-
 use super::disk;
-use super::download::{Got, Wanted, download};
+use super::download::{FileRequest, Got, download};
 use super::hub::{Hub, LARGEST};
 use crate::error::{EncoderError, FetchError, Result};
 use crate::http::{has_user, public_url};
 use crate::identity::sha256_hex;
+use lens_core::Progress;
+use std::path::{Path, PathBuf};
 
 /// The file at an address, which is asked each time whether it changed; what is here is used, with
 /// a note, where the address cannot be asked.
@@ -44,7 +42,7 @@ pub(super) fn find(
     if hub.offline {
         return Err(FetchError::Offline { what: shown }.into());
     }
-    let wanted = Wanted {
+    let wanted = FileRequest {
         what: &shown,
         url,
         token: hub.token_for(url),

@@ -4,13 +4,12 @@
 //! that both products are matrix products; keys that no query of the block may see are not
 //! touched. What a single query may not see inside the block's range is set to zero.
 
-use rayon::prelude::*;
-
 use super::kernels::{rms_norm_in_place, rotate, soft_cap, softmax, vectorised};
 use super::matmul::{MatMut, MatRef, Threads, matmul};
 use super::plan::Batch;
 use super::rope::RopeTable;
 use crate::family::{LayerKind, ModelSpec};
+use rayon::prelude::*;
 
 /// Queries in a block: large enough for efficient products, small enough to waste little work
 /// above the causal diagonal.

@@ -5,7 +5,7 @@
 
 use super::attention::{QueryBlock, all_queries};
 use super::plan::{Batch, Segment};
-use super::{Kept, Model, Pass, Workspace, gather};
+use super::{CachedBlock, Model, PassContext, Workspace, gather};
 use crate::error::Result;
 
 /// Keys and values of a prompt and of its samples.
@@ -94,10 +94,10 @@ impl Model {
         cache: &mut KvCache,
         ws: &mut Workspace,
     ) -> Result<Vec<f32>> {
-        let pass = Pass { batch, positions, ropes: &self.ropes[usize::from(cache.long)] };
+        let pass = PassContext { batch, positions, ropes: &self.ropes[usize::from(cache.long)] };
         let mut x = self.embed(tokens, positions)?;
         for (i, (block, values)) in self.weights.blocks.iter().zip(&mut cache.blocks).enumerate() {
-            let kept = Kept { values, rows };
+            let kept = CachedBlock { values, rows };
             self.attend(i, block, &pass, &x, queries, None, Some(kept), ws)?;
             self.finish(block, &mut x, ws)?;
         }

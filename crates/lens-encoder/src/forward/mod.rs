@@ -12,15 +12,14 @@ pub(crate) mod plan;
 mod rope;
 mod weights;
 
-use lens_data::encoder::Pooling;
-use rayon::prelude::*;
-
 use crate::error::Result;
 use crate::family::{LayerKind, ModelSpec, NormPlacement};
 use attention::{Attention, QueryBlock, all_queries, some_queries};
 pub(crate) use kernels::vectorised;
 use kernels::{activate, add_branch, gate, norm, norm_in_place, rms_norm_in_place, rotate};
+use lens_data::encoder::Pooling;
 use plan::Batch;
+use rayon::prelude::*;
 use rope::RopeTable;
 pub(crate) use weights::Linear;
 pub(crate) use weights::Weights;
@@ -91,23 +90,23 @@ pub(crate) fn workspace_bytes(spec: &ModelSpec, tokens: usize) -> u64 {
     (a_token * tokens + spec.inner_dim() * tokens.min(MLP_ROWS) + scores) as u64 * 4
 }
 
-/// Which hidden states of a batch are wanted, resolved to rows.
-struct Wanted {
+/// The hidden states that are asked for of a batch, resolved to rows.
+struct RequestedStates {
     /// Index into the batch's ends, index of the request, layer, and what to do there.
-    all: Vec<(usize, usize, usize, Take)>,
+    all: Vec<(usize, usize, usize, PoolStep)>,
     /// Blocks to run.
     deepest: usize,
     /// If no mean is taken at the deepest layer: the rows that are taken there, in order.
     rows: Option<Vec<usize>>,
 }
 
-enum Take {
+enum PoolStep {
     Row(usize),
     Mean,
 }
 
-impl Wanted {
-    fn of(batch: &Batch, requests: &[Vec<Request>]) -> Self {
+impl RequestedStates {
+    fn resolve(batch: &Batch, requests: &[Vec<Request>]) -> Self {
         let mut all = Vec::new();
         for (end, (text, segment)) in batch.ends.iter().enumerate() {
             for (r, request) in requests[*text].iter().enumerate() {
@@ -119,7 +118,7 @@ impl Wanted {
                     Pooling::PromptLast => Some(request.prompt.saturating_sub(1).min(last)),
                 };
                 let row = position.and_then(|p| batch.token_at(*segment, p));
-                let take = row.map_or(Take::Mean, |(_, row)| Take::Row(row));
+                let take = row.map_or(PoolStep::Mean, |(_, row)| PoolStep::Row(row));
                 all.push((end, r, request.layer, take));
             }
         }
@@ -127,7 +126,7 @@ impl Wanted {
         let mut rows = Some(Vec::new());
         for (.., take) in all.iter().filter(|w| w.2 == deepest) {
             match (take, &mut rows) {
-                (Take::Row(row), Some(rows)) => rows.push(*row),
+                (PoolStep::Row(row), Some(rows)) => rows.push(*row),
                 _ => rows = None,
             }
         }
@@ -142,8 +141,8 @@ impl Wanted {
 /// One vector of `dim` values for each request of each of the batch's ends.
 pub(crate) type States = Vec<Vec<Vec<f32>>>;
 
-/// What the blocks of a pass have in common.
-struct Pass<'a> {
+/// The inputs that all blocks of a pass share.
+struct PassContext<'a> {
     batch: &'a Batch,
     /// Position of each row in its text.
     positions: &'a [usize],
@@ -151,7 +150,7 @@ struct Pass<'a> {
 }
 
 /// Keys and values of one block that outlive the pass.
-struct Kept<'a> {
+struct CachedBlock<'a> {
     /// Keys, then values: `[capacity, 2 kv_dim]`.
     values: &'a mut [f32],
     /// Where those of the pass's tokens go.
@@ -182,12 +181,15 @@ impl Model {
         ws: &mut Workspace,
     ) -> Result<States> {
         let d = self.spec.dim;
-        let wanted = Wanted::of(batch, requests);
+        let wanted = RequestedStates::resolve(batch, requests);
         let mut states: States =
             batch.ends.iter().map(|(text, _)| vec![Vec::new(); requests[*text].len()]).collect();
         let positions = positions(batch);
-        let pass =
-            Pass { batch, positions: &positions, ropes: &self.ropes[usize::from(batch.long)] };
+        let pass = PassContext {
+            batch,
+            positions: &positions,
+            ropes: &self.ropes[usize::from(batch.long)],
+        };
         let mut x = self.embed(&batch.tokens, &positions)?;
         let everything = all_queries(batch);
         self.take(0, &x, None, batch, &wanted, &mut states);
@@ -260,17 +262,17 @@ impl Model {
         x: &[f32],
         only: Option<&[usize]>,
         batch: &Batch,
-        wanted: &Wanted,
+        wanted: &RequestedStates,
         states: &mut States,
     ) {
         let d = self.spec.dim;
         for (end, r, _, take) in wanted.all.iter().filter(|w| w.2 == layer) {
             states[*end][*r] = match take {
-                Take::Row(row) => {
+                PoolStep::Row(row) => {
                     let at = only.map_or(*row, |rows| rows.partition_point(|x| x < row));
                     x[at * d..(at + 1) * d].to_vec()
                 }
-                Take::Mean => mean(x, batch, batch.ends[*end].1, d),
+                PoolStep::Mean => mean(x, batch, batch.ends[*end].1, d),
             };
         }
     }
@@ -283,11 +285,11 @@ impl Model {
         &self,
         i: usize,
         block: &Block,
-        pass: &Pass,
+        pass: &PassContext,
         x: &[f32],
         queries: &[QueryBlock],
         only: Option<&[usize]>,
-        kept: Option<Kept>,
+        kept: Option<CachedBlock>,
         ws: &mut Workspace,
     ) -> Result<()> {
         let spec = &self.spec;
@@ -326,7 +328,7 @@ impl Model {
         };
         let (kv, kv_stride, at) = match kept {
             None => (&*qkv, width, q_dim),
-            Some(Kept { values, rows }) => {
+            Some(CachedBlock { values, rows }) => {
                 for (row, from) in rows.iter().zip(qkv.chunks_exact(width)) {
                     values[row * 2 * kv_dim..(row + 1) * 2 * kv_dim]
                         .copy_from_slice(&from[q_dim..]);
@@ -351,7 +353,7 @@ impl Model {
     }
 
     /// Norms and rotates the keys of all rows.
-    fn turn_keys(&self, block: &Block, kind: LayerKind, pass: &Pass, qkv: &mut [f32]) {
+    fn turn_keys(&self, block: &Block, kind: LayerKind, pass: &PassContext, qkv: &mut [f32]) {
         let spec = &self.spec;
         let (q_dim, kv_dim) = (spec.q_dim(), spec.kv_dim());
         let width = q_dim + 2 * kv_dim;

@@ -21,7 +21,7 @@ pub(crate) struct Segment {
     pub parent: Option<usize>,
 }
 
-/// What one pass of the model computes.
+/// The tokens that one pass of the model computes.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Batch {
     /// Token of each row.

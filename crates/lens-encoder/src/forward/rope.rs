@@ -1,8 +1,7 @@
 //! The angles of rotary position embeddings.
 
-use std::f64::consts::PI;
-
 use crate::family::{Rope, RopeScaling};
+use std::f64::consts::PI;
 
 /// Cosines and sines of one rotation, for all positions that can occur.
 pub(crate) struct RopeTable {

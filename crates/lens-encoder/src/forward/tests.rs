@@ -2,14 +2,13 @@
 //! at a time, every sum in `f64`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-use std::path::Path;
-
 use super::plan::{Rules, plan};
 use super::*;
 use crate::family::{Activation, Layout, RopeScaling};
 use crate::model::memory::Precision;
 use crate::model::{ModelFiles, decode};
 use crate::testing::TinyModel;
+use std::path::Path;
 
 /// Keys and values of one layer: per token, per head.
 type Heads = Vec<Vec<Vec<f64>>>;
@@ -139,7 +138,7 @@ fn open(dir: &Path, tiny: &TinyModel) -> Reference {
     let path = dir.join("tiny.gguf");
     tiny.write(&path).unwrap();
     let files = ModelFiles::open(&path).unwrap();
-    let (spec, layout) = ModelSpec::of(&files).unwrap();
+    let (spec, layout) = ModelSpec::from_files(&files).unwrap();
     Reference { files, layout, spec }
 }
 

@@ -1,15 +1,14 @@
 //! Weights in memory: linear layers decoded to `f32`, or kept as they are and decoded when used;
 //! the token table left in the file.
 
-use half::bf16;
-use rayon::prelude::*;
-
 use super::matmul::{MatMut, MatRef, Threads, matmul};
 use crate::error::Result;
 use crate::family::{Global, Part};
 use crate::family::{Layout, ModelSpec, NormKind, NormPlacement};
 use crate::model::memory::Precision;
 use crate::model::{ModelFiles, Raw, decode};
+use half::bf16;
+use rayon::prelude::*;
 
 /// Values decoded at a time where weights are decoded when used: 16 MB of `f32`.
 const PANEL: usize = 1 << 22;
@@ -32,18 +31,18 @@ enum Store {
     /// short batches do not pay for a strided copy.
     Dense(Vec<f32>),
     /// Matrices `[output, input]` one below the other, decoded when used.
-    Kept(Vec<Kept>),
+    Undecoded(Vec<UndecodedMatrix>),
 }
 
-struct Kept {
+struct UndecodedMatrix {
     name: String,
     /// Outputs of this matrix.
     rows: usize,
-    source: Source,
+    source: MatrixData,
     order: Order,
 }
 
-enum Source {
+enum MatrixData {
     Mapped(Raw),
     Bf16(Vec<bf16>),
 }
@@ -98,7 +97,7 @@ pub(crate) struct Block {
     pub post_ffn_norm: Option<Norm>,
 }
 
-/// What turns tokens into the first hidden state.
+/// The weights that turn tokens into the first hidden state.
 pub(crate) struct Embeddings {
     pub tokens: TokenTable,
     /// Learned positions `[context, dim]`, the first token type already added.
@@ -216,7 +215,12 @@ impl Loader<'_> {
                 };
                 let name_of = name(*part, "weight");
                 let raw = self.files.raw_of(&name_of, &[*rows, *input])?;
-                kept.push(Kept { name: name_of, rows: *rows, source: Source::Mapped(raw), order });
+                kept.push(UndecodedMatrix {
+                    name: name_of,
+                    rows: *rows,
+                    source: MatrixData::Mapped(raw),
+                    order,
+                });
                 if *bias {
                     let values = self.files.values(&name(*part, "bias"), &[*rows])?;
                     biases.extend((0..*rows).map(|r| values[order.stored(r)]));
@@ -240,21 +244,26 @@ impl Loader<'_> {
 }
 
 /// Puts matrices of one input into the form they are to be held in.
-fn store(kept: Vec<Kept>, input: usize, bias: Vec<f32>, precision: Precision) -> Result<Linear> {
+fn store(
+    kept: Vec<UndecodedMatrix>,
+    input: usize,
+    bias: Vec<f32>,
+    precision: Precision,
+) -> Result<Linear> {
     let output = kept.iter().map(|k| k.rows).sum();
     let bias = (!bias.is_empty()).then_some(bias);
     let store = match precision {
         Precision::Auto | Precision::F32 => Store::Dense(dense(&kept, input, output)?),
-        Precision::Stored => Store::Kept(kept),
+        Precision::Stored => Store::Undecoded(kept),
         Precision::Bf16 => {
-            Store::Kept(kept.into_iter().map(|k| k.rounded(input)).collect::<Result<_>>()?)
+            Store::Undecoded(kept.into_iter().map(|k| k.rounded(input)).collect::<Result<_>>()?)
         }
     };
     Ok(Linear { store, bias, input, output })
 }
 
 /// Matrices `[outputs, input]`, transposed and put side by side: `[input, all outputs]`.
-fn dense(kept: &[Kept], input: usize, output: usize) -> Result<Vec<f32>> {
+fn dense(kept: &[UndecodedMatrix], input: usize, output: usize) -> Result<Vec<f32>> {
     const TILE: usize = 32;
     let mut all = vec![0.0; input * output];
     let mut column = 0;
@@ -275,20 +284,20 @@ fn dense(kept: &[Kept], input: usize, output: usize) -> Result<Vec<f32>> {
     Ok(all)
 }
 
-impl Kept {
+impl UndecodedMatrix {
     /// Decodes as many rows from `first` on as `out` has room for.
     fn decode(&self, first: usize, input: usize, out: &mut [f32]) -> Result<()> {
         out.par_chunks_mut(ROWS * input).enumerate().try_for_each(|(i, out)| {
             let first = first + i * ROWS;
             match (&self.source, self.order) {
-                (Source::Mapped(raw), Order::AsIs) => decode::rows(&self.name, raw, first, out),
-                (Source::Mapped(raw), order) => {
+                (MatrixData::Mapped(raw), Order::AsIs) => decode::rows(&self.name, raw, first, out),
+                (MatrixData::Mapped(raw), order) => {
                     for (r, row) in out.chunks_exact_mut(input).enumerate() {
                         decode::rows(&self.name, raw, order.stored(first + r), row)?;
                     }
                     Ok(())
                 }
-                (Source::Bf16(values), _) => {
+                (MatrixData::Bf16(values), _) => {
                     let values = &values[first * input..first * input + out.len()];
                     out.iter_mut().zip(values).for_each(|(o, v)| *o = v.to_f32());
                     Ok(())
@@ -302,7 +311,7 @@ impl Kept {
         let mut values = vec![0.0; self.rows * input];
         self.decode(0, input, &mut values)?;
         let values = values.into_iter().map(bf16::from_f32).collect();
-        Ok(Self { source: Source::Bf16(values), order: Order::AsIs, ..self })
+        Ok(Self { source: MatrixData::Bf16(values), order: Order::AsIs, ..self })
     }
 }
 
@@ -315,8 +324,9 @@ impl Linear {
         input: usize,
         precision: Precision,
     ) -> Result<Self> {
-        let source = Source::Mapped(files.raw_of(name, &[output, input])?);
-        let kept = Kept { name: name.to_owned(), rows: output, source, order: Order::AsIs };
+        let source = MatrixData::Mapped(files.raw_of(name, &[output, input])?);
+        let kept =
+            UndecodedMatrix { name: name.to_owned(), rows: output, source, order: Order::AsIs };
         store(vec![kept], input, Vec::new(), precision)
     }
 
@@ -342,7 +352,7 @@ impl Linear {
                 false,
                 Threads::All,
             ),
-            Store::Kept(kept) => {
+            Store::Undecoded(kept) => {
                 let step = (PANEL / self.input).max(ROWS);
                 let mut from = 0;
                 for part in kept {

@@ -6,14 +6,6 @@
 
 mod sample;
 
-use std::path::Path;
-use std::sync::Mutex;
-
-use lens_core::{Content, Exchange, Progress};
-use lens_data::encoder::Pooling;
-use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
-
 use crate::encoder::{lock, own_bos, own_template, own_tokenizer};
 use crate::error::{EncoderError, Result};
 use crate::family::{Global, ModelSpec};
@@ -22,17 +14,23 @@ use crate::forward::plan::{Rules, plan};
 use crate::forward::{Linear, Model, Request, Weights, Workspace, soft_cap_row, workspace_bytes};
 use crate::input::{Item, prepare};
 use crate::model::ModelFiles;
-use crate::model::memory::{self, Needs};
+use crate::model::memory::{self, MemoryNeeds};
 use crate::options::EncoderOptions;
 use crate::template::Template;
 use crate::tokenizer::{TextStream, TextTokenizer};
+use lens_core::{Content, Exchange, Progress};
+use lens_data::encoder::Pooling;
+use rayon::prelude::*;
 pub use sample::Sampling;
 use sample::{Sampler, log_probabilities};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use std::sync::Mutex;
 
 /// Rows of logits computed at a time: a row has an entry for every token of the vocabulary.
 const LOGIT_ROWS: usize = 32;
 
-/// What to generate.
+/// How text is generated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GenerateOptions {
@@ -135,11 +133,11 @@ impl Generator {
     /// Opens and loads a model; of the options, the views and the cache do not matter.
     ///
     /// # Errors
-    /// What is wrong with the model; [`EncoderError::NotGenerative`] for an encoder such as BERT;
+    /// The problem of the model; [`EncoderError::NotGenerative`] for an encoder such as BERT;
     /// [`EncoderError::TooLarge`].
     pub fn open(path: &Path, options: &EncoderOptions) -> Result<Self> {
         let files = ModelFiles::open(path)?;
-        let (spec, layout) = ModelSpec::of(&files)?;
+        let (spec, layout) = ModelSpec::from_files(&files)?;
         if !spec.causal {
             let architecture = spec.architecture.clone();
             return Err(EncoderError::NotGenerative { path: path.to_owned(), architecture });
@@ -153,7 +151,7 @@ impl Generator {
         let tokenizer = own_tokenizer(&files, &spec, add_bos, options.special_tokens)?;
         let max_length = options.max_length.min(spec.context);
         let layers = spec.layers.len();
-        let needs = Needs {
+        let needs = MemoryNeeds {
             elements: spec.elements(layers) + (spec.vocab * spec.dim) as u64,
             mapped: files.mapped_bytes(),
             workspace: workspace_bytes(&spec, options.batch_tokens.max(max_length))
@@ -215,14 +213,14 @@ impl Generator {
     /// Token ids of a prompt, up to where the response goes.
     ///
     /// # Errors
-    /// What is wrong with the template or the tokenizer.
+    /// The problem of the template or the tokenizer.
     pub fn prompt_ids(&self, prompt: &Content) -> Result<Vec<u32>> {
         let rendered = self.template.render_prompt(prompt, &self.tokenizer)?;
         let mut ids = match rendered.marker {
             None => self.tokenizer.text(&rendered.text)?,
             Some(marker) => self.tokenizer.rendered(&rendered.text, marker)?,
         };
-        // What ends a text must not stand where the response is to begin.
+        // Tokens that end a text must not stand where the response is to begin.
         ids.truncate(ids.len() - self.tokenizer.suffix_len().min(ids.len()));
         Ok(ids)
     }

@@ -1,9 +1,8 @@
 //! From logits to a token.
 
+use crate::error::{EncoderError, Result};
 use lens_core::rng::{Purpose, Stream};
 use serde::{Deserialize, Serialize};
-
-use crate::error::{EncoderError, Result};
 
 /// How a token is drawn. The order is that of transformers: temperature, `top_k`, `top_p`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -13,7 +12,7 @@ pub struct Sampling {
     pub temperature: f64,
     /// Only so many of the likeliest tokens are left; 0 leaves all. Defaults to 0.
     pub top_k: usize,
-    /// Of the likeliest tokens, the fewest that together have this probability are left. Defaults
+    /// Tokens are drawn from the fewest likeliest ones that together have this probability. Defaults
     /// to 1.
     pub top_p: f64,
 }

@@ -2,13 +2,12 @@
 
 mod blocks;
 
-use half::{bf16, f16};
-use rayon::prelude::*;
-
 use super::Raw;
 use super::stored::StoredType;
 use crate::error::{EncoderError, Result};
 use crate::forward::vectorised;
+use half::{bf16, f16};
+use rayon::prelude::*;
 
 /// Rows that a thread decodes at a time.
 const ROWS: usize = 64;

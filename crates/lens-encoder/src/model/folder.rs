@@ -3,19 +3,17 @@
 //! Headers are parsed by the `safetensors` crate, which checks every range against the file; the
 //! files are memory-mapped, and tensors stay where they are until somebody decodes them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
+use super::Raw;
+use super::stored::StoredType;
+use crate::error::{EncoderError, Result};
 use memmap2::Mmap;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, Metadata};
 use serde_json::Value;
-
-use super::Raw;
-use super::stored::StoredType;
-use crate::error::{EncoderError, Result};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Longest configuration or index that is read: the index of the largest models has a few MB.
 const MAX_JSON: u64 = 64 << 20;

@@ -4,17 +4,15 @@
 //! against the bytes that are really there, so a tampered file costs an error and not an
 //! allocation. Arrays (the vocabulary) stay in the map until they are asked for.
 
+use super::Raw;
+use super::stored::StoredType;
+use crate::error::{EncoderError, Result};
+use memmap2::Mmap;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-use memmap2::Mmap;
-
-use super::Raw;
-use super::stored::StoredType;
-use crate::error::{EncoderError, Result};
 
 /// More metadata entries than any real model has; bounds what a hostile header can allocate.
 const MAX_METADATA: u64 = 1 << 16;
@@ -190,7 +188,7 @@ impl GgufFile {
         }
     }
 
-    /// A tensor, whatever its shape.
+    /// A tensor of any shape.
     pub fn tensor(&self, name: &str) -> Result<&TensorInfo> {
         self.tensors.get(name).ok_or_else(|| EncoderError::MissingTensor {
             path: self.path.clone(),
@@ -438,7 +436,7 @@ impl<'a> Walker<'a> {
     }
 }
 
-/// What ggml calls its storage formats, by their number; those that were withdrawn have none.
+/// The names of ggml's storage formats, by their number; withdrawn ones have none.
 const TYPE_NAMES: [&str; 40] = [
     "F32",
     "F16",

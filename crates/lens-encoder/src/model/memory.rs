@@ -1,8 +1,7 @@
 //! How much memory there is, and in which form weights fit into it.
 
-use serde::{Deserialize, Serialize};
-
 use crate::error::{EncoderError, Result};
+use serde::{Deserialize, Serialize};
 
 /// In which form weights are held. None of them changes what is computed but [`Precision::Bf16`],
 /// which rounds weights that are stored finer.
@@ -49,9 +48,9 @@ impl std::str::FromStr for Precision {
     }
 }
 
-/// What a model would take in each form, in bytes.
+/// The memory that a model needs, from which that of each form of its weights follows.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Needs {
+pub(crate) struct MemoryNeeds {
     /// Number of weights in the blocks to run.
     pub elements: u64,
     /// Bytes of all mapped files.
@@ -60,7 +59,7 @@ pub(crate) struct Needs {
     pub workspace: u64,
 }
 
-impl Needs {
+impl MemoryNeeds {
     /// Bytes of the weights in a form that is not `Auto`.
     pub fn weights(&self, precision: Precision) -> u64 {
         match precision {
@@ -70,7 +69,7 @@ impl Needs {
         }
     }
 
-    /// The form to use with so many bytes available (`None`: nobody knows).
+    /// The form to use with so many bytes available (`None`: unknown).
     ///
     /// # Errors
     /// [`EncoderError::TooLarge`] where the asked form does not fit, or none does.
@@ -128,7 +127,7 @@ mod tests {
 
     #[test]
     fn weights_take_the_fastest_form_that_fits() {
-        let needs = Needs { elements: 1000, mapped: 600, workspace: 100 };
+        let needs = MemoryNeeds { elements: 1000, mapped: 600, workspace: 100 };
         let choose = |asked, available| needs.choose(asked, Some(available));
         assert_eq!(choose(Precision::Auto, 10_000).unwrap(), Precision::F32);
         assert_eq!(choose(Precision::Auto, 5_000).unwrap(), Precision::Stored);

@@ -6,15 +6,13 @@ pub(crate) mod gguf;
 pub(crate) mod memory;
 pub(crate) mod stored;
 
-use std::path::Path;
-use std::sync::Arc;
-
-use memmap2::Mmap;
-
 use crate::error::{EncoderError, Result};
 use crate::identity::{file_sha256, sha256_hex};
 use folder::Folder;
 use gguf::GgufFile;
+use memmap2::Mmap;
+use std::path::Path;
+use std::sync::Arc;
 use stored::StoredType;
 
 /// A tensor as it is stored: a range of a mapped file.
@@ -97,7 +95,7 @@ impl ModelFiles {
         }
     }
 
-    /// A tensor as it is stored, whatever its shape.
+    /// A tensor of any shape, as it is stored.
     pub fn raw(&self, name: &str) -> Result<Raw> {
         match self {
             Self::Gguf(file) => file.raw(name),

@@ -1,18 +1,16 @@
 //! Requests: retried where that can help, several at a time.
 
+use super::wire::{AnswerFault, Flavour, Payload, request, vectors};
+use crate::error::{EncoderError, Result, ServerError};
+use crate::http::{Client, Retry, Secret, passes, wait};
+use lens_core::Progress;
+use lens_data::encoder::ServerApi;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 
-use lens_core::Progress;
-use lens_data::encoder::ServerApi;
-
-use super::wire::{Fault, Flavour, Payload, request, vectors};
-use crate::error::{EncoderError, Result, ServerError};
-use crate::http::{Client, Retry, Secret, passes, wait};
-
-/// Of a small answer, and what is around the numbers in a large one.
+/// Bytes of a small answer, and of everything but the numbers in a large one.
 const SMALL: u64 = 1 << 20;
 /// A number in JSON, with all its digits and some white space.
 const NUMBER: u64 = 40;
@@ -143,11 +141,11 @@ impl Caller {
         let url = || self.url.clone();
         let n = payloads.len();
         let (rows, said) = vectors(self.api, bytes, n).map_err(|fault| match fault {
-            Fault::Garbage(detail) => ServerError::Garbage { url: url(), detail }.into(),
-            Fault::Count { found } => {
+            AnswerFault::Garbage(detail) => ServerError::Garbage { url: url(), detail }.into(),
+            AnswerFault::Count { found } => {
                 ServerError::Count { url: url(), index: index(0), expected: n, found }.into()
             }
-            Fault::NotFinite { at } => EncoderError::NonFinite { index: index(at) },
+            AnswerFault::NotFinite { at } => EncoderError::NonFinite { index: index(at) },
         })?;
         let expected = if self.dim > 0 { self.dim } else { rows.first().map_or(0, Vec::len) };
         if expected == 0 {
@@ -195,7 +193,7 @@ fn is_about_length(message: &str) -> bool {
         .any(|word| message.contains(word))
 }
 
-/// Says `cancelled` once it is told to.
+/// A progress that is cancelled once its flag is set.
 #[derive(Debug, Default)]
 pub(super) struct Stop(AtomicBool);
 

@@ -1,8 +1,8 @@
 //! Hidden states from an embedding server: vLLM, text-embeddings-inference, llama.cpp, Infinity, or
-//! whatever speaks OpenAI's `/v1/embeddings`.
+//! any other with OpenAI's `/v1/embeddings`.
 //!
 //! On opening, the server is asked for two short texts: that tells the width, whether vectors are
-//! normalised (the magnitude is then lost, which is said), whether one text gets one vector, and
+//! normalised (the magnitude is then lost, which is noted), whether one text gets one vector, and
 //! which model it really is. Texts then go in batches, several requests at a time; finished batches
 //! are stored at once. What a server answers is checked number by number, and no text is ever
 //! shortened: one that is too long is an error that names it.
@@ -11,17 +11,6 @@ mod calls;
 mod options;
 mod probe;
 mod wire;
-
-use std::collections::HashMap;
-use std::path::Path;
-use std::sync::mpsc::RecvTimeoutError;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
-
-use lens_core::{Exchange, Progress};
-use lens_data::encoder::{
-    EncoderIdentity, ServerApi, ServerRecord, SpecialTokens, TemplateChoice, ViewChoice,
-};
 
 use crate::cache::{DiskCache, Key, Record, key};
 use crate::encoder::{EncodeStats, Encoded};
@@ -32,6 +21,15 @@ use crate::input::{Input, Item};
 use crate::template::{Template, plain, to_messages};
 use crate::text_encoder::TextEncoder;
 use calls::{Caller, Pool, Vectors};
+use lens_core::{Exchange, Progress};
+use lens_data::encoder::{
+    EncoderIdentity, ServerApi, ServerRecord, SpecialTokens, TemplateChoice, ViewChoice,
+};
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::mpsc::RecvTimeoutError;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 use wire::{Flavour, Payload};
 
 pub use options::RemoteOptions;
@@ -261,8 +259,8 @@ impl RemoteEncoder {
     }
 }
 
-/// What is known of a model that runs elsewhere: its name, and what it answers. How texts become
-/// tokens, and which layer is read, the server decides.
+/// The identity of a model on a server, from its name and its answers. The server decides how texts
+/// become tokens, and which layer is read.
 fn identity(record: &ServerRecord, dim: usize, chat: bool) -> Result<EncoderIdentity> {
     let architecture = match record.api {
         ServerApi::Tei => "tei",

@@ -1,12 +1,10 @@
-//! What a caller can choose of a server.
-
-use std::path::PathBuf;
-use std::time::Duration;
-
-use lens_data::encoder::{ServerApi, TemplateChoice};
+//! The options of an encoder on a server.
 
 use crate::error::{EncoderError, Result};
 use crate::http::{Secret, has_user, public_url};
+use lens_data::encoder::{ServerApi, TemplateChoice};
+use std::path::PathBuf;
+use std::time::Duration;
 
 /// How to turn texts into vectors on a server.
 #[derive(Debug, Clone)]

@@ -1,22 +1,20 @@
 //! Finding out what a server is, and what its vectors are.
 
-use std::path::Path;
-
-use lens_core::Progress;
-use lens_data::encoder::{ServerApi, ServerRecord, relative_distance};
-use serde_json::Value;
-
 use super::calls::Caller;
 use super::options::RemoteOptions;
 use super::wire::{Flavour, Payload};
 use crate::error::{EncoderError, Result, ServerError};
 use crate::http::{Client, HttpError, Limits, Retry, Secret, interruptible, passes, wait};
+use lens_core::Progress;
+use lens_data::encoder::{ServerApi, ServerRecord, relative_distance};
+use serde_json::Value;
+use std::path::Path;
 
 /// Answers about a server are not longer.
 const LISTING: u64 = 1 << 24;
 /// Waits for a connection are not longer, whatever the time limit of a request.
 const CONNECT: std::time::Duration = std::time::Duration::from_secs(20);
-/// What every server is asked first.
+/// The texts that every server is asked for first.
 const PROBES: [&str; 2] = [
     "The river rose in the night, and by morning the lower fields were under water.",
     "Question: what is 17 + 25?\n\nAnswer: 42.",
@@ -25,7 +23,7 @@ const PROBES: [&str; 2] = [
 const SKETCH: usize = 32;
 /// Relative distance up to which vectors are kept together in the cache.
 const SAME: f64 = 0.05;
-/// A server whose answers to one text differ by more is worth a word.
+/// Relative distance of two answers to one text beyond which a server is warned of.
 const STEADY: f64 = 1e-3;
 
 /// A server that was asked a first time.

@@ -14,7 +14,7 @@ pub(super) enum Flavour {
     Other,
 }
 
-/// What a vector is asked for.
+/// The input that a vector is asked for.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Payload {
     Text(String),
@@ -63,9 +63,9 @@ pub(super) fn request(flavour: Flavour, model: &str, payloads: &[Payload]) -> Ve
     Value::Object(body).to_string().into_bytes()
 }
 
-/// What is wrong with an answer; positions are those in the request.
+/// The problem of an answer; positions are those in the request.
 #[derive(Debug, PartialEq)]
-pub(super) enum Fault {
+pub(super) enum AnswerFault {
     Garbage(String),
     Count { found: usize },
     NotFinite { at: usize },
@@ -102,11 +102,11 @@ pub(super) fn vectors(
     api: ServerApi,
     body: &[u8],
     n: usize,
-) -> Result<(Vec<Vec<f32>>, Option<u64>), Fault> {
+) -> Result<(Vec<Vec<f32>>, Option<u64>), AnswerFault> {
     if api == ServerApi::Tei {
         let rows: Vec<Vector> = parsed(body)?;
         if rows.len() != n {
-            return Err(Fault::Count { found: rows.len() });
+            return Err(AnswerFault::Count { found: rows.len() });
         }
         let rows = rows.into_iter().enumerate().map(|(at, v)| numbers(v, at));
         return Ok((rows.collect::<Result<_, _>>()?, None));
@@ -114,29 +114,29 @@ pub(super) fn vectors(
     let answer: OpenAiAnswer = parsed(body)?;
     let tokens = answer.usage.and_then(|u| u.prompt_tokens);
     if answer.data.len() != n {
-        return Err(Fault::Count { found: answer.data.len() });
+        return Err(AnswerFault::Count { found: answer.data.len() });
     }
     let mut rows: Vec<Option<Vec<f32>>> = vec![None; n];
     let indexed = answer.data.iter().filter(|i| i.index.is_some()).count();
     if indexed != 0 && indexed != n {
-        return Err(Fault::Garbage("some vectors have an index, others none".into()));
+        return Err(AnswerFault::Garbage("some vectors have an index, others none".into()));
     }
     for (position, item) in answer.data.into_iter().enumerate() {
         let at = item.index.unwrap_or(position);
         match rows.get_mut(at) {
             Some(row @ None) => *row = Some(numbers(item.embedding, at)?),
-            Some(_) => return Err(Fault::Garbage(format!("two vectors with index {at}"))),
-            None => return Err(Fault::Garbage(format!("index {at} among {n} vectors"))),
+            Some(_) => return Err(AnswerFault::Garbage(format!("two vectors with index {at}"))),
+            None => return Err(AnswerFault::Garbage(format!("index {at} among {n} vectors"))),
         }
     }
     Ok((rows.into_iter().flatten().collect(), tokens))
 }
 
-fn parsed<T: for<'a> Deserialize<'a>>(body: &[u8]) -> Result<T, Fault> {
+fn parsed<T: for<'a> Deserialize<'a>>(body: &[u8]) -> Result<T, AnswerFault> {
     serde_json::from_slice(body).or_else(|e| {
         // Python's json writes NaN and Infinity as if they were JSON.
         let plain = without_nan(body).and_then(|body| serde_json::from_slice(&body).ok());
-        plain.ok_or_else(|| Fault::Garbage(e.to_string()))
+        plain.ok_or_else(|| AnswerFault::Garbage(e.to_string()))
     })
 }
 
@@ -171,20 +171,25 @@ fn without_nan(body: &[u8]) -> Option<Vec<u8>> {
     found.then_some(out)
 }
 
-fn numbers(vector: Vector, at: usize) -> Result<Vec<f32>, Fault> {
+fn numbers(vector: Vector, at: usize) -> Result<Vec<f32>, AnswerFault> {
     let values: Vec<f32> = match vector {
         Vector::Numbers(values) => values
             .into_iter()
-            .map(|v| v.map(|v| v as f32).ok_or(Fault::NotFinite { at }))
+            .map(|v| v.map(|v| v as f32).ok_or(AnswerFault::NotFinite { at }))
             .collect::<Result<_, _>>()?,
         Vector::Base64(text) => {
             let bytes = base64(&text).filter(|b| b.len().is_multiple_of(4));
-            let bytes = bytes.ok_or_else(|| Fault::Garbage(format!("vector {at}: bad base64")))?;
+            let bytes =
+                bytes.ok_or_else(|| AnswerFault::Garbage(format!("vector {at}: bad base64")))?;
             bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
         }
-        Vector::Nothing(_) => return Err(Fault::NotFinite { at }),
+        Vector::Nothing(_) => return Err(AnswerFault::NotFinite { at }),
     };
-    if values.iter().all(|v| v.is_finite()) { Ok(values) } else { Err(Fault::NotFinite { at }) }
+    if values.iter().all(|v| v.is_finite()) {
+        Ok(values)
+    } else {
+        Err(AnswerFault::NotFinite { at })
+    }
 }
 
 /// Standard base64, padded or not; `None` if it is not that.
@@ -221,7 +226,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
 
-    fn openai(body: &str, n: usize) -> Result<Vec<Vec<f32>>, Fault> {
+    fn openai(body: &str, n: usize) -> Result<Vec<Vec<f32>>, AnswerFault> {
         vectors(ServerApi::OpenAi, body.as_bytes(), n).map(|(v, _)| v)
     }
 
@@ -233,7 +238,7 @@ mod tests {
         assert_eq!(got, (vec![vec![1.0], vec![2.0]], Some(7)));
         let none = r#"{"data": [{"embedding": [1.5]}, {"embedding": "AAAAQAAAgD8="}]}"#;
         assert_eq!(openai(none, 2).unwrap(), [vec![1.5], vec![2.0, 1.0]]);
-        assert_eq!(openai(none, 3), Err(Fault::Count { found: 2 }));
+        assert_eq!(openai(none, 3), Err(AnswerFault::Count { found: 2 }));
         for twice in [
             "[{\"index\":0,\"embedding\":[1]},{\"index\":0,\"embedding\":[1]}]",
             "[{\"index\":0,\"embedding\":[1]},{\"index\":2,\"embedding\":[1]}]",
@@ -241,7 +246,7 @@ mod tests {
             "[{\"index\":0,\"embedding\":\"?\"},{\"index\":1,\"embedding\":[1]}]",
         ] {
             let got = openai(&format!("{{\"data\":{twice}}}"), 2);
-            assert!(matches!(got, Err(Fault::Garbage(_))), "{twice}: {got:?}");
+            assert!(matches!(got, Err(AnswerFault::Garbage(_))), "{twice}: {got:?}");
         }
     }
 
@@ -251,18 +256,18 @@ mod tests {
             let body = format!(
                 r#"{{"model": "a \"NaN\" model", "data": [{{"embedding": [1]}}, {{"embedding": [{bad}]}}]}}"#
             );
-            assert_eq!(openai(&body, 2), Err(Fault::NotFinite { at: 1 }), "{bad}");
+            assert_eq!(openai(&body, 2), Err(AnswerFault::NotFinite { at: 1 }), "{bad}");
         }
         let nan = openai(r#"{"data": [{"embedding": "AADAfw=="}]}"#, 1);
-        assert_eq!(nan, Err(Fault::NotFinite { at: 0 }));
+        assert_eq!(nan, Err(AnswerFault::NotFinite { at: 0 }));
         assert_eq!(
             openai(r#"{"data": [{"embedding": null}]}"#, 1),
-            Err(Fault::NotFinite { at: 0 })
+            Err(AnswerFault::NotFinite { at: 0 })
         );
         let tei = vectors(ServerApi::Tei, b"[[1, 2], [3, NaN]]", 2);
-        assert_eq!(tei, Err(Fault::NotFinite { at: 1 }));
+        assert_eq!(tei, Err(AnswerFault::NotFinite { at: 1 }));
         for garbage in ["", "{", "{\"data\": 1}", "[]", "\"NaN\"", "\\"] {
-            assert!(matches!(openai(garbage, 1), Err(Fault::Garbage(_))), "{garbage}");
+            assert!(matches!(openai(garbage, 1), Err(AnswerFault::Garbage(_))), "{garbage}");
         }
     }
 

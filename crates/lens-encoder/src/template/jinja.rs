@@ -1,12 +1,11 @@
 //! Chat templates in Jinja, rendered as transformers renders them.
 
+use crate::error::{EncoderError, Result};
 use lens_core::Message;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Value};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, context};
 use serde::Serialize;
-
-use crate::error::{EncoderError, Result};
 
 /// A compiled chat template.
 pub(super) struct Jinja {

@@ -3,15 +3,13 @@
 mod jinja;
 mod transcript;
 
-use std::path::Path;
-
-use lens_core::{Content, Exchange, Message};
-use lens_data::encoder::TemplateChoice;
-
 use crate::error::{EncoderError, Result};
 use crate::identity::sha256_hex;
 use crate::tokenizer::TextTokenizer;
 use jinja::Jinja;
+use lens_core::{Content, Exchange, Message};
+use lens_data::encoder::TemplateChoice;
+use std::path::Path;
 
 /// Stands for the rules of the plain template in its hash: change it when they change.
 const PLAIN_RULES: &str = "plain 1: prompt + seam + response; messages as Human/Assistant turns";
@@ -127,7 +125,7 @@ fn common_prefix(a: &str, b: &str) -> usize {
 pub(crate) fn plain(exchange: &Exchange) -> (String, usize) {
     match (&exchange.prompt, &exchange.response) {
         (Content::Text(prompt), Content::Text(response)) => {
-            // What joins the two belongs to the response: the prompt ends as it would alone.
+            // The separator belongs to the response: the prompt ends as it would alone.
             (format!("{prompt}{}{response}", seam(prompt, response)), prompt.len())
         }
         _ => {
@@ -143,7 +141,7 @@ pub(crate) fn plain(exchange: &Exchange) -> (String, usize) {
     }
 }
 
-/// What goes between two texts so that they do not run into each other.
+/// The separator between two texts, so that they do not run into each other.
 fn seam(prompt: &str, response: &str) -> &'static str {
     let open = prompt.chars().next_back().is_none_or(char::is_whitespace)
         || response.chars().next().is_none_or(char::is_whitespace);

@@ -54,7 +54,7 @@ pub(super) fn write(messages: &[Message]) -> String {
     text
 }
 
-/// What stands before a turn.
+/// The mark before a turn.
 fn opening(role: &str) -> String {
     match role {
         "user" => HUMAN.into(),

@@ -1,8 +1,7 @@
 //! Writes GGUF files.
 
-use half::f16;
-
 use crate::model::stored::StoredType;
+use half::f16;
 
 /// A metadata value.
 #[derive(Debug, Clone, PartialEq)]

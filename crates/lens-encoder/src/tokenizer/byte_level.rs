@@ -1,5 +1,9 @@
 //! Byte-level BPE vocabularies (`tokenizer.ggml.model = gpt2`): Qwen, Llama 3, GPT-2, Mistral Nemo.
 
+use super::pipeline::{Added, Parts, failed};
+use super::{Kind, Vocabulary};
+use crate::error::{EncoderError, Result};
+use crate::model::gguf::GgufFile;
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::normalizers::NFC;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -7,11 +11,6 @@ use tokenizers::pre_tokenizers::digits::Digits;
 use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{NormalizerWrapper, PreTokenizerWrapper, SplitDelimiterBehavior};
-
-use super::pipeline::{Added, Parts, failed};
-use super::{Kind, Vocabulary};
-use crate::error::{EncoderError, Result};
-use crate::model::gguf::GgufFile;
 
 const PRE: &str = "tokenizer.ggml.pre";
 const MERGES: &str = "tokenizer.ggml.merges";
@@ -31,7 +30,7 @@ enum Words {
     Split(&'static str),
 }
 
-/// What a name in `tokenizer.ggml.pre` stands for.
+/// The pre-tokenizer that a name in `tokenizer.ggml.pre` stands for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pre {
     words: Words,

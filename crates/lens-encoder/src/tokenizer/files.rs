@@ -1,14 +1,12 @@
 //! The JSON files around a tokenizer in a folder of transformers.
 
-use std::path::{Path, PathBuf};
-
+use super::pipeline::guarded;
+use crate::error::{EncoderError, Result};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
+use std::path::{Path, PathBuf};
 use tokenizers::{Encoding, PostProcessor, PostProcessorWrapper, Token};
-
-use super::pipeline::guarded;
-use crate::error::{EncoderError, Result};
 
 pub(super) const TOKENIZER: &str = "tokenizer.json";
 const CONFIG: &str = "tokenizer_config.json";
@@ -56,7 +54,7 @@ pub(super) fn tokenizer_json<T: DeserializeOwned>(dir: &Path) -> Result<(PathBuf
     }
 }
 
-/// What `tokenizer_config.json` says, and where that is silent `special_tokens_map.json`.
+/// The contents of `tokenizer_config.json`, completed by `special_tokens_map.json`.
 #[derive(Debug)]
 pub(super) struct TokenizerConfig {
     path: PathBuf,
@@ -208,7 +206,7 @@ pub(crate) fn adds_bos_of_folder(dir: &Path) -> Result<bool> {
     })
 }
 
-/// What a post-processor adds before and after a text.
+/// The tokens that a post-processor adds before and after a text.
 pub(super) fn frame_of(
     post_processor: Option<&PostProcessorWrapper>,
     path: &Path,

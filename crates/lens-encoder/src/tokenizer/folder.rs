@@ -1,10 +1,13 @@
 //! Tokenizers of folders of transformers.
 
-use std::collections::HashSet;
-use std::path::Path;
-
+use super::files::{TokenizerConfig, end_ids, frame_of, model_type, tokenizer_json, unusable};
+use super::pipeline::{Added, Parts, failed, guarded};
+use super::{SpecialFrame, SpecialTokens, TextTokenizer};
+use crate::error::{EncoderError, Result};
 use serde::Deserialize;
 use serde_json::Value;
+use std::collections::HashSet;
+use std::path::Path;
 use tokenizers::decoders::byte_fallback::ByteFallback;
 use tokenizers::decoders::fuse::Fuse;
 use tokenizers::decoders::sequence::Sequence as Decoders;
@@ -15,11 +18,6 @@ use tokenizers::{
     AddedToken, DecoderWrapper, Model, ModelWrapper, NormalizerWrapper, PostProcessorWrapper,
     PreTokenizerWrapper,
 };
-
-use super::files::{TokenizerConfig, end_ids, frame_of, model_type, tokenizer_json, unusable};
-use super::pipeline::{Added, Parts, failed, guarded};
-use super::{Frame, SpecialTokens, TextTokenizer};
-use crate::error::{EncoderError, Result};
 
 /// `tokenizer.json`. Truncation and padding in it are not read: how long texts may be is decided
 /// elsewhere, and nothing is padded.
@@ -78,7 +76,7 @@ impl TextTokenizer {
             added.map(|a| a.id).or_else(|| parts.model.token_to_id(name))
         };
         let (bos, eos) = (name("bos"), name("eos"));
-        let mut frame = Frame {
+        let mut frame = SpecialFrame {
             prefix,
             suffix,
             end_ids: end_ids(dir)?.into_iter().chain(id(eos)).collect(),

@@ -1,17 +1,15 @@
 //! Tokenizers of GGUF files.
 
-use std::borrow::Cow;
-
-use tokenizers::AddedToken;
-
 use super::pipeline::{Added, guarded};
-use super::{Frame, SpecialTokens, TextTokenizer, byte_level, spm, wordpiece};
+use super::{SpecialFrame, SpecialTokens, TextTokenizer, byte_level, spm, wordpiece};
 use crate::error::Result;
 use crate::model::gguf::GgufFile;
+use std::borrow::Cow;
+use tokenizers::AddedToken;
 
 const MODEL: &str = "tokenizer.ggml.model";
 
-/// What a token is for, by the model file's `token_type`.
+/// The kind of a token, by the model file's `token_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Normal,
@@ -98,7 +96,8 @@ impl TextTokenizer {
             let token = id.and_then(|id| vocabulary.tokens.get(id as usize));
             token.map(|t| t.to_string()).unwrap_or_default()
         };
-        let mut frame = Frame { bos_text: name(bos), eos_text: name(eos), ..Frame::default() };
+        let mut frame =
+            SpecialFrame { bos_text: name(bos), eos_text: name(eos), ..SpecialFrame::default() };
         if model == "bert" {
             let missing = |key| file.bad(key, "is missing");
             let first = either("cls", "bos")?;
@@ -125,7 +124,7 @@ impl TextTokenizer {
     }
 }
 
-/// What each token is for.
+/// The kind of each token.
 fn kinds(file: &GgufFile, count: usize, named: &[u32]) -> Result<Vec<Kind>> {
     let key = "tokenizer.ggml.token_type";
     let mut kinds = match file.numbers(key)? {

@@ -17,10 +17,9 @@ mod spm;
 mod stream;
 mod wordpiece;
 
-use std::borrow::Cow;
-
 use aho_corasick::{AhoCorasick, Input, MatchKind};
 use lens_data::encoder::SpecialTokens;
+use std::borrow::Cow;
 
 pub(crate) use files::{adds_bos_of_folder, chat_template_of_folder};
 pub(crate) use gguf::adds_bos;
@@ -45,9 +44,9 @@ pub(crate) struct TextTokenizer {
     special: SpecialTokens,
     /// Names of special tokens, to find them in texts of users.
     names: Option<AhoCorasick>,
-    /// What begins every list of ids: BOS, or BERT's `[CLS]`.
+    /// The ids that begin every list: BOS, or BERT's `[CLS]`.
     prefix: Vec<u32>,
-    /// What ends every list of ids: BERT's `[SEP]`, rarely EOS.
+    /// The ids that end every list: BERT's `[SEP]`, rarely EOS.
     suffix: Vec<u32>,
     end_ids: Vec<u32>,
     /// BOS as templates write it.
@@ -56,9 +55,9 @@ pub(crate) struct TextTokenizer {
     pub eos_text: String,
 }
 
-/// What stands around texts, and the names of its tokens.
+/// The special tokens before and after a text, and their names.
 #[derive(Debug, Default)]
-struct Frame {
+struct SpecialFrame {
     prefix: Vec<u32>,
     suffix: Vec<u32>,
     /// EOS and others that end a text or a turn.
@@ -68,7 +67,7 @@ struct Frame {
 }
 
 impl TextTokenizer {
-    fn new(parts: Parts, frame: Frame, special: SpecialTokens) -> Result<Self> {
+    fn new(parts: Parts, frame: SpecialFrame, special: SpecialTokens) -> Result<Self> {
         let pipeline = Pipeline::new(parts)?;
         let mut names: Vec<&str> = pipeline.special_names().collect();
         names.sort_unstable();
@@ -81,7 +80,7 @@ impl TextTokenizer {
                     .map_err(failed)?,
             ),
         };
-        let Frame { prefix, suffix, mut end_ids, bos_text, eos_text } = frame;
+        let SpecialFrame { prefix, suffix, mut end_ids, bos_text, eos_text } = frame;
         let turns = END_OF_TURN.iter().filter_map(|name| pipeline.id_of(name));
         end_ids.extend(turns.filter(|id| pipeline.is_special(*id)));
         end_ids.sort_unstable();
@@ -152,7 +151,7 @@ impl TextTokenizer {
         if !ids.starts_with(&self.prefix) {
             ids.splice(..0, self.prefix.iter().copied());
         }
-        // What begins the text cannot end it as well.
+        // A token that begins the text cannot end it as well.
         if !ids[self.prefix.len()..].ends_with(&self.suffix) {
             ids.extend_from_slice(&self.suffix);
         }

@@ -1,19 +1,17 @@
 //! From text to ids and back, as the `tokenizers` library does it, except that the caller decides
 //! for each text which special tokens are parsed.
 
+use crate::error::{EncoderError, Result};
+use aho_corasick::{AhoCorasick, MatchKind};
+use regex::Regex;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::LazyLock;
-
-use aho_corasick::{AhoCorasick, MatchKind};
-use regex::Regex;
 use tokenizers::normalizer::Range;
 use tokenizers::{
     AddedToken, Decoder, DecoderWrapper, Model, ModelWrapper, NormalizedString, Normalizer,
     NormalizerWrapper, OffsetType, PreTokenizedString, PreTokenizer, PreTokenizerWrapper, Token,
 };
-
-use crate::error::{EncoderError, Result};
 
 /// An added token with its id.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +43,7 @@ pub(super) struct Pipeline {
     by_name: HashMap<String, u32>,
 }
 
-/// What a pipeline is made of.
+/// The parts that a pipeline is made of.
 pub(super) struct Parts {
     pub normalizer: Option<NormalizerWrapper>,
     pub pre_tokenizer: Option<PreTokenizerWrapper>,

@@ -1,8 +1,11 @@
 //! SentencePiece-BPE vocabularies (`tokenizer.ggml.model = llama`): Gemma, Llama 2, Mistral.
 
-use std::collections::HashMap;
-
+use super::pipeline::{Added, Parts, failed};
+use super::{Kind, Vocabulary};
+use crate::error::Result;
+use crate::model::gguf::GgufFile;
 use rayon::prelude::*;
+use std::collections::HashMap;
 use tokenizers::decoders::byte_fallback::ByteFallback;
 use tokenizers::decoders::fuse::Fuse;
 use tokenizers::decoders::sequence::Sequence as Decoders;
@@ -11,12 +14,7 @@ use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::normalizers::{Prepend, Replace, Sequence};
 use tokenizers::{DecoderWrapper, NormalizerWrapper};
 
-use super::pipeline::{Added, Parts, failed};
-use super::{Kind, Vocabulary};
-use crate::error::Result;
-use crate::model::gguf::GgufFile;
-
-/// What a space is in the vocabulary.
+/// The character that stands for a space in the vocabulary.
 const SPACE: &str = "▁";
 
 /// Builds the tokenizer as transformers' converter does from the SentencePiece file.

@@ -35,7 +35,7 @@ impl<'a> TextStream<'a> {
         self.advance(&text)
     }
 
-    /// What is left at the end, complete or not.
+    /// The text left at the end, complete or not.
     #[cfg(test)]
     pub fn finish(&mut self) -> Result<String> {
         let text = self.pipeline.decode(&self.ids)?;

@@ -1,19 +1,18 @@
 //! WordPiece vocabularies (`tokenizer.ggml.model = bert`): BERT, MiniLM.
 
+use super::pipeline::{Added, Parts, failed};
+use super::{Kind, Vocabulary};
+use crate::error::Result;
+use crate::model::gguf::GgufFile;
 use tokenizers::decoders::wordpiece::WordPiece as WordPieceDecoder;
 use tokenizers::models::bpe::Vocab;
 use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 
-use super::pipeline::{Added, Parts, failed};
-use super::{Kind, Vocabulary};
-use crate::error::Result;
-use crate::model::gguf::GgufFile;
-
-/// What begins a word in a model file.
+/// The mark at the beginning of a word in a model file.
 const WORD: char = '▁';
-/// What begins the piece of a word that is not its first.
+/// The mark at the beginning of every piece of a word but the first.
 const INSIDE: &str = "##";
 
 /// Builds the tokenizer that the file describes.

@@ -1,14 +1,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::fs;
-use std::path::PathBuf;
-
-use half::{bf16, f16};
-use lens_core::Label;
-use tempfile::TempDir;
-
 use super::*;
 use crate::dataset::{fingerprint_arrays, fingerprint_rows};
+use half::{bf16, f16};
+use lens_core::Label;
+use std::fs;
+use std::path::PathBuf;
+use tempfile::TempDir;
 
 /// 7 rows of 300 values, exact in every float type.
 const ROWS: usize = 7;

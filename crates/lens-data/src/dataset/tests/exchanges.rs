@@ -1,7 +1,6 @@
+use super::*;
 use lens_core::Exchange;
 use serde_json::json;
-
-use super::*;
 
 fn rows(rows: &[Value]) -> Result<ScoreSet, Error> {
     let lines: Vec<_> = rows.iter().map(Value::to_string).collect();

@@ -1,9 +1,7 @@
-use std::io::Write;
-
+use super::*;
 use flate2::write::GzEncoder;
 use serde_json::json;
-
-use super::*;
+use std::io::Write;
 
 const ROW: &str = r#"{"prompt": "p", "chosen": "c", "rejected": "r"}"#;
 

@@ -8,14 +8,12 @@ mod ranked;
 mod shapes;
 mod watched;
 
-use std::fs;
-use std::path::{Path, PathBuf};
-
+use super::*;
 use lens_core::{Content, Message, PreferencePair};
 use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
 use tempfile::TempDir;
-
-use super::*;
 
 /// A folder for the files of one test.
 struct Home(TempDir);

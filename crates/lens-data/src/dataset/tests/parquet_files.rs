@@ -1,12 +1,10 @@
-use std::sync::Arc;
-
+use super::*;
 use parquet::basic::{Compression as Codec, ZstdLevel};
 use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int64Type};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
-
-use super::*;
+use std::sync::Arc;
 
 /// Writes columns of byte arrays with their definition and repetition levels, two row groups.
 fn write(schema: &str, codec: Codec, columns: &[Column]) -> Vec<u8> {

@@ -1,7 +1,6 @@
+use super::*;
 use lens_core::Message;
 use proptest::prelude::*;
-
-use super::*;
 
 /// Two responses of the same kind.
 fn sides() -> impl Strategy<Value = (Content, Content)> {

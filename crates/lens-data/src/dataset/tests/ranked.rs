@@ -1,6 +1,5 @@
-use serde_json::json;
-
 use super::*;
+use serde_json::json;
 
 fn rows(rows: &[Value]) -> Result<JudgedSet, Error> {
     let lines: Vec<_> = rows.iter().map(Value::to_string).collect();

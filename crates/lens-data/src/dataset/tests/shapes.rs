@@ -1,6 +1,5 @@
-use serde_json::json;
-
 use super::*;
+use serde_json::json;
 
 #[test]
 fn explicit_text_keeps_every_character_and_the_other_columns() {

@@ -1,10 +1,8 @@
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use parquet::basic::Compression as Codec;
-
 use super::parquet_files::flat;
 use super::*;
+use parquet::basic::Compression as Codec;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Counts, and asks to stop when it has been asked so often.
 struct Watch {

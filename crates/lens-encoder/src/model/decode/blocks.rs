@@ -1,4 +1,4 @@
-//! What one block of ggml's quantised formats stands for.
+//! The values that one block of ggml's quantised formats stands for.
 //!
 //! A block has one or two scales in half precision (`d`, and `m` or `dmin` for an offset) and an
 //! integer of a few bits for every value. Blocks of 32 values have nothing else; those of 256 (the

@@ -1,7 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-use serde_json::Value;
-
 use super::*;
+use serde_json::Value;
 
 /// Bytes in base64.
 fn bytes(value: &Value) -> Vec<u8> {

@@ -1,9 +1,8 @@
 //! From ids back to text.
 
-use proptest::prelude::*;
-
 use super::fixtures::{KINDS, folder, json, open, open_gguf};
 use super::*;
+use proptest::prelude::*;
 
 #[test]
 fn text_comes_back() {

@@ -1,12 +1,10 @@
 //! Files that cannot work, and what the user is told.
 
-use std::path::Path;
-
-use tempfile::TempDir;
-
 use super::fixtures::{ROWS, folder, gguf, metadata};
 use super::*;
 use crate::testing::gguf::Entry;
+use std::path::Path;
+use tempfile::TempDir;
 
 fn copy(kind: &str) -> TempDir {
     let dir = tempfile::tempdir().unwrap();

@@ -1,14 +1,12 @@
 //! The small tokenizers, as folders and as the GGUF files that llama.cpp's converter makes of them.
 
-use std::path::PathBuf;
-
-use serde_json::Value;
-use tempfile::TempDir;
-
 use super::super::*;
 use crate::model::gguf::GgufFile;
 use crate::model::stored::StoredType;
 use crate::testing::gguf::{Entry, Tensor, file};
+use serde_json::Value;
+use std::path::PathBuf;
+use tempfile::TempDir;
 
 /// Kinds that exist in both forms.
 pub const KINDS: [&str; 7] = ["llama3", "qwen2", "llama2", "mistral", "gemma", "phi3", "bert"];

@@ -1,11 +1,9 @@
 //! What the other files of a folder say.
 
-use std::path::Path;
-
-use tempfile::TempDir;
-
 use super::fixtures::{ROWS, folder};
 use super::*;
+use std::path::Path;
+use tempfile::TempDir;
 
 fn with(config: &str) -> TempDir {
     let dir = tempfile::tempdir().unwrap();

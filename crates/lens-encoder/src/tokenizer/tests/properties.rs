@@ -1,10 +1,9 @@
 //! What holds for any text.
 
-use proptest::prelude::*;
-
 use super::decoding::cached;
 use super::fixtures::{KINDS, open_gguf};
 use super::*;
+use proptest::prelude::*;
 
 /// Pieces of names of special tokens, so that they come together in every way.
 fn hostile() -> impl Strategy<Value = String> {
