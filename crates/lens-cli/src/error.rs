@@ -116,71 +116,69 @@ impl CliError {
 
 /// What to do about the failure of a job.
 fn hint(error: &Error) -> Option<&'static str> {
-        use lens_data::Error as Data;
-        match error {
-            Error::Data(Data::TargetExists { .. }) => {
-                Some("choose another folder with -o, or replace a reward model with --overwrite")
-            }
-            Error::Data(Data::CurvesExist { .. }) => {
-                Some("choose another folder with --log-dir, or replace them with --overwrite")
-            }
-            Error::Data(Data::CurvesInBundle { .. }) => {
-                Some("choose another folder with --log-dir")
-            }
-            Error::Data(Data::AllMalformed { .. }) => {
-                Some("each row needs chosen and rejected (and a prompt); see `lens run --help`")
-            }
-            Error::Data(Data::Malformed(_)) => {
-                Some("without --strict malformed rows are counted, listed and left out")
-            }
-            Error::Data(Data::DiskFull { .. }) => Some("free some space and run again"),
-            Error::Data(Data::MissingArray { .. }) => {
-                Some("name the arrays with --chosen-key and --rejected-key (or --key)")
-            }
-            Error::EncoderMismatch { .. } => {
-                Some("give the model it was trained with by --model, or train again")
-            }
-            Error::Core(CoreError::WarmStart { .. }) => Some(
-                "settings that are not named are the earlier model's; others need a training afresh",
-            ),
-            Error::NoWarmStart { .. } => Some("train afresh on all pairs, without --warm-start"),
-            Error::Encoder(EncoderError::UnknownArchitecture { .. }) => {
-                Some("choose another model with --model; `lens pull` lists those at hand")
-            }
-            Error::Encoder(EncoderError::Server(ServerError::Unauthorised { .. })) => {
-                Some("set LENS_API_KEY to the server's key (server_key_env names another variable)")
-            }
-            Error::Encoder(EncoderError::Server(ServerError::TooLong { .. })) => {
-                Some("leave the text out, or serve the model with a longer context")
-            }
-            Error::ArraysMismatch { .. } => {
-                Some("embed the texts again with the settings of the reward model")
-            }
-            Error::Encoder(EncoderError::Cache { .. }) => {
-                Some("finished embeddings are kept; another folder is chosen with --cache")
-            }
-            Error::TooFewPrompts { .. } => Some(
-                "add pairs; --eval FILE or --holdout 0 leave all pairs of this file to training",
-            ),
-            Error::Eval(EvalError::OtherStudy { .. }) => {
-                Some("choose another folder with -o, or replace the study with --overwrite")
-            }
-            Error::Eval(EvalError::NotAStudy { .. }) => Some("choose another folder with -o"),
-            Error::Eval(EvalError::StudyKey { .. } | EvalError::StudySyntax { .. }) => Some(
-                "`lens study NAME --show` prints a ready-made study; docs/studies.md says more",
-            ),
-            Error::NothingToTrainOn { .. } | Error::NothingToEvaluate { .. } => {
-                Some("`lens info` on the file lists the lines and what is wrong with each")
-            }
-            Error::Eval(EvalError::WrongRow { .. }) => Some(
-                "a file holds rows of one kind; --benchmark says which, where it is told wrongly",
-            ),
-            Error::Eval(EvalError::TooFewResponses { .. }) => {
-                Some("--n of at most the smallest number of responses; it is the default")
-            }
-            Error::Option { .. } => {
-                Some("`lens run PAIRS --show-settings` prints every setting with its value")
-            }
-            _ => None,
+    use lens_data::Error as Data;
+    match error {
+        Error::Data(Data::TargetExists { .. }) => {
+            Some("choose another folder with -o, or replace a reward model with --overwrite")
         }
+        Error::Data(Data::CurvesExist { .. }) => {
+            Some("choose another folder with --log-dir, or replace them with --overwrite")
+        }
+        Error::Data(Data::CurvesInBundle { .. }) => Some("choose another folder with --log-dir"),
+        Error::Data(Data::AllMalformed { .. }) => {
+            Some("each row needs chosen and rejected (and a prompt); see `lens run --help`")
+        }
+        Error::Data(Data::Malformed(_)) => {
+            Some("without --strict malformed rows are counted, listed and left out")
+        }
+        Error::Data(Data::DiskFull { .. }) => Some("free some space and run again"),
+        Error::Data(Data::MissingArray { .. }) => {
+            Some("name the arrays with --chosen-key and --rejected-key (or --key)")
+        }
+        Error::EncoderMismatch { .. } => {
+            Some("give the model it was trained with by --model, or train again")
+        }
+        Error::Core(CoreError::WarmStart { .. }) => Some(
+            "settings that are not named are the earlier model's; others need a training afresh",
+        ),
+        Error::NoWarmStart { .. } => Some("train afresh on all pairs, without --warm-start"),
+        Error::Encoder(EncoderError::UnknownArchitecture { .. }) => {
+            Some("choose another model with --model; `lens pull` lists those at hand")
+        }
+        Error::Encoder(EncoderError::Server(ServerError::Unauthorised { .. })) => {
+            Some("set LENS_API_KEY to the server's key (server_key_env names another variable)")
+        }
+        Error::Encoder(EncoderError::Server(ServerError::TooLong { .. })) => {
+            Some("leave the text out, or serve the model with a longer context")
+        }
+        Error::ArraysMismatch { .. } => {
+            Some("embed the texts again with the settings of the reward model")
+        }
+        Error::Encoder(EncoderError::Cache { .. }) => {
+            Some("finished embeddings are kept; another folder is chosen with --cache")
+        }
+        Error::TooFewPrompts { .. } => {
+            Some("add pairs; --eval FILE or --holdout 0 leave all pairs of this file to training")
+        }
+        Error::Eval(EvalError::OtherStudy { .. }) => {
+            Some("choose another folder with -o, or replace the study with --overwrite")
+        }
+        Error::Eval(EvalError::NotAStudy { .. }) => Some("choose another folder with -o"),
+        Error::Eval(EvalError::StudyKey { .. } | EvalError::StudySyntax { .. }) => {
+            Some("`lens study NAME --show` prints a ready-made study; docs/studies.md says more")
+        }
+        Error::NothingToTrainOn { .. } | Error::NothingToEvaluate { .. } => {
+            Some("`lens info` on the file lists the lines and what is wrong with each")
+        }
+        Error::Eval(EvalError::WrongRow { .. }) => {
+            Some("a file holds rows of one kind; --benchmark says which, where it is told wrongly")
+        }
+        Error::Eval(EvalError::TooFewResponses { .. }) => {
+            Some("--n of at most the smallest number of responses; it is the default")
+        }
+        Error::Option { .. } => {
+            Some("`lens run PAIRS --show-settings` prints every setting with its value")
+        }
+        _ => None,
     }
+}

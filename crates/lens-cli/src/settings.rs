@@ -20,9 +20,7 @@ use lens_core::synthesis::SynthesisSettings;
 use lens_core::vae::VaeSettings;
 use lens_data::bundle::Manifest;
 use lens_data::{FloatType, StoreKeys};
-use lens_encoder::{
-    EncoderOptions, GenerateOptions, LayerChoice, Pooling, ServerApi, ViewChoice,
-};
+use lens_encoder::{EncoderOptions, GenerateOptions, LayerChoice, Pooling, ServerApi, ViewChoice};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -307,8 +305,11 @@ impl Settings {
         if !(0.0..1.0).contains(&self.holdout) {
             return Err(bad("holdout", "must be at least 0 and below 1"));
         }
-        let at_least_one =
-            [("seed_pairs", self.seed_pairs), ("threads", self.threads), ("splits", Some(self.splits))];
+        let at_least_one = [
+            ("seed_pairs", self.seed_pairs),
+            ("threads", self.threads),
+            ("splits", Some(self.splits)),
+        ];
         match at_least_one.into_iter().find(|(_, value)| *value == Some(0)) {
             Some((name, _)) => Err(bad(name, "must be at least 1")),
             None => Ok(()),

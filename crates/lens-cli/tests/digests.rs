@@ -443,10 +443,8 @@ fn a_study_gives_the_recorded_figures() {
             let figures = figures.map(|part| numbers(&row[part]));
             assert!(!figures[0].is_empty(), "{row}");
             let figures = figures.concat();
-            let digests = [
-                ("figures".to_owned(), digest(&figures)),
-                ("values".to_owned(), values(&figures)),
-            ];
+            let digests =
+                [("figures".to_owned(), digest(&figures)), ("values".to_owned(), values(&figures))];
             all.insert(name, digests.into());
         }
         all

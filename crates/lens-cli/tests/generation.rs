@@ -45,7 +45,11 @@ fn answers_of_a_model_are_scored() {
     // The pair of the row is not asked for, only its prompt; a person is told in a table.
     let said =
         lens.ok("generate prompts.jsonl -o again.jsonl --model tiny.gguf --max-new-tokens 2");
-    assert!(said.out.contains("again.jsonl") && said.out.contains("3, 3 of them cut off"), "{}", said.out);
+    assert!(
+        said.out.contains("again.jsonl") && said.out.contains("3, 3 of them cut off"),
+        "{}",
+        said.out
+    );
 }
 
 #[test]

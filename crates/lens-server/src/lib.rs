@@ -59,8 +59,8 @@
 
 mod app;
 mod auth;
-mod bundles;
 mod body;
+mod bundles;
 mod clock;
 mod control;
 mod embeddings;

@@ -211,7 +211,7 @@ fn accepted() -> Vec<(&'static str, Value)> {
     let chat = json!([turn("user", json!("What?")), turn("assistant", parts)]);
     let row = rows(1, 0.1);
     // Four zeros a float: a row of zeros.
-    let zeros = base64(&vec![0; 4 * DIM]);
+    let zeros = base64(&[0; 4 * DIM]);
     let mut all = vec![
         ("/v1/reward", json!({"model": "texts", "messages": chat})),
         ("/v1/reward", json!({"messages": [chat, chat]})),

@@ -4,9 +4,7 @@ use crate::options::MethodOptions;
 use crate::{Error, Progress};
 use lens_core::{Rows, WarmStart};
 use lens_data::bundle::{Bundle, WarmStartRecord};
-use lens_data::{
-    KeyKind, LeftOut, StoredPairs, Trained, Vetted, embeddings_key, file_name,
-};
+use lens_data::{KeyKind, LeftOut, StoredPairs, Trained, Vetted, embeddings_key, file_name};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 

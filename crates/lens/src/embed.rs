@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// What [`embed`] is told.
+/// What [`embed()`] is told.
 #[derive(Debug, Clone)]
 pub struct EmbedOptions {
     /// Rows of pairs, of prompt and response(s), or of text.
@@ -61,7 +61,7 @@ impl EmbedOptions {
     }
 }
 
-/// What [`embed`] did. Serialises to what `lens embed --json` prints.
+/// What [`embed()`] did. Serialises to what `lens embed --json` prints.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct EmbedResult {
     /// Rows read.
@@ -85,7 +85,10 @@ pub struct EmbedResult {
     pub computed: u64,
 }
 
-fn shapes<S: serde::Serializer>(tensors: &[(String, [usize; 2])], to: S) -> Result<S::Ok, S::Error> {
+fn shapes<S: serde::Serializer>(
+    tensors: &[(String, [usize; 2])],
+    to: S,
+) -> Result<S::Ok, S::Error> {
     let shapes = tensors.iter().map(|(name, shape)| (name.clone(), json!(shape)));
     shapes.collect::<Map<String, Value>>().serialize(to)
 }

@@ -1,9 +1,9 @@
-//! Responses of a language model to prompts, as rows that [`crate::score`] reads.
+//! Responses of a language model to prompts, as rows that [`crate::score()`] reads.
 
+use crate::error::stop_if_cancelled;
 use crate::models::open_generator;
 use crate::options::{ModelOptions, reading};
 use crate::outputs::check_output;
-use crate::error::stop_if_cancelled;
 use crate::{Error, Progress};
 use lens_core::Content;
 use lens_data::{read_prompts_with, write_atomic_with};
@@ -12,7 +12,7 @@ use serde::Serialize;
 use std::path::PathBuf;
 use std::time::Instant;
 
-/// What [`generate`] is told.
+/// What [`generate()`] is told.
 #[derive(Debug, Clone)]
 pub struct GenerateOptions {
     /// Rows with a prompt.
@@ -49,7 +49,7 @@ impl GenerateOptions {
     }
 }
 
-/// What [`generate`] did.
+/// What [`generate()`] did.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct GenerateResult {
     /// Rows read.

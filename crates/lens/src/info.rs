@@ -4,9 +4,7 @@ use crate::options::RuntimeOptions;
 use crate::{Error, Progress};
 use lens_core::head::HeadKind;
 use lens_data::bundle::{Bundle, Kept};
-use lens_data::{
-    ArrayFile, LabelCounts, ReadOptions, read_exchanges_with, read_pairs_with, vet,
-};
+use lens_data::{ArrayFile, LabelCounts, ReadOptions, read_exchanges_with, read_pairs_with, vet};
 use lens_encoder::{Encoder, EncoderOptions};
 use lens_eval::figures::heldout::longer_baseline;
 use lens_report::text::{percent, thousands};
@@ -43,11 +41,7 @@ impl Serialize for Info {
 ///
 /// # Errors
 /// A file that is nothing of this, or damaged.
-pub fn info(
-    path: &Path,
-    runtime: &RuntimeOptions,
-    progress: &dyn Progress,
-) -> Result<Info, Error> {
+pub fn info(path: &Path, runtime: &RuntimeOptions, progress: &dyn Progress) -> Result<Info, Error> {
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
     let (kind, table, details) = match extension {
         _ if path.is_dir() => bundle(path)?,

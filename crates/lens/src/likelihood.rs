@@ -12,7 +12,7 @@ use lens_encoder::LogLikelihood;
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// What [`likelihood`] is told.
+/// What [`likelihood()`] is told.
 #[derive(Debug, Clone)]
 pub struct LikelihoodOptions {
     /// Rows of prompt and response(s), or of pairs.
@@ -95,7 +95,7 @@ pub struct LikelierChosen {
     pub by_token: f64,
 }
 
-/// What [`likelihood`] found: an answer for every row of the file, in its order.
+/// What [`likelihood()`] found: an answer for every row of the file, in its order.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Likelihoods {
     /// The answers.
@@ -169,7 +169,10 @@ pub fn likelihood(
     Ok(Likelihoods { rows, chosen_likelier: chosen_likelier(&set.rows, &likely) })
 }
 
-fn answer<'a>(row: &ScoreRow, likely: &mut impl Iterator<Item = &'a LogLikelihood>) -> RowLikelihood {
+fn answer<'a>(
+    row: &ScoreRow,
+    likely: &mut impl Iterator<Item = &'a LogLikelihood>,
+) -> RowLikelihood {
     let mut next = || likely.next().map_or((f64::NAN, 0), |l| (l.sum, l.tokens));
     match row {
         ScoreRow::Single(_) => {

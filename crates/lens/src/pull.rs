@@ -49,7 +49,11 @@ pub fn named_models() -> Vec<NamedModel> {
 ///
 /// # Errors
 /// A name that nothing is known by, or what went wrong on the way.
-pub fn pull(name: &str, runtime: &RuntimeOptions, progress: &dyn Progress) -> Result<Pulled, Error> {
+pub fn pull(
+    name: &str,
+    runtime: &RuntimeOptions,
+    progress: &dyn Progress,
+) -> Result<Pulled, Error> {
     let path = find_model(name, runtime, progress)?;
     Ok(Pulled { model: name.to_owned(), path })
 }

@@ -17,19 +17,18 @@ use crate::{Error, Progress};
 use lens_core::{EmbeddedPairs, Extras, PreferencePair, Threads, fit_with};
 use lens_data::bundle::{Bundle, DataRecord, Kept, PAGE, REPORT, check_target};
 use lens_data::{
-    KeyKind, LabelCounts, LeftOut, Reason, VetReport, Vetted, file_name, read_pairs_with, shared_prompts, vet,
+    KeyKind, LabelCounts, LeftOut, Reason, VetReport, Vetted, file_name, read_pairs_with,
+    shared_prompts, vet,
 };
 use lens_encoder::{Encoded, TextEncoder, ViewChoice};
-use lens_eval::figures::heldout::{
-    HeldOut, HeldOutModels, difference_in_words, response_lengths,
-};
+use lens_eval::figures::heldout::{HeldOut, HeldOutModels, difference_in_words, response_lengths};
 use lens_eval::tuning::Tuned;
 use lens_report::text::percent;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// What [`run`] is told.
+/// What [`run()`] is told.
 #[derive(Debug, Clone)]
 pub struct RunOptions {
     /// The file of preference pairs.
@@ -98,7 +97,7 @@ impl RunOptions {
     }
 }
 
-/// What [`run`] found out. Serialises to what `lens run --json` prints.
+/// What [`run()`] found out. Serialises to what `lens run --json` prints.
 #[derive(Debug, Serialize)]
 pub struct RunResult {
     /// What became of the rows of the training file.
@@ -203,7 +202,8 @@ pub fn run(options: &RunOptions, progress: &dyn Progress) -> Result<RunResult, E
     stop_if_cancelled(progress)?;
 
     let start = Instant::now();
-    let table = table(&train, &heldout, &figures, warm_start.as_ref(), tuned.as_ref(), settings.augment);
+    let table =
+        table(&train, &heldout, &figures, warm_start.as_ref(), tuned.as_ref(), settings.augment);
     let finished = Finished {
         encoder: Some(encoder_record(encoder.as_ref(), &options.model.model)),
         data: data_record(&options.pairs, &train),
@@ -254,12 +254,7 @@ pub fn run(options: &RunOptions, progress: &dyn Progress) -> Result<RunResult, E
 impl RunOptions {
     /// Puts what was selected in the place of what was asked for: of the candidate views those numbered
     /// `kept`, and the settings of `tuned`, if there was a choice.
-    fn select(
-        &mut self,
-        candidates: &[ViewChoice],
-        kept: &[usize],
-        tuned: Option<&Tuned>,
-    ) {
+    fn select(&mut self, candidates: &[ViewChoice], kept: &[usize], tuned: Option<&Tuned>) {
         self.model.views = kept.iter().map(|&view| candidates[view].clone()).collect();
         let settings = &self.method.settings;
         let selected = match tuned {
@@ -413,9 +408,8 @@ fn leave_out_trained_on(
         )));
     }
     if n > 0 {
-        progress.note(&format!(
-            "{n} held-out pairs are left out: {name} was trained on their prompts"
-        ));
+        progress
+            .note(&format!("{n} held-out pairs are left out: {name} was trained on their prompts"));
     }
     Ok(())
 }
@@ -501,9 +495,8 @@ fn embedded(
 ) -> Result<EmbeddedPairs, Error> {
     let dim = encoder.dim();
     let n = vetted.used.len();
-    let equal: Vec<Option<LeftOut>> = (0..n)
-        .map(|i| equal_sides(vetted.used[i].line, &encoded[i], &encoded[i + n]))
-        .collect();
+    let equal: Vec<Option<LeftOut>> =
+        (0..n).map(|i| equal_sides(vetted.used[i].line, &encoded[i], &encoded[i + n])).collect();
     let kept: Vec<usize> = (0..n).filter(|&i| equal[i].is_none()).collect();
     vetted.leave_out(Reason::EqualAfterTruncation, equal.into_iter().flatten());
     let pairs = EmbeddedPairs::with_prompts(

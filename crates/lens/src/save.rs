@@ -11,9 +11,7 @@ use lens_core::novelty::VaeRecipe;
 use lens_core::splits::SplitsReport;
 use lens_core::synthesis::Centring;
 use lens_core::vae::Vae;
-use lens_core::{
-    CoreError, EmbeddedPairs, Novelty, Outcome, PreferencePair, RewardModel, Threads,
-};
+use lens_core::{CoreError, EmbeddedPairs, Novelty, Outcome, PreferencePair, RewardModel, Threads};
 use lens_data::bundle::{
     Bundle, DataRecord, Kept, Manifest, NoveltyRecord, TrainedRecord, VERSION,
 };
@@ -155,9 +153,10 @@ fn decide(outcome: &Outcome, finished: &Finished<'_>) -> (Kept, String) {
             );
             match gain.is_clear() {
                 true => (Kept::Augmented, format!("augmented ({why})")),
-                false => {
-                    (Kept::None, format!("without augmentation, which is no clear gain here ({why})"))
-                }
+                false => (
+                    Kept::None,
+                    format!("without augmentation, which is no clear gain here ({why})"),
+                ),
             }
         }
     }

@@ -1,8 +1,6 @@
 //! Rewards: of rows of text, and of stored embeddings, in their order.
 
-use crate::models::{
-    check_arrays, matrix, note_server, note_truncated, open_encoder_of_bundle,
-};
+use crate::models::{check_arrays, matrix, note_server, note_truncated, open_encoder_of_bundle};
 use crate::options::{BundleModelOptions, reading};
 use crate::{Error, Progress};
 use lens_core::{Exchange, Threads};
@@ -12,7 +10,7 @@ use lens_encoder::{Encoded, TextEncoder};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
-/// What [`score`] is told.
+/// What [`score()`] is told.
 #[derive(Debug, Clone)]
 pub struct ScoreOptions {
     /// A reward model's folder.
@@ -82,7 +80,7 @@ pub struct ScoredRow {
     pub line: u64,
 }
 
-/// What [`score`] found: an answer for every row of the file, in its order.
+/// What [`score()`] found: an answer for every row of the file, in its order.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Scores {
     /// The answers.
@@ -217,8 +215,7 @@ fn in_order(
 }
 
 fn in_units(bundle: &Bundle, rewards: Vec<f32>, normalise: bool) -> Vec<f64> {
-    let value =
-        |r: f32| if normalise { bundle.model.normalise(r) } else { f64::from(r) };
+    let value = |r: f32| if normalise { bundle.model.normalise(r) } else { f64::from(r) };
     rewards.into_iter().map(value).collect()
 }
 

@@ -33,9 +33,8 @@ pub(crate) fn set_candidate_views(
             Ok(candidates)
         }
         (_, None) => {
-            progress.note(
-                "the view of the texts is taken as it is: there is no other to choose from",
-            );
+            progress
+                .note("the view of the texts is taken as it is: there is no other to choose from");
             Ok(asked.to_vec())
         }
     }

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// More pairs than any file has: a study that does not fit them fits none.
 const UNREAD: usize = 1 << 40;
 
-/// What [`study`] is told.
+/// What [`study()`] is told.
 #[derive(Debug, Clone)]
 pub struct StudyOptions {
     /// The study: rivals, factors, splits, encoders. See [`find_study`].
@@ -70,7 +70,7 @@ impl StudyOptions {
     }
 }
 
-/// What [`study`] found. Serialises to what `lens study --json` prints.
+/// What [`study()`] found. Serialises to what `lens study --json` prints.
 #[derive(Debug)]
 pub struct StudyResult {
     /// Its figures.

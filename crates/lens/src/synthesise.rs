@@ -31,7 +31,7 @@ const SIDES: [&str; 2] = [keys::CHOSEN, keys::REJECTED];
 /// About how much is computed, and then written, at a time.
 const BLOCK_BYTES: usize = 4 << 20;
 
-/// What [`synthesise`] is told.
+/// What [`synthesise()`] is told.
 #[derive(Debug, Clone)]
 pub struct SynthesiseOptions {
     /// A reward model's folder: its VAE synthesises.
@@ -75,7 +75,7 @@ impl SynthesiseOptions {
     }
 }
 
-/// What [`synthesise`] wrote. Serialises to what `lens synthesise --json` prints.
+/// What [`synthesise()`] wrote. Serialises to what `lens synthesise --json` prints.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SynthesiseResult {
     /// Seed pairs.

@@ -6,7 +6,8 @@ use crate::error::stop_if_cancelled;
 use crate::models::check_arrays;
 use crate::notes;
 use crate::options::{
-    MethodOptions, StoredPairsOptions, at_least_one, train_command, train_settings, unless_unreadable,
+    MethodOptions, StoredPairsOptions, at_least_one, train_command, train_settings,
+    unless_unreadable,
 };
 use crate::save::{Finished, save};
 use crate::select::{self, StoredSearch, selected_settings};
@@ -23,7 +24,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-/// What [`train`] is told.
+/// What [`train()`] is told.
 #[derive(Debug, Clone)]
 pub struct TrainOptions {
     /// The embedded pairs.
@@ -72,7 +73,7 @@ impl TrainOptions {
     }
 }
 
-/// What [`train`] found out. Serialises to what `lens train --json` prints.
+/// What [`train()`] found out. Serialises to what `lens train --json` prints.
 #[derive(Debug)]
 pub struct TrainResult {
     /// Figures of every split and of all.
@@ -109,9 +110,8 @@ pub struct SavedModel {
 impl Serialize for TrainResult {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let splits = &self.splits;
-        let split = |(none, augmented): &(f64, Option<f64>)| {
-            json!({"none": none, "augmented": augmented})
-        };
+        let split =
+            |(none, augmented): &(f64, Option<f64>)| json!({"none": none, "augmented": augmented});
         json!({
             "none": PairAccuracy::from(splits.none),
             "augmented": splits.augmented.map(PairAccuracy::from),

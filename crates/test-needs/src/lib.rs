@@ -16,6 +16,8 @@
 //!
 //! `docs/testing.md` lists the variables.
 
+#![allow(clippy::test_attr_in_doctest)] // The example is a test that is to stand in a test file.
+
 use proc_macro::{Delimiter, TokenStream, TokenTree};
 
 /// Ignores the test below it unless one of the named environment variables is set, to anything but

@@ -16,9 +16,7 @@ use std::path::PathBuf;
 /// The settings of the method that the study names, over which the settings file and --set go.
 pub fn base(args: &StudyArgs) -> Result<MethodSettings, CliError> {
     match args.study.as_deref() {
-        Some(name) if !args.list && !args.show => {
-            Ok(base_settings(&find_study(name)?)?)
-        }
+        Some(name) if !args.list && !args.show => Ok(base_settings(&find_study(name)?)?),
         _ => Ok(MethodSettings::default()),
     }
 }

@@ -25,11 +25,7 @@ pub fn run(
         settings: Some(settings.method()),
         codes: args.codes,
         overwrite: settings.overwrite,
-        ..SynthesiseOptions::new(
-            &args.bundle,
-            settings.stored(args.arrays.clone())?,
-            &args.output,
-        )
+        ..SynthesiseOptions::new(&args.bundle, settings.stored(args.arrays.clone())?, &args.output)
     };
     let result = synthesise(&options, reporter)?;
     if settings.json {

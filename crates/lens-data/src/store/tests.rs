@@ -208,7 +208,8 @@ fn views_are_selected_and_the_record_names_them() {
     // A file from elsewhere says nothing of views, or nonsense.
     let foreign = home.foreign(&[], &[]);
     let views = open(&foreign).unwrap().views;
-    assert_eq!(views.columns(&[], 6).unwrap(), ViewColumns { columns: vec![0..6], views: vec![] });
+    let whole = ViewColumns { columns: std::iter::once(0..6).collect(), views: vec![] };
+    assert_eq!(views.columns(&[], 6).unwrap(), whole);
     let error = views.columns(&choices(&["layer=2"]), 6).unwrap_err().to_string();
     assert!(error.contains("(does not say)"), "{error}");
     let wide = r#"[{"columns": [4, 9], "view": {"layer": 2, "pooling": "mean"}}]"#;
@@ -231,7 +232,7 @@ fn files_from_elsewhere_are_read_and_their_prompts_numbered_anew() {
     let path = home.foreign(&[], &[("encoder", "bert-base")]);
     assert_eq!(open(&path).unwrap().encoder, None);
     let named = StoreKeys { chosen: "rejected".into(), rejected: "chosen".into() };
-    let swapped = StoredPairs::open(&[path.clone()], &named, 1 << 20, &Quiet).unwrap();
+    let swapped = StoredPairs::open(std::slice::from_ref(&path), &named, 1 << 20, &Quiet).unwrap();
     assert_eq!(row(&swapped.pairs.chosen, 0), tables()[1].row(0).unwrap());
 }
 
@@ -260,7 +261,7 @@ fn what_does_not_fit_is_named() {
         assert!(matches!(error, Error::WrongFileCount { .. }), "{error}");
     }
     let same = StoreKeys { chosen: "chosen".into(), rejected: "chosen".into() };
-    let error = StoredPairs::open(&[path.clone()], &same, 0, &Quiet).unwrap_err();
+    let error = StoredPairs::open(std::slice::from_ref(&path), &same, 0, &Quiet).unwrap_err();
     assert!(matches!(error, Error::Core(CoreError::NoDifference { pairs: PAIRS })), "{error}");
     let missing = StoreKeys { chosen: "good".into(), ..StoreKeys::default() };
     let error = StoredPairs::open(&[path], &missing, 0, &Quiet).unwrap_err();

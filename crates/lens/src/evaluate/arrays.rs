@@ -48,7 +48,8 @@ pub(super) fn evaluate(
         return Err(nothing_left(path, &rows));
     }
     let pairs = if ties.is_empty() { stored.pairs.clone() } else { stored.pairs.select(&decided) };
-    let rewards = PairRewards::score(&bundle.model, &pairs, Threads::available()).map_err(Error::from);
+    let rewards =
+        PairRewards::score(&bundle.model, &pairs, Threads::available()).map_err(Error::from);
     let rewards = unless_unreadable(&stored, rewards)?;
     let (prompts, seed) = (&*pairs.prompts, options.seed);
     let lines: Vec<u64> = decided.iter().map(line).collect();

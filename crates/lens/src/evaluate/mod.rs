@@ -19,7 +19,7 @@ use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 
-/// What [`evaluate`] is told.
+/// What [`evaluate()`] is told.
 #[derive(Debug, Clone)]
 pub struct EvaluateOptions {
     /// A reward model's folder.

@@ -29,7 +29,8 @@ impl Outputs {
         }
         std::fs::create_dir_all(folder)
             .map_err(|e| lens_data::Error::io(folder, "create the folder", e))?;
-        let bundle = std::fs::canonicalize(&options.bundle).unwrap_or_else(|_| options.bundle.clone());
+        let bundle =
+            std::fs::canonicalize(&options.bundle).unwrap_or_else(|_| options.bundle.clone());
         let name = bundle.file_name().unwrap_or(bundle.as_os_str());
         let model = name.to_string_lossy().into_owned();
         let rows = folder.join(format!("{model}_outputs.jsonl"));

@@ -13,8 +13,8 @@ use lens_data::{
 };
 use lens_encoder::{Encoded, TextEncoder};
 use lens_eval::EvalError;
-use lens_eval::figures::heldout::PairRewards;
 use lens_eval::figures::best_of_n::Scored;
+use lens_eval::figures::heldout::PairRewards;
 use lens_eval::figures::rewardbench2::Ranked;
 use lens_eval::figures::worst::Texts;
 use lens_eval::figures::{Benchmark, Evaluation, PairData, ScoredPairs, part_of, recognise};
@@ -108,11 +108,7 @@ pub(super) fn prepare(
 }
 
 /// Keeps the rows of the subsets that were asked for.
-fn keep_subsets(
-    set: &mut JudgedSet,
-    benchmark: Benchmark,
-    asked: &[String],
-) -> Result<(), Error> {
+fn keep_subsets(set: &mut JudgedSet, benchmark: Benchmark, asked: &[String]) -> Result<(), Error> {
     if asked.is_empty() {
         return Ok(());
     }
@@ -235,7 +231,8 @@ impl Prepared {
                 let pairs =
                     ScoredPairs { chosen: &chosen, rejected: &rejected, prompts: &prompts, seed };
                 let rows = Some(&*vetted.used);
-                let data = PairData { file: &path, pairs, lines: &lines, rows, worst: options.worst };
+                let data =
+                    PairData { file: &path, pairs, lines: &lines, rows, worst: options.worst };
                 let evaluation = Evaluation::of_pairs(benchmark, data)?;
                 if let Some(outputs) = outputs {
                     outputs.write_pairs(bundle, &vetted.used, &chosen, &rejected)?;
@@ -280,8 +277,14 @@ impl Prepared {
                     let g = &groups[prompt];
                     Texts::new(&g.prompt, &g.responses[best], &g.responses[picked])
                 };
-                let of =
-                    Evaluation::of_best_of_n(&prompts, options.n, options.worst, seed, &path, texts)?;
+                let of = Evaluation::of_best_of_n(
+                    &prompts,
+                    options.n,
+                    options.worst,
+                    seed,
+                    &path,
+                    texts,
+                )?;
                 (report, of, PairRewards { chosen: Vec::new(), rejected: Vec::new() })
             }
         };

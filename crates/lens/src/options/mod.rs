@@ -6,15 +6,13 @@ mod reproduce;
 mod stored;
 mod table;
 
-pub use model::{
-    BundleModelOptions, ModelOptions, RuntimeOptions, ServerOptions, server_key,
-};
+pub use model::{BundleModelOptions, ModelOptions, RuntimeOptions, ServerOptions, server_key};
 pub use stored::StoredPairsOptions;
 
 pub(crate) use model::template;
+pub(crate) use reproduce::{quoted, run_command, run_settings, train_command, train_settings};
 pub(crate) use stored::unless_unreadable;
 pub(crate) use table::EncoderTable;
-pub(crate) use reproduce::{quoted, run_command, run_settings, train_command, train_settings};
 
 use crate::Error;
 use lens_core::MethodSettings;

@@ -11,7 +11,7 @@ use std::time::Duration;
 /// A language model, and how texts become embeddings with it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelOptions {
-    /// A name that [`crate::pull`] knows, a file or folder, `org/name` of the Hugging Face Hub, or an
+    /// A name that [`crate::pull()`] knows, a file or folder, `org/name` of the Hugging Face Hub, or an
     /// https address; with a server, the model's name there. Defaults to Gemma 3 270M.
     pub model: String,
     /// The hidden states that lie side by side in an embedding. Defaults to one view: the last token
@@ -246,7 +246,10 @@ pub(crate) fn template(name: &str) -> Result<TemplateChoice, Error> {
         "chat" => TemplateChoice::Chat,
         "plain" => TemplateChoice::Plain,
         path => TemplateChoice::Custom(std::fs::read_to_string(path).map_err(|e| {
-            Error::option("template", format!("`{path}` is not auto, chat or plain, nor a file: {e}"))
+            Error::option(
+                "template",
+                format!("`{path}` is not auto, chat or plain, nor a file: {e}"),
+            )
         })?),
     })
 }

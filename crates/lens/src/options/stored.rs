@@ -21,12 +21,7 @@ pub struct StoredPairsOptions {
 impl StoredPairsOptions {
     /// The defaults, for files.
     pub fn new(files: Vec<PathBuf>) -> Self {
-        StoredPairsOptions {
-            files,
-            keys: StoreKeys::default(),
-            views: Vec::new(),
-            memory_mb: 1024,
-        }
+        StoredPairsOptions { files, keys: StoreKeys::default(), views: Vec::new(), memory_mb: 1024 }
     }
 
     /// Opens the pairs, with the views that are named.

@@ -17,10 +17,7 @@ const MOST_PAIRS: usize = 1000;
 const MOST_VALUES: usize = 16 << 20;
 
 /// The map, and how synthesis went.
-pub(super) fn section(
-    training: &Training<'_>,
-    progress: &dyn Progress,
-) -> Result<Section, Error> {
+pub(super) fn section(training: &Training<'_>, progress: &dyn Progress) -> Result<Section, Error> {
     let (outcome, pairs) = (training.outcome, training.finished.pairs);
     let method = &training.finished.method.settings;
     let d = pairs.dim();

@@ -5,7 +5,9 @@
 //! sides of is left out for all, so that they are compared on the same pairs.
 
 use super::StudyOptions;
-use crate::models::{encode_pairs, equal_sides, matrix, note_encoder, note_truncated, open_encoder};
+use crate::models::{
+    encode_pairs, equal_sides, matrix, note_encoder, note_truncated, open_encoder,
+};
 use crate::notes;
 use crate::options::{EncoderTable, ModelOptions, StoredPairsOptions, reading};
 use crate::{Error, Progress};
@@ -117,7 +119,8 @@ impl Encoders<'_> {
     fn open(&mut self, options: &ModelOptions) -> Result<usize, Error> {
         // A server has but one view, which is its own affair.
         let same = |(known, _): &(ModelOptions, _)| {
-            options.runtime.server.url.is_none() && known.with_views(options.views.clone()) == *options
+            options.runtime.server.url.is_none()
+                && known.with_views(options.views.clone()) == *options
         };
         if let Some(at) = self.opened.iter().position(same) {
             return Ok(at);
@@ -176,7 +179,8 @@ fn text(
     let mut embedded: Vec<Option<Embedded>> = choices.iter().map(|_| None).collect();
     for (at, members) in passes {
         let encoder = &mut encoders.opened[at].1;
-        let of_pass = embed_pass(encoder.as_mut(), &members, &views, &vetted, &mut equal, progress)?;
+        let of_pass =
+            embed_pass(encoder.as_mut(), &members, &views, &vetted, &mut equal, progress)?;
         for (member, pairs) in members.into_iter().zip(of_pass) {
             embedded[member] = Some(pairs);
         }
@@ -283,7 +287,8 @@ fn json(value: &impl serde::Serialize) -> Result<String, Error> {
 
 fn note_left_out(vetted: &Vetted, progress: &dyn Progress) {
     let (read, used) = (vetted.report.read, vetted.report.used);
-    progress.note(&format!("pairs: {read} read, {used} used, left out: {}", vetted.report.summary()));
+    progress
+        .note(&format!("pairs: {read} read, {used} used, left out: {}", vetted.report.summary()));
 }
 
 fn summary(

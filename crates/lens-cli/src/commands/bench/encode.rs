@@ -149,7 +149,11 @@ fn real(
     settings: &Settings,
     reporter: &Reporter,
 ) -> Result<Vec<PreferencePair>, CliError> {
-    let data = read_pairs_with(path, &ReadOptions { strict: settings.strict, ..ReadOptions::default() }, reporter)?;
+    let data = read_pairs_with(
+        path,
+        &ReadOptions { strict: settings.strict, ..ReadOptions::default() },
+        reporter,
+    )?;
     if data.pairs.len() < n {
         let found = data.pairs.len();
         let said = format!("{}: {found} pairs, {n} asked", path.display());

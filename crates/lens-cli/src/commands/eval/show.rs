@@ -5,16 +5,16 @@ use crate::output;
 use lens::EvaluatedFile;
 use lens_core::Content;
 use lens_core::metrics::Estimate;
+use lens_data::file_name;
 use lens_eval::figures::Evaluation;
 use lens_eval::figures::best_of_n::BestOfN;
 use lens_eval::figures::calibration::Calibration;
+use lens_eval::figures::heldout::PairAccuracy;
 use lens_eval::figures::length::Length;
 use lens_eval::figures::rewardbench::RewardBench;
 use lens_eval::figures::rewardbench2::RewardBench2;
 use lens_eval::figures::rm_bench::RmBench;
 use lens_eval::figures::worst::Example;
-use lens_data::file_name;
-use lens_eval::figures::heldout::PairAccuracy;
 use lens_report::text::percent;
 
 type Lines = Vec<(String, String)>;

@@ -1,8 +1,8 @@
 //! Best-of-n on the page: the curve, its fit, and the gain at every n.
 
 use super::{columns, estimate, percent, row, table};
-use lens_report::text::thousands;
 use lens_eval::figures::best_of_n::BestOfN;
+use lens_report::text::thousands;
 use lens_report::{Axis, Block, Cell, Chart, ChartKind, Format, LinePoint, Lines, Series};
 
 pub(super) fn best_of_n(found: &BestOfN) -> Vec<Block> {

@@ -7,15 +7,15 @@ mod best_of_n;
 mod pairs;
 
 use super::heldout::sureness;
-use crate::options::quoted;
 use crate::evaluate::EvaluatedFile;
-use lens_data::file_name;
-use lens_report::text::thousands;
+use crate::options::quoted;
 use benchmarks::{rewardbench, rewardbench2, rm_bench};
 use best_of_n::best_of_n;
 use lens_core::metrics::Estimate;
 use lens_data::bundle::Bundle;
+use lens_data::file_name;
 use lens_eval::figures::Measured;
+use lens_report::text::thousands;
 use lens_report::{
     Block, Cell, Chart, ChartKind, Column, Format, Headline, Histogram, Report, Section, Table,
     TableRow, shortened,

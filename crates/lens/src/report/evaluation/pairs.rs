@@ -2,10 +2,10 @@
 
 use super::super::heldout::{confidence, shown, signed, trend, wilson};
 use super::{columns, count, percent, row, share, table};
-use lens_report::text::thousands;
 use lens_eval::figures::calibration::{self, Calibration};
 use lens_eval::figures::length::{Length, Share};
 use lens_eval::figures::{Benchmark, worst};
+use lens_report::text::thousands;
 use lens_report::{
     Axis, Block, Calibration as Curves, CalibrationBin, Cell, Chart, ChartKind, Example, Format,
     PointClass, Scale, Scatter, Shape, TableRow, Trend,

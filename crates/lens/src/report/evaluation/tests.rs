@@ -1,10 +1,10 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use lens_eval::figures::heldout::PairRewards;
 use lens_core::{Content, PreferencePair};
 use lens_data::{LeftOut, Reason, Row, VetReport};
 use lens_eval::figures::best_of_n::Scored;
+use lens_eval::figures::heldout::PairRewards;
 use lens_eval::figures::worst::Texts;
 use lens_eval::figures::{Benchmark, Evaluation, PairData, ScoredPairs};
 
