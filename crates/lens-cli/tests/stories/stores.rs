@@ -2,11 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
-
 use std::collections::BTreeMap;
 
-use common::{Lens, cloud, pairs};
+use crate::common::{Lens, cloud, pairs};
 use lens_data::{Array2, ArrayFile, FloatType, Tensor, write_tensors};
 use serde_json::json;
 

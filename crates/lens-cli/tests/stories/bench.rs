@@ -2,9 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
-
-use common::{Lens, pairs};
+use crate::common::{Lens, pairs};
 
 #[test]
 fn the_encoder_is_measured_on_made_up_text_on_a_file_and_on_best_of_n() {

@@ -20,7 +20,7 @@
 //! `lens`, one that is known to give the right bytes:
 //!
 //! ```sh
-//! LENS_RECORD_DIGESTS=/path/to/earlier/lens cargo test --release -p lens-cli --test digests
+//! LENS_RECORD_DIGESTS=/path/to/earlier/lens cargo test --release -p lens-cli --test stories digests
 //! ```
 //!
 //! It writes them into the file.
@@ -30,13 +30,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Mutex;
 
-use common::{Lens, Said, pairs, safetensors};
+use crate::common::{Lens, Said, pairs, safetensors};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 

@@ -6,11 +6,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "common/browser.rs"]
-mod browser;
-mod common;
-
-use common::{Lens, cloud, pairs, safetensors};
+use crate::common::{Lens, cloud, pairs, safetensors};
 use serde_json::json;
 use std::io::Read;
 use std::path::PathBuf;
@@ -34,7 +30,7 @@ struct Seen {
 
 impl Browser {
     fn with(lens: Lens) -> Browser {
-        Browser { program: browser::program(), lens }
+        Browser { program: crate::browser::program(), lens }
     }
 
     /// Opens a file of the home.

@@ -2,9 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
-
-use common::{Lens, cloud, npy, safetensors};
+use crate::common::{Lens, cloud, npy, safetensors};
 use lens_data::{ArrayFile, Bundle};
 use serde_json::Value;
 

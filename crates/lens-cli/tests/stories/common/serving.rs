@@ -1,6 +1,6 @@
 //! `lens serve` under test, and clients as patient or as rude as a test needs them.
 
-#[path = "../../../lens-server/tests/common/http.rs"]
+#[path = "../../../../lens-server/tests/common/http.rs"]
 mod http;
 
 use super::{Lens, PATIENCE, Running, Said, Signal};

@@ -2,10 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
-
-use common::serving::{Reply, Serving};
-use common::{Lens, TinyModel, pairs};
+use crate::common::serving::{Reply, Serving};
+use crate::common::{Lens, TinyModel, pairs};
 use serde_json::{Value, json};
 
 /// Rewards agree to rounding, whatever else was in the batch: the tolerance of the encoder's tests.
@@ -329,8 +327,8 @@ fn rewards(reply: &Reply) -> Vec<f64> {
 #[test]
 fn embeddings_come_as_lists_as_base64_and_as_bytes() {
     let lens = Lens::with_reward_model();
-    let rows = common::cloud(3, 32, 0.1);
-    lens.write("x.safetensors", common::safetensors(&[("chosen", [3, 32], &rows)]));
+    let rows = crate::common::cloud(3, 32, 0.1);
+    lens.write("x.safetensors", crate::common::safetensors(&[("chosen", [3, 32], &rows)]));
     let lines = lens.ok("score rm x.safetensors --key chosen --json").json_lines();
     let expected: Vec<f64> = lines.iter().map(|l| l["reward"].as_f64().unwrap()).collect();
     let server = Serving::start(&lens, "rm");
@@ -417,9 +415,9 @@ fn a_text_that_went_through_the_template_already_is_the_conversation_it_came_fro
 fn several_models_have_names_and_the_first_is_the_default() {
     let lens = Lens::with_reward_model();
     lens.ok("run pairs.jsonl --model tiny.gguf --views fixed --seed 5 -o other --quiet");
-    let arrays = common::safetensors(&[
-        ("chosen", [20, 4], &common::cloud(20, 4, 1.0)),
-        ("rejected", [20, 4], &common::cloud(20, 4, -1.0)),
+    let arrays = crate::common::safetensors(&[
+        ("chosen", [20, 4], &crate::common::cloud(20, 4, 1.0)),
+        ("rejected", [20, 4], &crate::common::cloud(20, 4, -1.0)),
     ]);
     lens.write("arrays.safetensors", arrays);
     lens.ok("train arrays.safetensors -o vectors --quiet");

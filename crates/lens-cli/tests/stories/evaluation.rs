@@ -3,11 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
-
 use std::path::PathBuf;
 
-use common::{Lens, cloud, pairs, safetensors};
+use crate::common::{Lens, cloud, pairs, safetensors};
 use serde_json::{Value, json};
 use test_needs::needs;
 
@@ -572,7 +570,7 @@ fn with_models(lens: &Lens, words: &str) -> Value {
     let mut command = lens.command(words);
     let home = || format!("{}/.cache/lens", std::env::var("HOME").unwrap());
     command.env("LENS_CACHE", std::env::var("LENS_CACHE").unwrap_or_else(|_| home()));
-    let said = common::Said::from(command.output().unwrap());
+    let said = crate::common::Said::from(command.output().unwrap());
     assert_eq!(said.code, 0, "{}", said.err);
     said.json()
 }

@@ -6,13 +6,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "common/browser.rs"]
-mod browser;
-mod common;
-
-use browser::Tab;
-use common::Lens;
-use common::serving::Serving;
+use crate::browser::Tab;
+use crate::common::Lens;
+use crate::common::serving::Serving;
 use serde_json::json;
 use test_needs::needs;
 

@@ -2,19 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
-#[path = "../../lens-encoder/tests/stand_in/mod.rs"]
-mod stand_in;
-
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::{Lens, Running, Said, names, pairs};
+use crate::common::{Lens, Running, Said, names, pairs};
+use crate::stand_in::embeddings::{MODEL, answer, is_work, texts, vector, well};
+use crate::stand_in::{Reply, Server};
 use serde_json::json;
-use stand_in::embeddings::{MODEL, answer, is_work, texts, vector, well};
-use stand_in::{Reply, Server};
 
 const KEY: &str = "sk-verySecretKey";
 

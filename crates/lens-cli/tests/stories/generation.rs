@@ -2,9 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
-
-use common::{Lens, pairs};
+use crate::common::{Lens, pairs};
 use serde_json::{Value, json};
 
 fn prompts() -> Vec<Value> {

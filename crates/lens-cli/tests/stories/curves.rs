@@ -2,9 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
-
-use common::{Lens, cloud, pairs, safetensors};
+use crate::common::{Lens, cloud, pairs, safetensors};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 

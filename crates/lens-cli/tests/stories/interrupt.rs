@@ -3,11 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
-
 use std::time::Duration;
 
-use common::{Lens, Running, Said, Signal, jsonl, names, pairs};
+use crate::common::{Lens, Running, Said, Signal, jsonl, names, pairs};
 use serde_json::{Value, json};
 
 /// What every interrupted command owes its user.

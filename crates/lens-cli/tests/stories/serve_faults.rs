@@ -2,17 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
-#[path = "../../lens-encoder/tests/stand_in/mod.rs"]
-mod stand_in;
-
-use common::serving::Serving;
-use common::{Lens, Signal, cloud, pairs, safetensors};
+use crate::common::serving::Serving;
+use crate::common::{Lens, Signal, cloud, pairs, safetensors};
+use crate::stand_in::embeddings::{is_work, texts, well};
+use crate::stand_in::{Reply, Server};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
-use stand_in::embeddings::{is_work, texts, well};
-use stand_in::{Reply, Server};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -310,7 +306,7 @@ impl Clock {
     fn new(lens: &Lens) -> Clock {
         let clock = Clock { file: lens.path("clock"), library: lens.path("clock.so") };
         clock.jump(0);
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/clock.c");
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stories/common/clock.c");
         let compiled = std::process::Command::new("cc")
             .args(["-shared", "-fPIC", "-O1", "-o"])
             .arg(&clock.library)

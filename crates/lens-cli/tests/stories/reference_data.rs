@@ -3,11 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
-
 use std::path::PathBuf;
 
-use common::{Lens, safetensors};
+use crate::common::{Lens, safetensors};
 use serde_json::Value;
 use test_needs::needs;
 

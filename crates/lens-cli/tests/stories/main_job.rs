@@ -2,12 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
-
 use std::io::Write;
 use std::sync::Arc;
 
-use common::{Lens, TinyModel, cloud, jsonl, npy, pairs, safetensors};
+use crate::common::{Lens, TinyModel, cloud, jsonl, npy, pairs, safetensors};
 use lens_data::ArrayFile;
 use serde_json::{Value, json};
 
@@ -488,11 +486,11 @@ fn the_reader_of_the_output_may_leave() {
     let script = format!("{binary} {words} | head -n 1; echo ${{PIPESTATUS[0]}}");
     let mut shell = std::process::Command::new("bash");
     let said = shell.args(["-c", &script]).current_dir(lens.path("")).env("HOME", lens.path(""));
-    let said = common::Said::from(said.output().unwrap());
+    let said = crate::common::Said::from(said.output().unwrap());
     assert_eq!(said.out.lines().count(), 2, "{}{}", said.out, said.err);
     assert!(said.out.ends_with("\n0\n") && said.err.is_empty(), "{}{}", said.out, said.err);
     // Nor does it matter that nobody can read what is said beside the results.
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
     let said = lens.command("run pairs.jsonl --model tiny.gguf -o again").stderr(full).output();
-    assert_eq!(common::Said::from(said.unwrap()).code, 0);
+    assert_eq!(crate::common::Said::from(said.unwrap()).code, 0);
 }

@@ -3,12 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
-
 use std::path::Path;
 use std::process::Command;
 
-use common::{Lens, TinyModel, cloud, jsonl, npy, pairs, safetensors};
+use crate::common::{Lens, TinyModel, cloud, jsonl, npy, pairs, safetensors};
 use serde_json::{Value, json};
 use test_needs::needs;
 
@@ -371,7 +369,7 @@ fn a_full_device_is_a_full_disk() {
     // Results that cannot be printed are an error as well.
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
     let mut command = lens.command("info pairs.jsonl");
-    let said = common::Said::from(command.stdout(full).output().unwrap());
+    let said = crate::common::Said::from(command.stdout(full).output().unwrap());
     assert_eq!(said.code, 1);
     assert!(said.err.contains("cannot write to standard output: No space left"), "{}", said.err);
 }

@@ -3,9 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
-
-use common::{Lens, cloud, safetensors};
+use crate::common::{Lens, cloud, safetensors};
 
 const TRAIN: &str = "train a.safetensors --splits 1 -o rm --quiet --set head.epochs=3";
 

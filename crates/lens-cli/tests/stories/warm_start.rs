@@ -2,9 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
-
-use common::{Lens, TinyModel, cloud, pairs, safetensors};
+use crate::common::{Lens, TinyModel, cloud, pairs, safetensors};
 use lens_data::Bundle;
 use serde_json::{Value, json};
 use test_needs::needs;

@@ -2,15 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
-#[path = "../../lens-encoder/tests/stand_in/mod.rs"]
-mod stand_in;
-
-use common::serving::{Client, Reply, Serving};
-use common::{Lens, PATIENCE, Signal, pairs};
+use crate::common::serving::{Client, Reply, Serving};
+use crate::common::{Lens, PATIENCE, Signal, pairs};
+use crate::stand_in::Server;
+use crate::stand_in::embeddings::{is_work, texts, well};
 use serde_json::{Value, json};
-use stand_in::Server;
-use stand_in::embeddings::{is_work, texts, well};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;

@@ -2,10 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
-
-use common::serving::{Reply, Serving};
-use common::{Lens, PATIENCE};
+use crate::common::serving::{Reply, Serving};
+use crate::common::{Lens, PATIENCE};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::sync::Arc;

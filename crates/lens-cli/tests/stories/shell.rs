@@ -2,9 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
-use common::Lens;
+use crate::common::Lens;
 use std::io::Write;
 use std::process::{Command, Stdio};
 

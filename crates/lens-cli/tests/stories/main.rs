@@ -1,0 +1,33 @@
+//! Stories of the binary, as one program: linked once, and run side by side.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod bad_input;
+mod bench;
+#[path = "common/browser.rs"]
+mod browser;
+mod common;
+mod curves;
+mod digests;
+mod evaluation;
+mod generation;
+mod interrupt;
+mod main_job;
+mod reference_data;
+mod remote;
+mod report_page;
+mod serve_contracts;
+mod serve_faults;
+mod serve_page;
+mod serve_queue;
+mod serve_security;
+mod shell;
+#[path = "../../../lens-encoder/tests/stand_in/mod.rs"]
+mod stand_in;
+mod starter_dataset;
+mod stores;
+mod study;
+mod synthesis;
+mod tuning;
+mod untrainable;
+mod warm_start;
