@@ -233,6 +233,11 @@ pub struct TrainArgs {
     #[command(flatten)]
     #[serde(skip)]
     pub keys: KeyArgs,
+    /// Train on this view of those that the file holds, layer=..,pooling=..,suffix=..; may be repeated
+    /// [default: all that the file holds]
+    #[arg(long, value_name = "VIEW", help_heading = heading::VIEWS)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub view: Vec<String>,
     /// Pairs to train on in each split; the others are held out [default: four fifths]
     #[arg(long, value_name = "N", help_heading = heading::EVALUATION)]
     pub seed_pairs: Option<usize>,

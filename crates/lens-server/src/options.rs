@@ -37,7 +37,7 @@ pub struct Limits {
     pub body: usize,
     /// Texts of a request.
     pub texts: usize,
-    /// BearerTokens of all texts of a request, at an estimated four bytes each.
+    /// Tokens of all texts of a request, at an estimated four bytes each.
     pub tokens: usize,
     /// Time for an answer.
     pub timeout: Duration,
@@ -50,7 +50,7 @@ pub struct Limits {
     pub connections: usize,
     /// Texts that wait in the queue of an encoder.
     pub queue: usize,
-    /// BearerTokens in one call of the encoder.
+    /// Tokens in one call of the encoder.
     pub batch_tokens: usize,
 }
 

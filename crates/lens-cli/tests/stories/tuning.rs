@@ -264,3 +264,29 @@ fn a_rival_of_latent_space_can_be_asked_for() {
     let said = lens.fails(2, "run pairs.jsonl --model tiny.gguf --set source=magic");
     assert!(said.contains("magic"), "{said}");
 }
+
+/// Of the views that a file holds, training takes those that are named, and the reward model is one of
+/// these views.
+#[test]
+fn training_takes_the_stored_views_that_are_named() {
+    let lens = lens();
+    let views = "--view layer=-1 --view layer=3,pooling=mean";
+    lens.ok(&format!("embed pairs.jsonl --model tiny.gguf {views} -o two.safetensors"));
+    lens.ok("embed pairs.jsonl --model tiny.gguf --view layer=3,pooling=mean -o one.safetensors");
+    let train = |file: &str, more: &str| {
+        lens.ok(&format!("train {file} --augment 1 --splits 2 {SMALL} {more}")).out
+    };
+    let of_two = train("two.safetensors", "--view layer=3,pooling=mean -o named");
+    assert!(of_two.contains("pairs") && of_two.contains("width 32"), "{of_two}");
+    train("one.safetensors", "-o alone");
+    let views = |folder: &str| {
+        lens.json(&format!("{folder}/lens.json"))["encoder"]["identity"]["views"].clone()
+    };
+    assert_eq!(views("named"), views("alone"));
+    assert_eq!(views("named"), serde_json::json!([{"layer": 3, "pooling": "mean"}]));
+    let rewards = |folder: &str| lens.ok(&format!("score {folder} pairs.jsonl --json")).out;
+    assert_eq!(rewards("named"), rewards("alone"));
+
+    let error = lens.fails(1, "train two.safetensors --view layer=2");
+    assert!(error.contains("layer=2") && error.contains("layer=3,pooling=mean"), "{error}");
+}

@@ -3,6 +3,7 @@
 
 use super::plan::{Cell, Plan};
 use crate::error::EvalError;
+use lens_core::progress::Within;
 use lens_core::splits::{Split, split};
 use lens_core::{EmbeddedPairs, Progress};
 use rayon::prelude::*;
@@ -151,21 +152,6 @@ pub fn parts(plan: &Plan, pairs: &EmbeddedPairs) -> Result<Vec<Vec<Arc<Split>>>,
     Ok((0..plan.seeds.len()).map(column).collect())
 }
 
-/// Inside a group there is no bar: the study's counts cells. Nor are there curves.
-struct Inside<'a>(&'a dyn Progress);
-
-impl Progress for Inside<'_> {
-    fn begin(&self, _stage: &str, _total: u64, _unit: &str) {}
-    fn advance(&self, _n: u64) {}
-    fn end(&self) {}
-    fn note(&self, line: &str) {
-        self.0.note(line);
-    }
-    fn cancelled(&self) -> bool {
-        self.0.cancelled()
-    }
-}
-
 /// Runs every cell that is not among `known`, and returns the runs of all, in the order of the plan.
 /// `keep` is called for each new one before the next of its group begins.
 ///
@@ -235,7 +221,8 @@ pub fn run(
                 progress.advance(1);
                 Ok(())
             };
-            runner.run(group, &wanted, &done, &Inside(progress))?;
+            // Within a group there is no bar: the study's counts cells. Nor are there curves.
+            runner.run(group, &wanted, &done, &Within::with_notes(progress))?;
         }
         Ok(())
     };
