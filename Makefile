@@ -28,10 +28,11 @@ lint:
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --workspace --no-deps
 
-# The links, tables and paths of the documents; the book in target/book where mdBook is installed.
+# The links, tables and paths of the documents, and the functions, tests and settings that the method names; the book in target/book where mdBook is installed.
 docs:
 	python3 scripts/test_check_docs.py
 	python3 scripts/check_docs.py
+	python3 scripts/check_method_table.py
 	@if command -v mdbook >/dev/null; then mdbook build; else echo "mdbook is not installed: no book"; fi
 
 # Manual pages in target/man, each read by man without a complaint.
