@@ -173,8 +173,10 @@ fn options_that_cannot_be_are_refused_before_any_work() {
 
     // A folder that holds no reward model is not replaced.
     std::fs::create_dir(desk.path("rm")).unwrap();
+    std::fs::write(desk.path("rm/thesis.txt"), "years of work").unwrap();
     let options = RunOptions { overwrite: true, ..desk.run_options() };
     assert!(matches!(run(&options, &Quiet), Err(Error::Data(_))));
+    assert!(desk.path("rm/thesis.txt").exists());
 }
 
 #[test]
