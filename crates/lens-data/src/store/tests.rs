@@ -159,7 +159,7 @@ fn the_names_in_a_file_are_pinned() {
     assert_eq!(file.keys(), ["prompt", "row", "chosen", "rejected"]);
     assert!(!file.metadata().contains_key("prompt"));
     let stored = open(&path).unwrap();
-    assert_eq!((stored.prompt_keys, stored.pairs.prompts), (None, vec![0, 0, 1]));
+    assert_eq!((stored.prompt_keys, stored.pairs.prompts), (None, vec![0, 0, 2]));
     let path = home.embedded("t.safetensors", &[], PromptColumn::None);
     assert_eq!(ArrayFile::open(&path).unwrap().keys(), ["row", "chosen", "rejected"]);
     assert_eq!(open(&path).unwrap().pairs.prompts, [0, 1, 3]);
