@@ -14,7 +14,7 @@ pub use eval::EvalArgs;
 pub use generate::{GenerateArgs, LikelihoodArgs};
 use serde::Serialize;
 pub use serve::ServeArgs;
-pub use shared::{EncoderArgs, KeyArgs, MethodArgs, ServerArgs, TextArgs};
+pub use shared::{EncoderArgs, KeyArgs, MethodArgs, ReadingArgs, ServerArgs, TextArgs};
 pub use shell::{CompletionsArgs, ManArgs};
 use std::path::PathBuf;
 use values::heading;
@@ -80,6 +80,8 @@ pub enum Command {
     Bench(BenchArgs),
     /// Describe a file or folder: pairs, embeddings, a reward model or a language model
     Info(InfoArgs),
+    /// Write preference pairs of any shape as TRL has them: prompt, chosen, rejected
+    Convert(ConvertArgs),
     /// Print a script with which a shell completes commands and options
     Completions(CompletionsArgs),
     /// Write manual pages, one for each command, into a folder
@@ -117,9 +119,9 @@ impl Command {
             Command::Likelihood(a) => table(&a.text),
             Command::Bench(BenchArgs { command: BenchCommand::Encode(a) }) => a.encoder.table(),
             Command::Bench(BenchArgs { command: BenchCommand::Train(_) }) => Ok(toml::Table::new()),
-            Command::Pull(_) | Command::Info(_) | Command::Completions(_) | Command::Man(_) => {
-                Ok(toml::Table::new())
-            }
+            Command::Info(a) => table(&a.reading),
+            Command::Convert(a) => table(&a.reading),
+            Command::Pull(_) | Command::Completions(_) | Command::Man(_) => Ok(toml::Table::new()),
         }
     }
 }
@@ -141,9 +143,11 @@ fn not_given(switch: &bool) -> bool {
 /// Arguments of `lens run`.
 #[derive(Debug, Args, Serialize)]
 pub struct RunArgs {
-    /// Preference pairs: JSON lines (also .gz, .zst), Parquet or CSV
+    /// Preference pairs: files (JSON, Parquet, CSV, Arrow), a folder of shards, a pattern, - for standard
+    /// input, or a dataset of the Hugging Face Hub (org/name:config/split); several are one dataset
+    #[arg(required = true, num_args = 1..)]
     #[serde(skip)]
-    pub pairs: PathBuf,
+    pub pairs: Vec<PathBuf>,
     /// Held-out pairs to evaluate on [default: those of a fifth of the prompts]
     #[arg(long, value_name = "FILE", help_heading = heading::DATA)]
     pub eval: Option<PathBuf>,
@@ -381,10 +385,10 @@ pub struct ScoreArgs {
     #[arg(long, help_heading = heading::OUTPUT)]
     #[serde(skip_serializing_if = "not_given")]
     pub normalise: bool,
-    /// Stop at the first malformed row instead of answering it with an error line
-    #[arg(long, help_heading = heading::DATA)]
-    #[serde(skip_serializing_if = "not_given")]
-    pub strict: bool,
+    /// How rows are read.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub reading: ReadingArgs,
 }
 
 /// Arguments of `lens bench`.
@@ -398,6 +402,31 @@ pub struct BenchArgs {
 /// Arguments of `lens info`.
 #[derive(Debug, Args)]
 pub struct InfoArgs {
-    /// A file or folder
-    pub path: PathBuf,
+    /// A file or folder; several files, or a pattern, for one dataset; - for standard input;
+    /// hf://datasets/org/name of the Hugging Face Hub
+    #[arg(required = true, num_args = 1..)]
+    pub paths: Vec<PathBuf>,
+    /// How rows are read.
+    #[command(flatten)]
+    pub reading: ReadingArgs,
+}
+
+/// Arguments of `lens convert`.
+#[derive(Debug, Args)]
+pub struct ConvertArgs {
+    /// Preference pairs in any shape: files, folders, patterns, -, or a dataset of the Hub
+    #[arg(required = true, num_args = 1..)]
+    pub pairs: Vec<PathBuf>,
+    /// The file to write: .jsonl, .csv, .tsv (each also with .gz or .zst) or .parquet
+    #[arg(long, short, value_name = "FILE", help_heading = heading::OUTPUT)]
+    pub output: PathBuf,
+    /// Also write pairs that training would leave out: duplicates, contradictions, blank sides
+    #[arg(long, help_heading = heading::DATA)]
+    pub all: bool,
+    /// Replace a file that is there
+    #[arg(long, help_heading = heading::OUTPUT)]
+    pub overwrite: bool,
+    /// How rows are read.
+    #[command(flatten)]
+    pub reading: ReadingArgs,
 }

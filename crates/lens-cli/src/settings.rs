@@ -103,6 +103,11 @@ pub struct Settings {
     pub dtype: FloatType,
     /// Stop at the first malformed row.
     pub strict: bool,
+    /// Names of columns: `prompt=question_text,chosen=good`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub columns: Option<String>,
+    /// Whether pairs without a prompt are meant to have none.
+    pub no_prompt: bool,
     /// Held-out pairs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval: Option<PathBuf>,
@@ -210,6 +215,8 @@ impl Default for Settings {
             batch_tokens: encoder.batch_tokens,
             dtype: FloatType::default(),
             strict: false,
+            columns: None,
+            no_prompt: false,
             eval: None,
             holdout: 0.2,
             warm_start: None,
@@ -355,6 +362,17 @@ impl Settings {
             add_bos: self.add_bos(),
             special_tokens: self.special_tokens.parse()?,
             runtime: self.runtime()?,
+        })
+    }
+
+    /// How the rows of datasets are read.
+    pub fn reading(&self) -> Result<ReadOptions, CliError> {
+        let columns = self.columns.as_deref().map(str::parse).transpose()?;
+        Ok(ReadOptions {
+            strict: self.strict,
+            columns: columns.unwrap_or_default(),
+            no_prompt: self.no_prompt,
+            ..ReadOptions::default()
         })
     }
 

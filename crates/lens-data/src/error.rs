@@ -74,6 +74,48 @@ pub enum Error {
         /// The problem.
         detail: String,
     },
+    /// A folder holds no file that could be a dataset.
+    #[error("{}: no data file is in this folder (Parquet, Arrow, JSON, CSV)", path.display())]
+    NoDataFiles {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A folder holds several splits of a dataset, of which one has to be named.
+    #[error(
+        "{}: holds several splits ({}): name the files of one, such as '{}/train*'",
+        path.display(), splits.join(", "), path.display()
+    )]
+    SeveralSplits {
+        /// The folder.
+        path: PathBuf,
+        /// The splits.
+        splits: Vec<String>,
+    },
+    /// A folder holds data files of several formats, of which one has to be named.
+    #[error(
+        "{}: holds files of several formats ({}): name those of one, such as '{}/*.{}'",
+        path.display(), formats.join(", "), path.display(), formats.first().map_or("", String::as_str)
+    )]
+    SeveralFormats {
+        /// The folder.
+        path: PathBuf,
+        /// Their endings.
+        formats: Vec<String>,
+    },
+    /// A pattern that names no file, or is none.
+    #[error("{pattern}: {detail}")]
+    BadPattern {
+        /// The pattern.
+        pattern: String,
+        /// The problem.
+        detail: String,
+    },
+    /// Standard input is named more than once.
+    #[error("{}: standard input can be read once", path.display())]
+    InputTwice {
+        /// Its name.
+        path: PathBuf,
+    },
     /// The dataset holds no row at all.
     #[error("{}: the file holds no rows", path.display())]
     NoRows {

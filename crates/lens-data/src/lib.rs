@@ -38,6 +38,8 @@ pub mod labels;
 pub mod prompts;
 pub mod store;
 pub mod trained;
+pub mod transcript;
+pub mod turns;
 pub mod vet;
 
 use std::path::{Path, PathBuf};
@@ -49,10 +51,11 @@ pub use atomic::{AtomicDir, AtomicFile, Existing, write_atomic, write_atomic_wit
 pub use bundle::Bundle;
 pub use curves::CurveLog;
 pub use dataset::{
-    BestOfN, Candidates, Compression, Dataset, Format, JudgedRow, JudgedSet, PromptSet, RankedRow,
-    ReadOptions, Row, ScoreRow, ScoreSet, ScoredRow, Shape, fingerprint, fingerprint_arrays,
-    fingerprint_rows, group_by_prompt, read_exchanges, read_exchanges_with, read_judged_with,
-    read_pairs, read_pairs_with, read_prompts_with, visit_exchanges,
+    BestOfN, Candidates, ColumnNames, ColumnUse, Compression, Dataset, Fingerprint, Format, Input,
+    JudgedRow, JudgedSet, Layout, Place, PromptSet, RankedRow, ReadOptions, Row, ScoreRow,
+    ScoreSet, ScoredRow, Shape, fingerprint, fingerprint_arrays, fingerprint_rows, group_by_prompt,
+    read_exchanges, read_exchanges_with, read_judged_with, read_pairs, read_pairs_with,
+    read_prompts_with, visit_exchanges,
 };
 pub use encoder::{EncoderIdentity, EncoderRecord, ServerRecord, TemplateChoice, View, ViewChoice};
 pub use error::{Error, MalformedRow};
@@ -60,7 +63,7 @@ pub use labels::LabelCounts;
 pub use prompts::{content_key, prompt_key, prompt_numbers};
 pub use store::{EmbeddingsFile, PromptColumn, StoreKeys, StoredPairs, StoredTable, StoredViews};
 pub use trained::{KeyKind, Trained, embeddings_key};
-pub use vet::{LeftOut, Reason, VetReport, Vetted, shared_prompts, vet};
+pub use vet::{LeftOut, Reason, Survey, VetReport, Vetted, shared_prompts, survey, vet};
 
 /// The name of a file without its folder.
 pub fn file_name(path: &Path) -> String {

@@ -3,14 +3,22 @@
 //! Nothing leaves a dataset without a [`Reason`] and a line: at every stage
 //! `read == used + left out`.
 
-use crate::dataset::{Dataset, Row, fingerprint};
+mod decide;
+mod survey;
+
+pub use survey::{Survey, survey};
+
+use crate::dataset::{Dataset, Place, Row, fingerprint};
 use crate::error::MalformedRow;
 use crate::prompts::PromptKey;
-use lens_core::{Content, PreferencePair, splits};
+use crate::turns::prompt_turns_key;
+use decide::{Decided, Entry, Prompts, decide};
+use lens_core::{PreferencePair, splits};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::sync::Arc;
 
 /// Why a row is not trained on. The names are stable: scripts read them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -23,8 +31,10 @@ pub enum Reason {
     EmptySide,
     /// Chosen and rejected are the same but for white space around them.
     IdenticalSides,
-    /// An earlier row has the same prompt, chosen and rejected, of ties in either order; that one is
-    /// kept.
+    /// The prompt is missing or blank, where other pairs of the dataset have one.
+    NoPrompt,
+    /// An earlier row compares the same two conversations with the same outcome, in whatever shape, white
+    /// space around turns aside; of ties in either order. That one is kept.
     Duplicate,
     /// Another row prefers the other of the same two responses, or calls them a tie where this one
     /// does not; neither is kept.
@@ -48,6 +58,7 @@ impl Reason {
             Reason::Malformed => "malformed",
             Reason::EmptySide => "empty-side",
             Reason::IdenticalSides => "identical-sides",
+            Reason::NoPrompt => "no-prompt",
             Reason::Duplicate => "duplicate",
             Reason::Contradiction => "contradiction",
             Reason::Tie => "tie",
@@ -70,8 +81,49 @@ impl fmt::Display for Reason {
 pub struct LeftOut {
     /// Its line.
     pub line: u64,
+    /// Its file, where the dataset has several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<Arc<str>>,
+    /// Which of the pairs of its line it is, from 0.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub part: u32,
     /// The details; may be empty where the reason says it all.
     pub detail: String,
+}
+
+fn is_first(part: &u32) -> bool {
+    *part == 0
+}
+
+impl LeftOut {
+    /// What stands on a line of a dataset of one file, alone.
+    pub fn on_line(line: u64, detail: impl Into<String>) -> LeftOut {
+        LeftOut { line, file: None, part: 0, detail: detail.into() }
+    }
+
+    /// What stands at a place.
+    pub fn at(place: Place, detail: impl Into<String>) -> LeftOut {
+        let Place { file, line, part } = place;
+        LeftOut { line, file, part, detail: detail.into() }
+    }
+
+    /// Where it stands.
+    pub fn place(&self) -> Place {
+        Place { file: self.file.clone(), line: self.line, part: self.part }
+    }
+
+    /// The line, behind the name of its file where there are several.
+    pub fn line_in_words(&self) -> String {
+        self.place().to_string()
+    }
+
+    /// A row that could not be read.
+    fn malformed(row: &MalformedRow, several: bool) -> LeftOut {
+        let MalformedRow { line, field, expected, found, file } = row;
+        let detail = format!("{field}: expected {expected}, found {found}");
+        let file = several.then(|| file.display().to_string().into());
+        LeftOut { line: *line, file, part: 0, detail }
+    }
 }
 
 /// The rows of a dataset: how many are used, and which are left out for which reason.
@@ -89,15 +141,6 @@ pub struct VetReport {
     pub left_out: BTreeMap<Reason, Vec<LeftOut>>,
 }
 
-impl LeftOut {
-    /// A row that could not be read.
-    fn malformed(row: &MalformedRow) -> LeftOut {
-        let MalformedRow { line, field, expected, found, .. } = row;
-        let detail = format!("{field}: expected {expected}, found {found}");
-        LeftOut { line: *line, detail }
-    }
-}
-
 impl VetReport {
     /// The report of a set of `read` rows that are all used.
     pub fn all_used(read: usize) -> VetReport {
@@ -105,9 +148,27 @@ impl VetReport {
     }
 
     /// The report of a set of which `used` rows are used, and the malformed ones are left out.
-    pub fn all_but_malformed(used: usize, malformed: &[MalformedRow]) -> VetReport {
-        let mut report = VetReport::all_used(used + malformed.len());
-        report.leave_out(Reason::Malformed, malformed.iter().map(LeftOut::malformed).collect());
+    pub fn all_but_malformed(
+        used: usize,
+        malformed: &[MalformedRow],
+        several_files: bool,
+    ) -> VetReport {
+        VetReport::new(used, malformed, several_files, BTreeMap::new())
+    }
+
+    /// The report of `pairs` pairs, of which some are left out, and of malformed rows.
+    pub(crate) fn new(
+        pairs: usize,
+        malformed: &[MalformedRow],
+        several: bool,
+        left_out: BTreeMap<Reason, Vec<LeftOut>>,
+    ) -> VetReport {
+        let mut report = VetReport::all_used(pairs + malformed.len());
+        let malformed = malformed.iter().map(|row| LeftOut::malformed(row, several)).collect();
+        report.leave_out(Reason::Malformed, malformed);
+        for (reason, rows) in left_out {
+            report.leave_out(reason, rows);
+        }
         report
     }
 
@@ -119,7 +180,7 @@ impl VetReport {
         self.used -= rows.len();
         let list = self.left_out.entry(reason).or_default();
         list.extend(rows);
-        list.sort_by_key(|row| row.line);
+        list.sort_by_cached_key(LeftOut::place);
     }
 
     /// The number of rows left out for each reason, by its name.
@@ -179,125 +240,20 @@ pub struct Vetted {
     keys: Vec<PromptKey>,
 }
 
-/// Leaves out malformed rows, blank and identical sides, duplicates and contradictions.
+/// Leaves out malformed rows, blank and identical sides, missing prompts, duplicates and contradictions.
 ///
 /// A row is left out for the first reason that holds, in that order; so of a pair that stands
 /// twice one way and once the other, the repetition is a duplicate and the rest a contradiction.
 /// The sides of a tie have no order.
 pub fn vet(dataset: Dataset) -> Vetted {
-    let mut left_out: BTreeMap<Reason, Vec<LeftOut>> = BTreeMap::new();
-    let mut leave_out = |reason: Reason, line: u64, detail: String| {
-        left_out.entry(reason).or_default().push(LeftOut { line, detail });
-    };
-    let mut kept = Vec::with_capacity(dataset.pairs.len());
-    for (index, row) in dataset.pairs.iter().enumerate() {
-        match fault(&row.value) {
-            Some((reason, detail)) => leave_out(reason, row.line, detail.to_owned()),
-            None => kept.push(index),
-        }
-    }
-
-    let pairs = &dataset.pairs;
-    let mut first = FirstLines::default();
-    kept.retain(|&index| {
-        let Row { line, value: pair, .. } = &pairs[index];
-        let earlier = first.enter(pair, *line);
-        if let Some(earlier) = earlier {
-            leave_out(Reason::Duplicate, *line, format!("as line {earlier}"));
-        }
-        earlier.is_none()
-    });
-    kept.retain(|&index| {
-        let Row { line, value: pair, .. } = &pairs[index];
-        let contradiction = first.contradiction(pair);
-        let agrees = contradiction.is_none();
-        if let Some(detail) = contradiction {
-            leave_out(Reason::Contradiction, *line, detail);
-        }
-        agrees
-    });
-
-    let rows = dataset.pairs.len();
-    let keep: BTreeSet<usize> = kept.into_iter().collect();
-    let used: Vec<_> = dataset
-        .pairs
-        .into_iter()
-        .enumerate()
-        .filter_map(|(index, row)| keep.contains(&index).then_some(row))
-        .collect();
-    let mut report = VetReport::all_but_malformed(rows, &dataset.malformed);
-    report.read = dataset.read;
-    for (reason, rows) in left_out {
-        report.leave_out(reason, rows);
-    }
+    let several = dataset.layout.files.len() > 1;
+    let entries: Vec<Entry> = dataset.pairs.par_iter().map(Entry::of).collect();
+    let prompts = Prompts::wanted(&entries, dataset.layout.with_prompt_column, dataset.no_prompt);
+    let Decided { keep, left_out } = decide(&entries, prompts);
+    let pairs = dataset.pairs.into_iter().zip(keep);
+    let used: Vec<_> = pairs.filter_map(|(row, keep)| keep.then_some(row)).collect();
+    let report = VetReport::new(entries.len(), &dataset.malformed, several, left_out);
     Vetted::new(used, report)
-}
-
-/// Where each judgement stands first.
-#[derive(Default)]
-struct FirstLines<'a> {
-    decided: HashMap<[&'a Content; 3], u64>,
-    ties: HashMap<[&'a Content; 3], u64>,
-}
-
-impl<'a> FirstLines<'a> {
-    /// Enters a judgement, unless it stands on an earlier line, which is returned.
-    fn enter(&mut self, pair: &'a PreferencePair, line: u64) -> Option<u64> {
-        let known = if pair.tie { self.tie(pair) } else { self.decided.get(&given(pair)).copied() };
-        if known.is_none() {
-            let lines = if pair.tie { &mut self.ties } else { &mut self.decided };
-            lines.insert(given(pair), line);
-        }
-        known
-    }
-
-    fn tie(&self, pair: &'a PreferencePair) -> Option<u64> {
-        self.ties.get(&given(pair)).or_else(|| self.ties.get(&swapped(pair))).copied()
-    }
-
-    /// The line that says otherwise of the same two responses, in words.
-    fn contradiction(&self, pair: &'a PreferencePair) -> Option<String> {
-        let other_way = self.decided.get(&swapped(pair));
-        if pair.tie {
-            let line = self.decided.get(&given(pair)).or(other_way)?;
-            return Some(format!("line {line} prefers one of the two"));
-        }
-        let reversed = other_way.map(|line| format!("line {line} has the sides swapped"));
-        reversed.or_else(|| Some(format!("line {} calls the two a tie", self.tie(pair)?)))
-    }
-}
-
-fn given(pair: &PreferencePair) -> [&Content; 3] {
-    [&pair.prompt, &pair.chosen, &pair.rejected]
-}
-
-fn swapped(pair: &PreferencePair) -> [&Content; 3] {
-    [&pair.prompt, &pair.rejected, &pair.chosen]
-}
-
-fn fault(pair: &PreferencePair) -> Option<(Reason, &'static str)> {
-    match (pair.chosen.is_blank(), pair.rejected.is_blank()) {
-        (true, true) => Some((Reason::EmptySide, "chosen and rejected are blank")),
-        (true, false) => Some((Reason::EmptySide, "chosen is blank")),
-        (false, true) => Some((Reason::EmptySide, "rejected is blank")),
-        (false, false) if same_but_for_space(&pair.chosen, &pair.rejected) => {
-            Some((Reason::IdenticalSides, "chosen and rejected are the same"))
-        }
-        (false, false) => None,
-    }
-}
-
-fn same_but_for_space(a: &Content, b: &Content) -> bool {
-    match (a, b) {
-        (Content::Text(a), Content::Text(b)) => a.trim() == b.trim(),
-        (Content::Messages(a), Content::Messages(b)) => {
-            a.len() == b.len()
-                && a.iter()
-                    .zip(b)
-                    .all(|(a, b)| a.role == b.role && a.content.trim() == b.content.trim())
-        }
-        _ => false,
-    }
 }
 
 impl Vetted {
@@ -310,15 +266,16 @@ impl Vetted {
     /// Leaves out more rows, for a reason that only a later stage can find. Lines that are not
     /// (or no longer) used are passed over. Returns how many rows were left out.
     pub fn leave_out(&mut self, reason: Reason, rows: impl IntoIterator<Item = LeftOut>) -> usize {
-        let mut details: HashMap<u64, String> =
-            rows.into_iter().map(|row| (row.line, row.detail)).collect();
+        let mut details: HashMap<Place, String> =
+            rows.into_iter().map(|row| (row.place(), row.detail)).collect();
         let mut left_out = Vec::new();
         let mut keys = std::mem::take(&mut self.keys).into_iter();
         self.used.retain(|row| {
             let key = keys.next();
-            match details.remove(&row.line) {
+            let place = row.place();
+            match details.remove(&place) {
                 Some(detail) => {
-                    left_out.push(LeftOut { line: row.line, detail });
+                    left_out.push(LeftOut::at(place, detail));
                     false
                 }
                 None => {
@@ -379,8 +336,7 @@ impl Vetted {
     /// Leaves out ties, for evaluation. Returns how many there were.
     pub fn leave_out_ties(&mut self) -> usize {
         let ties = self.used.iter().filter(|row| row.value.tie);
-        let ties: Vec<LeftOut> =
-            ties.map(|row| LeftOut { line: row.line, detail: String::new() }).collect();
+        let ties: Vec<LeftOut> = ties.map(|row| LeftOut::at(row.place(), "")).collect();
         self.leave_out(Reason::Tie, ties)
     }
 
@@ -393,23 +349,24 @@ impl Vetted {
 /// The training rows whose prompt also occurs in a held-out set, each with a held-out line. The
 /// result can be counted, or handed to [`Vetted::leave_out`] with [`Reason::Overlap`].
 ///
-/// Prompts are the same where their [`prompt_key`](crate::prompts::prompt_key)s are. Blank prompts
-/// are never shared.
+/// Prompts are the same where their turns are, in whatever shape, white space around them aside. Blank
+/// prompts are never shared.
 pub fn shared_prompts(train: &Vetted, heldout: &Vetted) -> Vec<LeftOut> {
-    let prompts = |set: &Vetted| -> Vec<(i64, u64)> {
-        let keyed = set.keys.iter().zip(&set.used).filter(|(key, _)| !key.blank);
-        keyed.map(|(key, row)| (key.key, row.line)).collect()
+    let keys = |set: &Vetted| -> Vec<Option<u128>> {
+        set.used.par_iter().map(|row| prompt_turns_key(&row.value.prompt)).collect()
     };
-    let mut lines = HashMap::with_capacity(heldout.used.len());
-    for (key, line) in prompts(heldout) {
-        lines.entry(key).or_insert(line);
+    let mut places = HashMap::with_capacity(heldout.used.len());
+    for (key, row) in keys(heldout).into_iter().zip(&heldout.used) {
+        if let Some(key) = key {
+            places.entry(key).or_insert_with(|| row.place());
+        }
     }
-    let shared = |(key, line): (i64, u64)| {
-        let other = lines.get(&key)?;
+    let shared = |(key, row): (Option<u128>, &Row<PreferencePair>)| {
+        let other = places.get(&key?)?;
         let detail = format!("the prompt is that of line {other} of the held-out set");
-        Some(LeftOut { line, detail })
+        Some(LeftOut::at(row.place(), detail))
     };
-    prompts(train).into_iter().filter_map(shared).collect()
+    keys(train).into_iter().zip(&train.used).filter_map(shared).collect()
 }
 
 #[cfg(test)]

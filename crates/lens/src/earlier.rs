@@ -142,7 +142,7 @@ impl EarlierModel {
         let detail = format!("{} was trained on the prompt", file_name(&self.path));
         let rows = vetted.used.iter().zip(vetted.prompt_keys());
         let known = rows.filter(|(_, key)| self.knows(*key));
-        known.map(|(row, _)| LeftOut { line: row.line, detail: detail.clone() }).collect()
+        known.map(|(row, _)| LeftOut::at(row.place(), detail.clone())).collect()
     }
 
     /// Whether it was trained on the prompt with this key.

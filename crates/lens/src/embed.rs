@@ -1,17 +1,18 @@
 //! Texts or pairs to embeddings, stored as safetensors.
 
 use crate::error::stop_if_cancelled;
+use crate::inputs::resolve_input;
 use crate::models::{
     encoder_record, note_encoder, note_truncated, open_encoder, open_encoder_of_bundle,
 };
-use crate::options::{BundleModelOptions, ModelOptions, reading};
+use crate::options::{BundleModelOptions, ModelOptions};
 use crate::outputs::check_output;
 use crate::{Error, Progress};
 use lens_core::{Content, Exchange, Label};
 use lens_data::bundle::Bundle;
 use lens_data::{
-    Array2, EmbeddingsFile, FloatType, PromptColumn, Row, ScoreRow, prompt_key, prompt_numbers,
-    read_exchanges_with,
+    Array2, EmbeddingsFile, FloatType, Input, PromptColumn, ReadOptions, Row, ScoreRow, prompt_key,
+    prompt_numbers, read_exchanges_with,
 };
 use lens_encoder::{Encoded, TextEncoder};
 use serde::Serialize;
@@ -23,15 +24,15 @@ use std::time::Instant;
 #[derive(Debug, Clone)]
 pub struct EmbedOptions {
     /// Rows of pairs, of prompt and response(s), or of text.
-    pub file: PathBuf,
+    pub file: Input,
     /// The safetensors file to write; one that is there is replaced.
     pub output: PathBuf,
     /// The encoder.
     pub encoder: EmbedWith,
     /// In which form embeddings are stored. Defaults to f32.
     pub dtype: FloatType,
-    /// Stop at the first malformed row. Defaults to `false`.
-    pub strict: bool,
+    /// How rows are read. Defaults to counting and listing malformed ones.
+    pub reading: ReadOptions,
 }
 
 /// Which encoder makes embeddings.
@@ -50,13 +51,13 @@ pub enum EmbedWith {
 
 impl EmbedOptions {
     /// The defaults, for a file of rows and a file to write.
-    pub fn new(file: impl Into<PathBuf>, output: impl Into<PathBuf>) -> Self {
+    pub fn new(file: impl Into<Input>, output: impl Into<PathBuf>) -> Self {
         EmbedOptions {
             file: file.into(),
             output: output.into(),
             encoder: EmbedWith::Model(ModelOptions::default()),
             dtype: FloatType::default(),
-            strict: false,
+            reading: ReadOptions::default(),
         }
     }
 }
@@ -103,7 +104,12 @@ pub fn embed(options: &EmbedOptions, progress: &dyn Progress) -> Result<EmbedRes
         model.check()?;
     }
     check_output(&options.file, &options.output)?;
-    let set = read_exchanges_with(&options.file, &reading(options.strict), progress)?;
+    let runtime = match &options.encoder {
+        EmbedWith::Model(model) => &model.runtime,
+        EmbedWith::Bundle { encoder, .. } => &encoder.runtime,
+    };
+    let input = resolve_input(&options.file, runtime, progress)?;
+    let set = read_exchanges_with(&input, &options.reading, progress)?;
     for row in &set.malformed {
         progress.note(&format!("left out: {row}"));
     }

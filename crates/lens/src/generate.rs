@@ -1,12 +1,13 @@
 //! Responses of a language model to prompts, as rows that [`crate::score()`] reads.
 
 use crate::error::stop_if_cancelled;
+use crate::inputs::resolve_input;
 use crate::models::open_generator;
-use crate::options::{ModelOptions, reading};
+use crate::options::ModelOptions;
 use crate::outputs::check_output;
 use crate::{Error, Progress};
 use lens_core::Content;
-use lens_data::{read_prompts_with, write_atomic_with};
+use lens_data::{Input, ReadOptions, read_prompts_with, write_atomic_with};
 use lens_encoder::{Finish, GenerateOptions as SamplingOptions, Generated};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -16,26 +17,26 @@ use std::time::Instant;
 #[derive(Debug, Clone)]
 pub struct GenerateOptions {
     /// Rows with a prompt.
-    pub file: PathBuf,
+    pub file: Input,
     /// The file to write: JSON lines with prompt, responses, log_likelihoods and finish.
     pub output: PathBuf,
     /// The language model.
     pub model: ModelOptions,
     /// How many responses, how long, and how tokens are drawn.
     pub sampling: SamplingOptions,
-    /// Stop at the first malformed row. Defaults to `false`.
-    pub strict: bool,
+    /// How rows are read. Defaults to counting and listing malformed ones.
+    pub reading: ReadOptions,
 }
 
 impl GenerateOptions {
     /// The defaults, for a file of prompts and a file to write.
-    pub fn new(file: impl Into<PathBuf>, output: impl Into<PathBuf>) -> Self {
+    pub fn new(file: impl Into<Input>, output: impl Into<PathBuf>) -> Self {
         GenerateOptions {
             file: file.into(),
             output: output.into(),
             model: ModelOptions::default(),
             sampling: SamplingOptions::default(),
-            strict: false,
+            reading: ReadOptions::default(),
         }
     }
 
@@ -90,7 +91,8 @@ pub fn generate(
     let start = Instant::now();
     options.check()?;
     check_output(&options.file, &options.output)?;
-    let set = read_prompts_with(&options.file, &reading(options.strict), progress)?;
+    let input = resolve_input(&options.file, &options.model.runtime, progress)?;
+    let set = read_prompts_with(&input, &options.reading, progress)?;
     for row in &set.malformed {
         progress.note(&format!("left out: {row}"));
     }

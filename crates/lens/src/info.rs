@@ -1,19 +1,18 @@
 //! What a file or folder is: a reward model, a language model, arrays, preference pairs, rows.
 
+mod pairs;
+
+use crate::inputs::resolve_input;
 use crate::options::RuntimeOptions;
 use crate::{Error, Progress};
 use lens_core::head::HeadKind;
-use lens_data::bundle::{Bundle, Kept};
-use lens_data::{ArrayFile, LabelCounts, ReadOptions, read_exchanges_with, read_pairs_with, vet};
+use lens_data::bundle::{Bundle, Kept, MANIFEST};
+use lens_data::{ArrayFile, Input, ReadOptions};
 use lens_encoder::{Encoder, EncoderOptions};
-use lens_eval::figures::heldout::longer_baseline;
 use lens_report::text::{percent, thousands};
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-
-/// Lines named for each reason; --json has them all.
-const NAMED: usize = 12;
 
 /// What a file or folder is. Serialises to what `lens info --json` prints.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,20 +35,40 @@ impl Serialize for Info {
     }
 }
 
-/// Finds out what the file or folder `path` is. The hash of a language model is kept in the cache of
+/// Finds out what a file or folder is, or several files of pairs or rows together. Pairs need not fit
+/// into memory. The hash of a language model, and a dataset of the Hub, are kept in the cache of
 /// `runtime`.
 ///
 /// # Errors
 /// A file that is nothing of this, or damaged.
-pub fn info(path: &Path, runtime: &RuntimeOptions, progress: &dyn Progress) -> Result<Info, Error> {
-    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
-    let (kind, table, details) = match extension {
-        _ if path.is_dir() => bundle(path)?,
-        "gguf" => model(path, runtime)?,
-        "safetensors" | "npy" => arrays(path)?,
-        _ => pairs(path, progress)?,
+pub fn info(
+    input: impl Into<Input>,
+    reading: &ReadOptions,
+    runtime: &RuntimeOptions,
+    progress: &dyn Progress,
+) -> Result<Info, Error> {
+    let input = input.into();
+    let extension = |path: &Path| path.extension().and_then(|e| e.to_str()).map(str::to_owned);
+    let (kind, table, details) = match input.single() {
+        Some(path) if is_bundle(path) => bundle(path)?,
+        Some(path) if path.is_dir() && path.join("config.json").is_file() => model(path, runtime)?,
+        Some(path) => match extension(path).as_deref() {
+            Some("gguf") => model(path, runtime)?,
+            Some("safetensors" | "npy") => arrays(path)?,
+            _ => pairs::describe(&resolve_input(&input, runtime, progress)?, reading, progress)?,
+        },
+        None => pairs::describe(&resolve_input(&input, runtime, progress)?, reading, progress)?,
     };
-    Ok(Info { path: path.to_owned(), kind, table, details })
+    Ok(Info { path: input.name(), kind, table, details })
+}
+
+/// Whether a folder is, or should be, a reward model: it has the manifest, or nothing of a dataset.
+fn is_bundle(path: &Path) -> bool {
+    let dataset = || Input::from(path).files();
+    path.is_dir()
+        && (path.join(MANIFEST).exists()
+            || (!path.join("config.json").is_file()
+                && matches!(dataset(), Err(lens_data::Error::NoDataFiles { .. }))))
 }
 
 /// Kind, table and details.
@@ -187,53 +206,4 @@ fn arrays(path: &Path) -> Result<Described, Error> {
 fn shape_in_words(shape: &[usize]) -> String {
     let sizes: Vec<String> = shape.iter().map(usize::to_string).collect();
     format!("[{}]", sizes.join(", "))
-}
-
-fn pairs(path: &Path, progress: &dyn Progress) -> Result<Described, Error> {
-    let options = ReadOptions::default();
-    let data = match read_pairs_with(path, &options, progress) {
-        Ok(data) => data,
-        // Not pairs: perhaps rows to score or embed.
-        Err(pairs_error) => {
-            let set = match read_exchanges_with(path, &options, progress) {
-                Ok(set) => set,
-                Err(lens_data::Error::Cancelled) => return Err(Error::Cancelled),
-                Err(_) => return Err(pairs_error.into()),
-            };
-            let rows = vec![
-                ("format".to_owned(), format!("{}, {}", set.format, set.compression)),
-                ("rows".to_owned(), format!("{}, {} malformed", set.read, set.malformed.len())),
-            ];
-            let value = json!({"read": set.read, "malformed": set.malformed.len()});
-            return Ok(("rows to score or embed", rows, value));
-        }
-    };
-    let format = format!("{}, {}", data.format, data.compression);
-    let shapes: Vec<String> = data.shapes.iter().map(|(s, n)| format!("{n} with {s}")).collect();
-    let vetted = vet(data);
-    let longer = longer_baseline(vetted.used.iter().map(|r| &r.value));
-    let mut rows = vec![
-        ("format".to_owned(), format.clone()),
-        ("shapes".to_owned(), shapes.join(", ")),
-        ("pairs".to_owned(), format!("{} read, {} usable", vetted.report.read, vetted.used.len())),
-    ];
-    for (reason, lines) in &vetted.report.left_out {
-        rows.push((format!("  {reason}"), lines.len().to_string()));
-        for line in lines.iter().take(NAMED) {
-            rows.push((format!("    line {}", line.line), line.detail.clone()));
-        }
-        if lines.len() > NAMED {
-            let more = lines.len() - NAMED;
-            rows.push(("    ..".to_owned(), format!("and {more} more (all with --json)")));
-        }
-    }
-    let labels = LabelCounts::count(vetted.used.iter().map(|row| row.value.label()));
-    rows.extend(labels.summary().map(|summary| ("labels".to_owned(), summary)));
-    if let Some(longer) = longer {
-        rows.push(("longer answer wins".to_owned(), percent(longer)));
-    }
-    rows.push(("fingerprint".to_owned(), vetted.fingerprint()));
-    let value = json!({"format": format, "shapes": shapes, "pairs": vetted.report,
-        "labels": labels, "longer_wins": longer, "fingerprint": vetted.fingerprint()});
-    Ok(("preference pairs", rows, value))
 }

@@ -20,6 +20,7 @@
 //! | [`likelihood()`] | responses | how likely they are to a language model |
 //! | [`study()`] | a study file and pairs | methods compared on the same splits |
 //! | [`pull()`] | the name of a language model | its file in the cache |
+//! | [`convert()`] | preference pairs of any shape | the same as TRL has them |
 //! | [`info()`] | a file or folder | what it is |
 //!
 //! No job prints, ends the process, listens to signals or sets up a log or a thread pool. Work that is
@@ -41,12 +42,14 @@
 //! # Ok::<(), lens::Error>(())
 //! ```
 
+pub mod convert;
 mod earlier;
 pub mod embed;
 mod error;
 pub mod evaluate;
 pub mod generate;
 pub mod info;
+mod inputs;
 pub mod likelihood;
 mod models;
 mod notes;
@@ -64,12 +67,14 @@ pub mod synthesise;
 pub mod train;
 pub mod views;
 
+pub use convert::{ConvertOptions, ConvertResult, convert};
 pub use earlier::WarmStartCounts;
 pub use embed::{EmbedOptions, EmbedResult, EmbedWith, embed};
 pub use error::Error;
 pub use evaluate::{EvaluateOptions, EvaluatedFile, evaluate};
 pub use generate::{GenerateOptions, GenerateResult, generate};
 pub use info::{Info, info};
+pub use inputs::resolve_input;
 pub use lens_core::{Progress, Quiet};
 pub use likelihood::{LikelihoodOptions, Likelihoods, likelihood};
 pub use models::{open_encoder, open_encoder_of_bundle};

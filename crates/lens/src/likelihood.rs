@@ -1,13 +1,14 @@
 //! How likely responses are to a language model.
 
 use crate::error::stop_if_cancelled;
+use crate::inputs::resolve_input;
 use crate::models::open_generator;
-use crate::options::{ModelOptions, reading};
+use crate::options::ModelOptions;
 use crate::outputs::check_output;
 use crate::score::exchanges_of;
 use crate::{Error, Progress};
 use lens_core::Exchange;
-use lens_data::{Row, ScoreRow, read_exchanges_with, write_atomic_with};
+use lens_data::{Input, ReadOptions, Row, ScoreRow, read_exchanges_with, write_atomic_with};
 use lens_encoder::LogLikelihood;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -16,23 +17,23 @@ use std::path::PathBuf;
 #[derive(Debug, Clone)]
 pub struct LikelihoodOptions {
     /// Rows of prompt and response(s), or of pairs.
-    pub file: PathBuf,
+    pub file: Input,
     /// JSON lines are written into this file, where one is named.
     pub output: Option<PathBuf>,
     /// The language model.
     pub model: ModelOptions,
-    /// Stop at the first row without a response. Defaults to `false`.
-    pub strict: bool,
+    /// How rows are read. Defaults to counting and listing malformed ones.
+    pub reading: ReadOptions,
 }
 
 impl LikelihoodOptions {
     /// The defaults, for a file.
-    pub fn new(file: impl Into<PathBuf>) -> Self {
+    pub fn new(file: impl Into<Input>) -> Self {
         LikelihoodOptions {
             file: file.into(),
             output: None,
             model: ModelOptions::default(),
-            strict: false,
+            reading: ReadOptions::default(),
         }
     }
 }
@@ -118,15 +119,16 @@ pub fn likelihood(
     if let Some(output) = &options.output {
         check_output(&options.file, output)?;
     }
-    let set = read_exchanges_with(&options.file, &reading(options.strict), progress)?;
-    if options.strict
+    let input = resolve_input(&options.file, &options.model.runtime, progress)?;
+    let set = read_exchanges_with(&input, &options.reading, progress)?;
+    if options.reading.strict
         && let Some(row) = set.rows.iter().find(|r| matches!(r.value, ScoreRow::Text(_)))
     {
         return Err(Error::Refused(format!("line {}: {NO_RESPONSE}", row.line)));
     }
     let exchanges: Vec<Exchange> = set.rows.iter().flat_map(|r| exchanges_of(&r.value)).collect();
     if exchanges.is_empty() {
-        return Err(Error::Refused(format!("{}: {NO_RESPONSE}", options.file.display())));
+        return Err(Error::Refused(format!("{}: {NO_RESPONSE}", options.file)));
     }
     let generator = open_generator(&options.model, progress)?;
     let likely = generator.log_likelihoods(&exchanges, progress)?;

@@ -4,7 +4,7 @@ use crate::options::{BundleModelOptions, ModelOptions, RuntimeOptions, template}
 use crate::{Error, Progress};
 use lens_core::{Exchange, Matrix, PreferencePair};
 use lens_data::bundle::Bundle;
-use lens_data::{EncoderRecord, LeftOut, file_name};
+use lens_data::{EncoderRecord, LeftOut, Place, file_name};
 use lens_encoder::{
     Difference, Encoded, Encoder, EncoderError, EncoderOptions, Generator, RemoteEncoder,
     RemoteOptions, ServerRecord, TemplateChoice, TextEncoder, ViewChoice, models,
@@ -264,12 +264,12 @@ pub(crate) fn encode_pairs(
 
 /// Why a pair is left out whose two sides are the same to the encoder, which they can become by
 /// shortening; `None` where they differ.
-pub(crate) fn equal_sides(line: u64, chosen: &Encoded, rejected: &Encoded) -> Option<LeftOut> {
+pub(crate) fn equal_sides(place: Place, chosen: &Encoded, rejected: &Encoded) -> Option<LeftOut> {
     let detail = match chosen.truncated {
         true => "both sides are the same after shortening; raise max_length",
         false => "both sides are the same tokens",
     };
-    (chosen.ids_hash == rejected.ids_hash).then(|| LeftOut { line, detail: detail.to_owned() })
+    (chosen.ids_hash == rejected.ids_hash).then(|| LeftOut::at(place, detail))
 }
 
 /// The vectors as the rows of a matrix `[n, dim]`.

@@ -2,7 +2,7 @@
 
 use crate::Progress;
 use lens_core::head::HeadSettings;
-use lens_data::{LabelCounts, MalformedRow, VetReport};
+use lens_data::{Dataset, LabelCounts, MalformedRow, Reason, Shape, VetReport, Vetted};
 
 /// Most malformed rows that are named while a job runs; the report has all.
 const MOST_NAMED: usize = 3;
@@ -15,6 +15,33 @@ pub(crate) fn malformed(rows: &[MalformedRow], progress: &dyn Progress) {
     if rows.len() > MOST_NAMED {
         let more = rows.len() - MOST_NAMED;
         progress.note(&format!("left out: {more} more malformed rows (see the report)"));
+    }
+}
+
+/// Says what of the layout of pairs their user has to know: pairs without any prompt, and columns of text
+/// that are not read.
+pub(crate) fn layout(data: &Dataset, progress: &dyn Progress) {
+    let n = data.shapes.get(&Shape::NoPrompt).copied().unwrap_or(0);
+    if n > 0 && !data.no_prompt {
+        progress.note(&format!(
+            "warning: {n} of {} pairs have no prompt: no column holds one, and both sides do not begin \
+             with the same turns",
+            data.pairs.len()
+        ));
+    }
+    if data.shapes.contains_key(&Shape::RepeatedPrompt) {
+        let n = data.shapes[&Shape::RepeatedPrompt];
+        progress.note(&format!("the responses of {n} pairs repeat their prompts: read once"));
+    }
+}
+
+/// Says how many pairs are left out because they have no prompt.
+pub(crate) fn no_prompt(vetted: &Vetted, progress: &dyn Progress) {
+    let n = vetted.report.left_out.get(&Reason::NoPrompt).map_or(0, Vec::len);
+    if n > 0 {
+        progress.note(&format!(
+            "left out: {n} pairs have no prompt where others have one (--no-prompt keeps them)"
+        ));
     }
 }
 

@@ -2,14 +2,13 @@
 
 use crate::earlier::{EarlierModel, PairKeys, WarmStartCounts};
 use crate::error::stop_if_cancelled;
+use crate::inputs::resolve_input;
 use crate::models::{
     encode_pairs, encoder_record, equal_sides, matrix, note_encoder, note_truncated, open_encoder,
     open_encoder_of_bundle,
 };
 use crate::notes;
-use crate::options::{
-    BundleModelOptions, MethodOptions, ModelOptions, reading, run_command, run_settings,
-};
+use crate::options::{BundleModelOptions, MethodOptions, ModelOptions, run_command, run_settings};
 use crate::save::{Finished, HeldOutPairs, Saved, save};
 use crate::select::{self, set_candidate_views};
 use crate::stages::{StageTime, Stages};
@@ -17,8 +16,8 @@ use crate::{Error, Progress};
 use lens_core::{EmbeddedPairs, Extras, PreferencePair, Threads, fit_with};
 use lens_data::bundle::{Bundle, DataRecord, Kept, PAGE, REPORT, check_target};
 use lens_data::{
-    KeyKind, LabelCounts, LeftOut, Reason, VetReport, Vetted, file_name, read_pairs_with,
-    shared_prompts, vet,
+    Input, KeyKind, LabelCounts, LeftOut, ReadOptions, Reason, VetReport, Vetted, file_name,
+    read_pairs_with, shared_prompts, vet,
 };
 use lens_encoder::{Encoded, TextEncoder, ViewChoice};
 use lens_eval::figures::heldout::{HeldOut, HeldOutModels, difference_in_words, response_lengths};
@@ -31,15 +30,15 @@ use std::time::Instant;
 /// What [`run()`] is told.
 #[derive(Debug, Clone)]
 pub struct RunOptions {
-    /// The file of preference pairs.
-    pub pairs: PathBuf,
+    /// The preference pairs: a file, several, a folder, a dataset of the Hub.
+    pub pairs: Input,
     /// Held-out pairs to evaluate on. Defaults to a share of the prompts of `pairs`.
-    pub eval: Option<PathBuf>,
+    pub eval: Option<Input>,
     /// The share of the prompts to hold out where there is no `eval`. Defaults to 0.2; 0 holds out
     /// nothing, and measures nothing.
     pub holdout: f64,
-    /// Stop at the first malformed row. Defaults to `false`: it is counted and listed.
-    pub strict: bool,
+    /// How rows are read. Defaults to counting and listing malformed ones.
+    pub reading: ReadOptions,
     /// The language model and its views. A warm start takes the earlier model's instead.
     pub model: ModelOptions,
     /// The method, and which of its settings are selected.
@@ -64,12 +63,12 @@ pub struct WarmStartOptions {
 
 impl RunOptions {
     /// The defaults, for a file of pairs.
-    pub fn new(pairs: impl Into<PathBuf>) -> Self {
+    pub fn new(pairs: impl Into<Input>) -> Self {
         RunOptions {
             pairs: pairs.into(),
             eval: None,
             holdout: 0.2,
-            strict: false,
+            reading: ReadOptions::default(),
             model: ModelOptions::default(),
             method: MethodOptions::default(),
             warm_start: None,
@@ -162,7 +161,7 @@ pub fn run(options: &RunOptions, progress: &dyn Progress) -> Result<RunResult, E
     let (mut train_pairs, mut heldout_pairs) =
         embed(encoder.as_ref(), &mut train, &mut heldout, &mut stages, progress)?;
     if train_pairs.is_empty() {
-        return Err(nothing_left(&options.pairs, &train));
+        return Err(nothing_left(&options.pairs.name(), &train));
     }
 
     let mut tuned = None;
@@ -206,10 +205,10 @@ pub fn run(options: &RunOptions, progress: &dyn Progress) -> Result<RunResult, E
         table(&train, &heldout, &figures, warm_start.as_ref(), tuned.as_ref(), settings.augment);
     let finished = Finished {
         encoder: Some(encoder_record(encoder.as_ref(), &options.model.model)),
-        data: data_record(&options.pairs, &train),
+        data: data_record(&options.pairs.name(), &train),
         figures: serde_json::json!({
             "heldout": &figures,
-            "heldout_file": options.eval.as_deref().map(file_name),
+            "heldout_file": options.eval.as_ref().map(|eval| file_name(&eval.name())),
             "heldout_fingerprint": heldout.fingerprint(),
         }),
         table: &table,
@@ -335,13 +334,17 @@ fn read(
     earlier: Option<&EarlierModel>,
     progress: &dyn Progress,
 ) -> Result<Pairs, Error> {
-    let load = |path: &Path| -> Result<Vetted, Error> {
-        let data = read_pairs_with(path, &reading(options.strict), progress)?;
+    let load = |input: &Input| -> Result<Vetted, Error> {
+        let input = resolve_input(input, &options.model.runtime, progress)?;
+        let data = read_pairs_with(&input, &options.reading, progress)?;
         notes::malformed(&data.malformed, progress);
-        Ok(vet(data))
+        notes::layout(&data, progress);
+        let vetted = vet(data);
+        notes::no_prompt(&vetted, progress);
+        Ok(vetted)
     };
-    let path = &options.pairs;
-    let mut train = load(path)?;
+    let path = &options.pairs.name();
+    let mut train = load(&options.pairs)?;
     if train.used.is_empty() {
         return Err(nothing_left(path, &train));
     }
@@ -349,6 +352,7 @@ fn read(
     match &options.eval {
         Some(file) => {
             heldout = load(file)?;
+            let file = &file.name();
             leave_out_ties(&mut heldout, progress);
             if heldout.used.is_empty() {
                 return Err(nothing_left(file, &heldout));
@@ -417,7 +421,7 @@ fn leave_out_trained_on(
 /// Whether there is enough to train on: asked before the pairs are embedded.
 fn check_prompts(options: &RunOptions, train: &Vetted, heldout: &Vetted) -> Result<(), Error> {
     if train.used.is_empty() && options.eval.is_some() {
-        return Err(nothing_left(&options.pairs, train));
+        return Err(nothing_left(&options.pairs.name(), train));
     }
     if train.prompt_count() >= 2 {
         return Ok(());
@@ -431,7 +435,7 @@ fn check_prompts(options: &RunOptions, train: &Vetted, heldout: &Vetted) -> Resu
         said = format!(", {} of them to be held out", heldout.used.len());
     }
     Err(Error::TooFewPrompts {
-        path: options.pairs.clone(),
+        path: options.pairs.name(),
         pairs,
         prompts,
         heldout: said,
@@ -454,7 +458,7 @@ fn hold_out(
         return Err(Error::Refused(format!(
             "{}: {} was trained on the prompts of all {} pairs: none is left to hold out; add new \
              pairs, or name held-out ones with --eval (--holdout 0 measures nothing)",
-            options.pairs.display(),
+            options.pairs,
             earlier.path.display(),
             train.used.len()
         )));
@@ -496,7 +500,7 @@ fn embedded(
     let dim = encoder.dim();
     let n = vetted.used.len();
     let equal: Vec<Option<LeftOut>> =
-        (0..n).map(|i| equal_sides(vetted.used[i].line, &encoded[i], &encoded[i + n])).collect();
+        (0..n).map(|i| equal_sides(vetted.used[i].place(), &encoded[i], &encoded[i + n])).collect();
     let kept: Vec<usize> = (0..n).filter(|&i| equal[i].is_none()).collect();
     vetted.leave_out(Reason::EqualAfterTruncation, equal.into_iter().flatten());
     let pairs = EmbeddedPairs::with_prompts(

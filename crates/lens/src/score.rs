@@ -1,11 +1,14 @@
 //! Rewards: of rows of text, and of stored embeddings, in their order.
 
+use crate::inputs::resolve_input;
 use crate::models::{check_arrays, matrix, note_server, note_truncated, open_encoder_of_bundle};
-use crate::options::{BundleModelOptions, reading};
+use crate::options::BundleModelOptions;
 use crate::{Error, Progress};
 use lens_core::{Exchange, Threads};
 use lens_data::bundle::Bundle;
-use lens_data::{MalformedRow, Row, ScoreRow, StoredTable, read_exchanges_with};
+use lens_data::{
+    Input, MalformedRow, ReadOptions, Row, ScoreRow, StoredTable, read_exchanges_with,
+};
 use lens_encoder::{Encoded, TextEncoder};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -17,27 +20,27 @@ pub struct ScoreOptions {
     pub bundle: PathBuf,
     /// Rows of prompt and response(s), of pairs or of text; or a safetensors or .npy file of
     /// embeddings.
-    pub file: PathBuf,
+    pub file: Input,
     /// The encoder, where it is not the bundle's own.
     pub encoder: BundleModelOptions,
     /// Name of the array to score in a safetensors file. Defaults to its only one.
     pub key: Option<String>,
     /// Rewards in standard deviations from the mean of the training responses. Defaults to `false`.
     pub normalise: bool,
-    /// Stop at the first malformed row. Defaults to `false`: it is answered with an error.
-    pub strict: bool,
+    /// How rows are read. Defaults to counting and listing malformed ones.
+    pub reading: ReadOptions,
 }
 
 impl ScoreOptions {
     /// The defaults, for a reward model and a file.
-    pub fn new(bundle: impl Into<PathBuf>, file: impl Into<PathBuf>) -> Self {
+    pub fn new(bundle: impl Into<PathBuf>, file: impl Into<Input>) -> Self {
         ScoreOptions {
             bundle: bundle.into(),
             file: file.into(),
             encoder: BundleModelOptions::default(),
             key: None,
             normalise: false,
-            strict: false,
+            reading: ReadOptions::default(),
         }
     }
 }
@@ -141,11 +144,14 @@ impl Scorer {
 /// As [`Scorer::open`]; a file that cannot be read; [`Error::ArraysMismatch`] for embeddings of another
 /// encoder.
 pub fn score(options: &ScoreOptions, progress: &dyn Progress) -> Result<Scores, Error> {
-    if options.file.extension().is_some_and(|e| e == "safetensors" || e == "npy") {
-        return arrays(options, progress);
+    let is_array =
+        |path: &&Path| path.extension().is_some_and(|e| e == "safetensors" || e == "npy");
+    if let Some(path) = options.file.single().filter(is_array) {
+        return arrays(options, path, progress);
     }
     let bundle = Bundle::read(&options.bundle)?;
-    let set = read_exchanges_with(&options.file, &reading(options.strict), progress)?;
+    let input = resolve_input(&options.file, &options.encoder.runtime, progress)?;
+    let set = read_exchanges_with(&input, &options.reading, progress)?;
     let encoder = open_encoder_of_bundle(&bundle, &options.bundle, &options.encoder, progress)?;
     note_server(encoder.as_ref(), progress);
     let scorer = Scorer { bundle, encoder };
@@ -220,10 +226,10 @@ fn in_units(bundle: &Bundle, rewards: Vec<f32>, normalise: bool) -> Vec<f64> {
 }
 
 /// Scores stored embeddings, a row each.
-fn arrays(options: &ScoreOptions, progress: &dyn Progress) -> Result<Scores, Error> {
+fn arrays(options: &ScoreOptions, path: &Path, progress: &dyn Progress) -> Result<Scores, Error> {
     let bundle = Bundle::read(&options.bundle)?;
-    let table = StoredTable::open(&options.file, options.key.as_deref(), progress)?;
-    check_arrays(&bundle, table.encoder.as_ref(), &options.file, progress)?;
+    let table = StoredTable::open(path, options.key.as_deref(), progress)?;
+    check_arrays(&bundle, table.encoder.as_ref(), path, progress)?;
     let rewards = bundle.model.rewards(&*table.rows, Threads::available());
     table.check_reads()?;
     let rewards = rewards?;

@@ -6,7 +6,7 @@ use crate::error::stop_if_cancelled;
 use crate::options::{ModelOptions, StoredPairsOptions};
 use crate::{Error, Progress};
 use lens_core::MethodSettings;
-use lens_data::file_name;
+use lens_data::{ReadOptions, file_name};
 use lens_encoder::ViewChoice;
 use lens_eval::EvalError;
 use lens_eval::study::plan::base_settings;
@@ -38,8 +38,8 @@ pub struct StudyOptions {
     /// The arrays that the study's encoders go over: their names, how much is held in memory, and the
     /// views to take. No files are named here.
     pub stored: StoredPairsOptions,
-    /// Stop at the first malformed row. Defaults to `false`.
-    pub strict: bool,
+    /// How rows are read. Defaults to counting and listing malformed ones.
+    pub reading: ReadOptions,
     /// The folder for the study; one that holds it already is gone on with.
     pub output: PathBuf,
     /// Replace another study that is in that folder. Defaults to `false`.
@@ -57,7 +57,7 @@ impl StudyOptions {
             settings: base_settings(&study)?,
             model: ModelOptions::default(),
             stored: StoredPairsOptions::new(Vec::new()),
-            strict: false,
+            reading: ReadOptions::default(),
             output: PathBuf::from(format!("study-{}", study.name)),
             overwrite: false,
             study,

@@ -60,10 +60,10 @@ pub struct EvalArgs {
     #[command(flatten)]
     #[serde(skip)]
     pub keys: KeyArgs,
-    /// Stop at the first malformed row instead of counting it and going on
-    #[arg(long, help_heading = heading::DATA)]
-    #[serde(skip_serializing_if = "not_given")]
-    pub strict: bool,
+    /// How rows are read.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub reading: ReadingArgs,
 }
 
 /// The kind that `--benchmark` names; none for `auto`.

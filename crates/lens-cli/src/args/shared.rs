@@ -32,8 +32,27 @@ pub struct TextArgs {
     #[arg(long, value_name = "HOW", help_heading = heading::MODEL,
         value_parser = values::special_tokens())]
     pub special_tokens: Option<String>,
+    /// How rows are read.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub reading: ReadingArgs,
+}
+
+/// How the rows of a dataset are read.
+#[derive(Debug, Args, Serialize)]
+#[command(next_help_heading = heading::DATA)]
+pub struct ReadingArgs {
+    /// Columns that have other names than those that are known, such as
+    /// prompt=question_text,chosen=good,rejected=bad
+    #[arg(long, value_name = "NAME=COLUMN,..")]
+    pub columns: Option<String>,
+    /// Pairs without a prompt are meant to have none: such pairs are read although other columns of text
+    /// are left, and are kept beside pairs that have one
+    #[arg(long)]
+    #[serde(skip_serializing_if = "not_given")]
+    pub no_prompt: bool,
     /// Stop at the first malformed row instead of counting it and going on
-    #[arg(long, help_heading = heading::DATA)]
+    #[arg(long)]
     #[serde(skip_serializing_if = "not_given")]
     pub strict: bool,
 }

@@ -20,7 +20,7 @@ pub fn run(args: &EmbedArgs, settings: &Settings, reporter: &Reporter) -> Result
     let options = EmbedOptions {
         encoder,
         dtype: settings.dtype,
-        strict: settings.strict,
+        reading: settings.reading()?,
         ..EmbedOptions::new(&args.file, &args.output)
     };
     let result = embed(&options, reporter)?;

@@ -23,7 +23,7 @@ pub fn run(args: &EvalArgs, settings: &Settings, reporter: &Reporter) -> Result<
         encoder: settings.encoder_of_bundle(args.model.as_deref())?,
         keys,
         memory_mb,
-        strict: settings.strict,
+        reading: settings.reading()?,
         seed: settings.seed,
         ..EvaluateOptions::new(&args.bundle, args.data.clone())
     };

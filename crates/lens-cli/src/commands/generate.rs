@@ -13,7 +13,7 @@ pub fn run(args: &GenerateArgs, settings: &Settings, reporter: &Reporter) -> Res
     let options = GenerateOptions {
         model: settings.model()?,
         sampling: settings.generate.clone(),
-        strict: settings.strict,
+        reading: settings.reading()?,
         ..GenerateOptions::new(&args.file, &args.output)
     };
     let result = generate(&options, reporter)?;

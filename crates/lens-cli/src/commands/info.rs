@@ -7,9 +7,9 @@ use crate::progress::Reporter;
 use crate::settings::Settings;
 use lens::info;
 
-/// Runs the command.
 pub fn run(args: &InfoArgs, settings: &Settings, reporter: &Reporter) -> Result<(), CliError> {
-    let found = info(&args.path, &settings.runtime()?, reporter)?;
+    let (reading, runtime) = (settings.reading()?, settings.runtime()?);
+    let found = info(args.paths.clone(), &reading, &runtime, reporter)?;
     if settings.json {
         return output::json(&found);
     }

@@ -18,7 +18,7 @@ pub fn run(
     let options = LikelihoodOptions {
         output: args.output.clone(),
         model: settings.model()?,
-        strict: settings.strict,
+        reading: settings.reading()?,
         ..LikelihoodOptions::new(&args.file)
     };
     let result = likelihood(&options, reporter)?;

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub mod bench;
+pub mod convert;
 pub mod embed;
 pub mod eval;
 pub mod generate;

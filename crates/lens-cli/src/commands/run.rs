@@ -24,15 +24,15 @@ pub fn run(args: &RunArgs, settings: &Settings, reporter: &Reporter) -> Result<(
         }),
     };
     let options = RunOptions {
-        eval: settings.eval.clone(),
+        eval: settings.eval.clone().map(Into::into),
         holdout: settings.holdout,
-        strict: settings.strict,
+        reading: settings.reading()?,
         model: settings.model()?,
         method: settings.method_options(),
         warm_start,
         output: Some(output),
         overwrite: settings.overwrite,
-        ..RunOptions::new(&args.pairs)
+        ..RunOptions::new(args.pairs.clone())
     };
     let result = run_job(&options, reporter)?;
     if settings.json {

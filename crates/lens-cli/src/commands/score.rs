@@ -14,7 +14,7 @@ pub fn run(args: &ScoreArgs, settings: &Settings, reporter: &Reporter) -> Result
         encoder: settings.encoder_of_bundle(args.model.as_deref())?,
         key: args.key.clone(),
         normalise: settings.normalise,
-        strict: settings.strict,
+        reading: settings.reading()?,
         ..ScoreOptions::new(&args.bundle, &args.file)
     };
     for row in score(&options, reporter)?.rows {

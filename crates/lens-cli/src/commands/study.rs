@@ -51,7 +51,7 @@ pub fn run(args: &StudyArgs, settings: &Settings, reporter: &Reporter) -> Result
         settings: settings.method(),
         model: settings.model()?,
         stored: settings.stored(Vec::new())?,
-        strict: settings.strict,
+        reading: settings.reading()?,
         output: settings.output.clone().unwrap_or(folder),
         overwrite: settings.overwrite,
     };

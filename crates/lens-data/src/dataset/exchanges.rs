@@ -1,8 +1,9 @@
 //! Rows that can be scored or embedded: single responses, candidates, pairs, texts.
 
-use super::content::{describe, missing, take_content};
-use super::pairs::{RowProblem, take_pair, take_repeated_prompt};
-use super::ranked::take_list;
+use super::columns::{self, ColumnNames, PROMPTS, refuse_unreadable, take_system, with_system};
+use super::content::{CONTENT, describe, is_nothing, missing, take_content};
+use super::pairs::{Judged, Reading, RowProblem, take_judged_pairs, take_repeated_prompt};
+use super::ranked::{ScoredRow, take_list};
 use super::records::Fields;
 use crate::error::{Problem, WHOLE_ROW};
 use lens_core::{Content, Exchange, PreferencePair};
@@ -28,46 +29,104 @@ pub enum ScoreRow {
 
 const EXPECTED: &str = "prompt with response, prompt with responses, chosen with rejected, or text";
 
-/// Reads a row by the first of these that it has: `chosen` or `completions`, `responses`,
-/// `response`, `text`. What stays in `fields` is metadata.
-pub(crate) fn take_row(fields: &mut Fields) -> Result<ScoreRow, RowProblem> {
+/// Reads a row by the first of these that it has: `chosen` or `rejected`, `responses`, `response`,
+/// `text`, or any other shape of pairs. What stays in `fields` is metadata.
+pub(crate) fn take_row(
+    fields: &mut Fields,
+    reading: Reading<'_>,
+) -> Result<Vec<ScoreRow>, RowProblem> {
+    reading.columns.apply(fields)?;
+    refuse_unreadable(fields)?;
+    let reading = Reading { columns: &ColumnNames::default(), ..reading };
     let has = |name| fields.contains_key(name);
-    if has("chosen") || has("rejected") || (has("context") && has("completions")) {
-        return Ok(ScoreRow::Pair(take_pair(fields)?.0));
+    if has("chosen") || has("rejected") {
+        return take_pairs(fields, reading);
     }
     if has("responses") {
-        return Ok(take_candidates(fields)?);
+        return Ok(vec![take_candidates(fields)?]);
     }
     if has("response") {
-        let prompt = take_content(fields, "prompt")?;
         let response = take_content(fields, "response")?;
+        let prompt = take_prompt_column(fields)?;
         let (prompt, responses) = without_repetition(prompt, vec![response]);
         return match responses.into_iter().next() {
-            Some(response) => Ok(ScoreRow::Single(Exchange { prompt, response })),
+            Some(response) => Ok(vec![ScoreRow::Single(Exchange { prompt, response })]),
             None => Err(missing("response", "a response", fields).into()),
         };
     }
     match fields.shift_remove("text") {
-        Some(Value::String(text)) => Ok(ScoreRow::Text(text)),
+        Some(Value::String(text)) => Ok(vec![ScoreRow::Text(text)]),
         Some(other) => Err(Problem::new("text", "text", describe(&other)).into()),
-        None => Err(missing(WHOLE_ROW, EXPECTED, fields).into()),
+        None => {
+            let before = fields.clone();
+            take_pairs(fields, reading).map_err(|problem| match problem {
+                RowProblem::Malformed(p) if p.field == "chosen" => {
+                    missing(WHOLE_ROW, EXPECTED, &before).into()
+                }
+                problem => problem,
+            })
+        }
     }
 }
 
-/// The prompt of a row: of a pair, or the `prompt` column. What stays in `fields` is metadata.
-pub(crate) fn take_prompt(fields: &mut Fields) -> Result<Content, RowProblem> {
+fn take_pairs(fields: &mut Fields, reading: Reading<'_>) -> Result<Vec<ScoreRow>, RowProblem> {
+    match take_judged_pairs(fields, Reading { no_prompt: true, ..reading })? {
+        Judged::Pairs(pairs, _) => Ok(pairs.into_iter().map(ScoreRow::Pair).collect()),
+        Judged::Rating(ScoredRow { prompt, responses, .. }) => Ok(responses
+            .into_iter()
+            .map(|response| ScoreRow::Single(Exchange { prompt: prompt.clone(), response }))
+            .collect()),
+    }
+}
+
+/// The prompt of a response to be scored: it must have a column, and may be empty text.
+fn take_prompt_column(fields: &mut Fields) -> Result<Content, Problem> {
+    if let Some(value) =
+        fields.get("prompt").filter(|value| !value.is_string() && is_nothing(value))
+    {
+        return Err(Problem::new("prompt", CONTENT, describe(value)));
+    }
+    let blank = fields.get("prompt").and_then(Value::as_str).map(str::to_owned);
+    let prompt = columns::take_prompt(fields, &[])?;
+    let system = take_system(fields)?;
+    match (prompt.content, blank) {
+        (Some(prompt), _) => with_system(prompt, system),
+        (None, Some(blank)) => with_system(Content::Text(blank), system),
+        (None, None) => Err(missing("prompt", CONTENT, fields)),
+    }
+}
+
+/// The prompt of a row: of a pair, or the column that holds one. What stays in `fields` is metadata.
+pub(crate) fn take_prompt(
+    fields: &mut Fields,
+    reading: Reading<'_>,
+) -> Result<Content, RowProblem> {
+    reading.columns.apply(fields)?;
+    let reading = Reading { columns: &ColumnNames::default(), no_prompt: true };
     let has = |name| fields.contains_key(name);
     let pair = (has("chosen") && has("rejected")) || (has("context") && has("completions"));
-    let prompted = has("prompt");
-    let prompt = if pair {
-        match take_pair(fields) {
-            Ok((pair, _)) => pair.prompt,
+    let mut prompt = None;
+    if pair {
+        let before = fields.clone();
+        match take_judged_pairs(fields, reading) {
+            Ok(Judged::Pairs(pairs, _)) => {
+                prompt = pairs.into_iter().next().map(|pair| pair.prompt)
+            }
+            Ok(Judged::Rating(row)) => prompt = Some(row.prompt),
             // Several responses a side are no pair, but they answer one prompt.
-            Err(RowProblem::BestOfN(_)) if prompted => take_content(fields, "prompt")?,
+            Err(RowProblem::BestOfN(_)) => *fields = before,
             Err(problem) => return Err(problem),
         }
-    } else {
-        take_content(fields, "prompt")?
+    }
+    let prompt = match prompt {
+        Some(prompt) => prompt,
+        None => {
+            if !PROMPTS.iter().any(|name| fields.contains_key(*name)) {
+                return Err(missing("prompt", CONTENT, fields).into());
+            }
+            let found = columns::take_prompt(fields, &[])?.content;
+            with_system(found.unwrap_or(Content::Text(String::new())), take_system(fields)?)?
+        }
     };
     if prompt.is_blank() {
         return Err(Problem::new("prompt", "a prompt that is not blank", "a blank one").into());
@@ -76,8 +135,8 @@ pub(crate) fn take_prompt(fields: &mut Fields) -> Result<Content, RowProblem> {
 }
 
 fn take_candidates(fields: &mut Fields) -> Result<ScoreRow, Problem> {
-    let prompt = take_content(fields, "prompt")?;
     let responses = take_list(fields, "responses")?;
+    let prompt = take_prompt_column(fields)?;
     let (prompt, responses) = without_repetition(prompt, responses);
     Ok(ScoreRow::Candidates { prompt, responses })
 }

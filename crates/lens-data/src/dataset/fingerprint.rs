@@ -14,13 +14,36 @@ const FORM: &str = "lens-pairs-v1\n";
 /// (left out where it is false).
 /// Where the pairs were read from, and their metadata, do not enter.
 pub fn fingerprint<'a>(pairs: impl IntoIterator<Item = &'a PreferencePair>) -> String {
-    let mut hash = Sha256::new();
-    hash.update(FORM);
+    let mut fingerprint = Fingerprint::default();
     for pair in pairs {
-        hash.update(canonical(pair).to_string());
-        hash.update("\n");
+        fingerprint.add(pair);
     }
-    hex(hash)
+    fingerprint.finish()
+}
+
+/// The [`fingerprint`] of pairs that come one after another.
+#[derive(Debug, Clone)]
+pub struct Fingerprint(Sha256);
+
+impl Default for Fingerprint {
+    fn default() -> Self {
+        let mut hash = Sha256::new();
+        hash.update(FORM);
+        Fingerprint(hash)
+    }
+}
+
+impl Fingerprint {
+    /// Adds the next pair.
+    pub fn add(&mut self, pair: &PreferencePair) {
+        self.0.update(canonical(pair).to_string());
+        self.0.update("\n");
+    }
+
+    /// The fingerprint of all that were added.
+    pub fn finish(self) -> String {
+        hex(self.0)
+    }
 }
 
 /// SHA-256, in lower-case hex, over shapes and little-endian values of some arrays: the name of

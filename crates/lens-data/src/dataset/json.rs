@@ -1,14 +1,13 @@
-//! JSON lines and JSON arrays.
+//! JSON: one object a line, objects over several lines, and lists of objects, alone or inside an
+//! object.
 
-use super::lines::{Budget, Line, Lines};
+use super::lines::{Line, Lines};
+use super::pieces::{Piece, Pieces};
 use super::records::{Fields, Sink, Text};
 use super::source::read_error;
 use crate::error::{Error, Problem, WHOLE_ROW};
-use serde::de::{Error as _, SeqAccess, Visitor};
-use serde_json::{Deserializer as JsonDeserializer, Value};
-use std::fmt;
-use std::io::BufReader;
-use std::ops::ControlFlow;
+use serde_json::Value;
+use std::borrow::Cow;
 
 const EXPECTED: &str = "a JSON object";
 
@@ -21,11 +20,7 @@ pub(crate) fn read_lines(text: Text<'_>, sink: &mut Sink<'_>) -> Result<(), Erro
         lines.next_into(&mut line).map_err(|e| read_error(path, compression, e))?
     {
         let record = match kind {
-            Line::TooLong { bytes } => Err(Problem::new(
-                WHOLE_ROW,
-                format!("a line of at most {max_row_bytes} bytes"),
-                format!("{bytes} bytes: {}", String::from_utf8_lossy(&line)),
-            )),
+            Line::TooLong { bytes } => Err(too_long("line", max_row_bytes, bytes, &line)),
             Line::Whole if line.iter().all(u8::is_ascii_whitespace) => continue,
             Line::Whole => object(&line),
         };
@@ -36,80 +31,141 @@ pub(crate) fn read_lines(text: Text<'_>, sink: &mut Sink<'_>) -> Result<(), Erro
     Ok(())
 }
 
-fn object(line: &[u8]) -> Result<Fields, Problem> {
-    let text = std::str::from_utf8(line).map_err(|e| {
+/// Reads objects that follow each other, however many lines each takes. A record's place is the line
+/// on which it begins.
+pub(crate) fn read_objects(text: Text<'_>, sink: &mut Sink<'_>) -> Result<(), Error> {
+    let mut pieces = Pieces::new(text);
+    let mut piece = Vec::new();
+    while let Some(found) = pieces.next_into(&mut piece)? {
+        let line = pieces.line();
+        if sink(line, record(found, &piece, pieces.max_row_bytes())).is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Reads the objects of one list without holding the list: the whole file, or what stands under `key`
+/// in the object that the file is. A record's place is its number in the list.
+pub(crate) fn read_array(
+    text: Text<'_>,
+    key: Option<&str>,
+    sink: &mut Sink<'_>,
+) -> Result<(), Error> {
+    let mut pieces = Pieces::new(text);
+    match key {
+        Some(key) => pieces.enter_list_of(key)?,
+        None => pieces.enter_list()?,
+    }
+    let mut piece = Vec::new();
+    let mut number = 0;
+    while let Some(found) = pieces.next_into(&mut piece)? {
+        number += 1;
+        if sink(number, record(found, &piece, pieces.max_row_bytes())).is_break() {
+            return Ok(());
+        }
+    }
+    match key {
+        Some(_) => pieces.leave_object(),
+        None => pieces.leave(),
+    }
+}
+
+fn record(found: Piece, bytes: &[u8], max_row_bytes: usize) -> Result<Fields, Problem> {
+    match found {
+        Piece::Whole => object(bytes),
+        Piece::TooLong { bytes: n } => Err(too_long("record", max_row_bytes, n, bytes)),
+    }
+}
+
+fn too_long(what: &str, limit: usize, bytes: u64, head: &[u8]) -> Problem {
+    Problem::new(
+        WHOLE_ROW,
+        format!("a {what} of at most {limit} bytes"),
+        format!("{bytes} bytes: {}", String::from_utf8_lossy(head)),
+    )
+}
+
+fn object(bytes: &[u8]) -> Result<Fields, Problem> {
+    let text = std::str::from_utf8(bytes).map_err(|e| {
         Problem::new(
             WHOLE_ROW,
             "UTF-8 text",
-            format!("a wrong byte at {}: {}", e.valid_up_to() + 1, String::from_utf8_lossy(line)),
+            format!("a wrong byte at {}: {}", e.valid_up_to() + 1, String::from_utf8_lossy(bytes)),
         )
     })?;
-    let value = serde_json::from_str::<Value>(text).map_err(|e| {
+    let parsed = parse(text).map_err(|e| {
         let message = e.to_string();
         let reason = message.split(" at line ").next().unwrap_or(&message);
         Problem::new(WHOLE_ROW, EXPECTED, format!("{reason} at column {}: {text}", e.column()))
     })?;
-    fields(value)
-}
-
-fn fields(value: Value) -> Result<Fields, Problem> {
-    match value {
-        Value::Object(fields) => Ok(fields),
+    match parsed {
+        Value::Object(fields) => Ok(inner_row(fields)),
         other => Err(Problem::new(WHOLE_ROW, EXPECTED, super::content::describe(&other))),
     }
 }
 
-/// Reads the objects of one array without holding the array. What breaks the syntax ends the
-/// reading: there is no line to start again at.
-pub(crate) fn read_array(text: Text<'_>, sink: &mut Sink<'_>) -> Result<(), Error> {
-    let Text { path, compression, reader, max_row_bytes } = text;
-    let budget = Budget::new(max_row_bytes);
-    let reader = BufReader::new(budget.reader(reader));
-    let mut json = JsonDeserializer::from_reader(reader);
-    let mut elements = Elements { sink, budget: &budget, count: 0, stopped: false };
-    let parsed = serde::Deserializer::deserialize_seq(&mut json, &mut elements);
-    let (count, stopped) = (elements.count, elements.stopped);
-    if stopped {
-        return Ok(());
-    }
-    match parsed.and_then(|()| json.end()) {
-        Ok(()) => Ok(()),
-        Err(_) if budget.is_spent() => Err(Error::Malformed(
-            Problem::new(
-                WHOLE_ROW,
-                format!("a record of at most {max_row_bytes} bytes"),
-                "a longer one",
-            )
-            .at(path, count + 1),
-        )),
-        Err(e) if e.is_io() => Err(read_error(path, compression, e.into())),
-        Err(e) => Err(Error::corrupt(path, "JSON array", format!("record {}: {e}", count + 1))),
-    }
+/// JSON, and what Python writes beyond it: a missing number as `NaN`, an endless one as `Infinity`.
+fn parse(text: &str) -> serde_json::Result<Value> {
+    serde_json::from_str(text).or_else(|error| match without_python_numbers(text) {
+        Cow::Borrowed(_) => Err(error),
+        Cow::Owned(text) => serde_json::from_str(&text).map_err(|_| error),
+    })
 }
 
-struct Elements<'a, 'b> {
-    sink: &'a mut Sink<'b>,
-    budget: &'a Budget,
-    count: u64,
-    stopped: bool,
-}
-
-impl<'de> Visitor<'de> for &mut Elements<'_, '_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array of objects")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while let Some(value) = seq.next_element::<Value>()? {
-            self.count += 1;
-            self.budget.renew();
-            if let ControlFlow::Break(()) = (self.sink)(self.count, fields(value)) {
-                self.stopped = true;
-                return Err(A::Error::custom("stopped by the reader"));
+/// The text with `NaN` outside strings as null, as data frames mean it, and `Infinity` as text, so that
+/// it is not taken for a missing number.
+fn without_python_numbers(text: &str) -> Cow<'_, str> {
+    const WORDS: [(&str, &str); 3] =
+        [("NaN", "null"), ("-Infinity", "\"-Infinity\""), ("Infinity", "\"Infinity\"")];
+    let bytes = text.as_bytes();
+    let (mut out, mut copied, mut at) = (String::new(), 0, 0);
+    let mut in_string = false;
+    while let Some(&byte) = bytes.get(at) {
+        match byte {
+            b'\\' if in_string => at += 1,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            _ => {
+                let word = WORDS.iter().find(|(word, _)| bytes[at..].starts_with(word.as_bytes()));
+                if let Some((word, instead)) = word {
+                    out.push_str(&text[copied..at]);
+                    out.push_str(instead);
+                    copied = at + word.len();
+                    at = copied;
+                    continue;
+                }
             }
         }
-        Ok(())
+        at += 1;
+    }
+    if copied == 0 {
+        return Cow::Borrowed(text);
+    }
+    out.push_str(&text[copied..]);
+    Cow::Owned(out)
+}
+
+/// The row itself, where it stands as the Hub's viewer answers it: `{"row_idx": 0, "row": {..}}`.
+fn inner_row(mut fields: Fields) -> Fields {
+    match (fields.contains_key("row_idx"), fields.get_mut("row")) {
+        (true, Some(Value::Object(row))) => std::mem::take(row),
+        _ => fields,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_python_writes_beyond_json_is_read() {
+        let row = parse(r#"{"a": NaN, "b": [-Infinity, Infinity, 1], "c": "NaN \" NaN"}"#).unwrap();
+        let expected = json!({"a": null, "b": ["-Infinity", "Infinity", 1], "c": "NaN \" NaN"});
+        assert_eq!(row, expected);
+        assert!(parse("{\"a\": NaNo}").is_err());
+        assert!(parse("{\"a\": nan}").is_err());
     }
 }

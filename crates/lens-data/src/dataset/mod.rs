@@ -3,34 +3,46 @@
 //! A row that cannot be read is never dropped without a word: it becomes a [`MalformedRow`] that
 //! names file, line, field, what was expected and what was found.
 
+mod arrow_rows;
+mod columns;
 mod content;
 mod delimited;
 mod exchanges;
 pub(crate) mod fingerprint;
+mod input;
 mod json;
 mod lines;
 mod pairs;
 mod parquet_rows;
+mod pieces;
 mod ranked;
+mod rated;
 mod records;
+mod repeated;
 mod source;
 #[cfg(test)]
 mod tests;
+mod verdicts;
 
 use lens_core::{Content, PreferencePair, Progress, Quiet};
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 
+pub use columns::{ColumnNames, ColumnUse};
 pub use exchanges::ScoreRow;
-pub use fingerprint::{fingerprint, fingerprint_arrays, fingerprint_rows};
+pub use fingerprint::{Fingerprint, fingerprint, fingerprint_arrays, fingerprint_rows};
+pub use input::{Input, STANDARD_INPUT, ending, split_of};
 pub use pairs::{BestOfN, Shape};
 pub use ranked::{Candidates, JudgedRow, JudgedSet, RankedRow, ScoredRow, group_by_prompt};
 pub use source::{Compression, Format};
 
 use crate::error::{Error, MalformedRow};
-use pairs::RowProblem;
+use crate::prompts::content_key;
+use columns::ColumnUses;
+use pairs::{Judged, Reading, RowProblem};
 use records::{Fields, Opened};
 
 /// The longest line, and the longest record of a JSON array or CSV file, that is read.
@@ -44,49 +56,120 @@ pub struct ReadOptions {
     pub strict: bool,
     /// Longer rows are malformed. Defaults to [`MAX_ROW_BYTES`].
     pub max_row_bytes: usize,
+    /// Names of columns that the reader does not know by itself. Defaults to none.
+    pub columns: ColumnNames,
+    /// Whether pairs without a prompt are meant to have none. Defaults to `false`: a row with text in a
+    /// column that nothing reads is malformed, and a pair with a blank prompt among others that have one
+    /// is left out.
+    pub no_prompt: bool,
 }
 
 impl Default for ReadOptions {
     fn default() -> Self {
-        ReadOptions { strict: false, max_row_bytes: MAX_ROW_BYTES }
+        ReadOptions {
+            strict: false,
+            max_row_bytes: MAX_ROW_BYTES,
+            columns: ColumnNames::default(),
+            no_prompt: false,
+        }
+    }
+}
+
+impl ReadOptions {
+    fn reading(&self) -> Reading<'_> {
+        Reading { columns: &self.columns, no_prompt: self.no_prompt }
     }
 }
 
 /// A value with the place it was read from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row<T> {
-    /// One-based line; in Parquet, CSV and JSON arrays the one-based record.
+    /// One-based line; in Parquet, Arrow, CSV and JSON arrays the one-based record.
     pub line: u64,
+    /// The file, where the dataset has several.
+    pub file: Option<Arc<str>>,
+    /// Which of the values that its line gave this is, from 0.
+    pub part: u32,
     /// The value that was read.
     pub value: T,
     /// All columns that are not part of the value, in the order of the file.
     pub metadata: Map<String, Value>,
 }
 
+/// Where a value was read: file, line, and which of those on the line.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// The file, where the dataset has several.
+    pub file: Option<Arc<str>>,
+    /// One-based line or record.
+    pub line: u64,
+    /// Which of the values of the line, from 0.
+    pub part: u32,
+}
+
 impl<T> Row<T> {
+    /// A row of a dataset of one file, the only value of its line.
+    pub fn new(line: u64, value: T, metadata: Map<String, Value>) -> Row<T> {
+        Row { line, file: None, part: 0, value, metadata }
+    }
+
+    /// The place it was read from.
+    pub fn place(&self) -> Place {
+        Place { file: self.file.clone(), line: self.line, part: self.part }
+    }
+
+    /// The same row with something made of its value.
+    pub fn map<U>(self, make: impl FnOnce(T) -> U) -> Row<U> {
+        let Row { line, file, part, value, metadata } = self;
+        Row { line, file, part, value: make(value), metadata }
+    }
+
+    /// The same row with what is made of its value, if anything is.
+    pub fn filter_map<U>(self, make: impl FnOnce(T) -> Option<U>) -> Option<Row<U>> {
+        let Row { line, file, part, value, metadata } = self;
+        make(value).map(|value| Row { line, file, part, value, metadata })
+    }
+
     /// The `subset` column, where it is text.
     pub fn subset(&self) -> Option<&str> {
         self.metadata.get("subset").and_then(Value::as_str)
     }
 }
 
-/// The preference pairs of one file.
+/// What is known of a dataset as a whole, whatever its rows are.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Layout {
+    /// The files, as their paths were found.
+    pub files: Vec<PathBuf>,
+    /// How the rows of the first file are laid out.
+    pub format: Format,
+    /// How the first file is compressed.
+    pub compression: Compression,
+    /// How each column was used, in the order in which they came.
+    pub columns: Vec<ColumnUse>,
+    /// How many rows were read, without blank lines. A row may give several pairs.
+    pub rows: usize,
+    /// In how many rows a column for the prompt stands, even a blank one.
+    pub with_prompt_column: usize,
+}
+
+/// The preference pairs of one file or several.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dataset {
-    /// The file.
+    /// The file, folder or pattern.
     pub path: PathBuf,
-    /// The rows that are pairs, in the order of the file. Never empty.
+    /// The pairs, in the order of the rows. Never empty.
     pub pairs: Vec<Row<PreferencePair>>,
-    /// The rows that are not, in the order of the file.
+    /// The rows that are not pairs, in the order of the file.
     pub malformed: Vec<MalformedRow>,
-    /// How many rows were read: pairs and malformed rows, without blank lines.
+    /// How many pairs and malformed rows were read: without blank lines.
     pub read: usize,
-    /// How the rows are laid out.
-    pub format: Format,
-    /// How the file is compressed.
-    pub compression: Compression,
+    /// Files, format and columns.
+    pub layout: Layout,
     /// In which shapes the pairs stood, and how many in each.
     pub shapes: BTreeMap<Shape, usize>,
+    /// Whether pairs without a prompt are meant to have none.
+    pub no_prompt: bool,
 }
 
 /// The rows of a file to be scored or embedded.
@@ -100,10 +183,8 @@ pub struct ScoreSet {
     pub malformed: Vec<MalformedRow>,
     /// How many rows were read, without blank lines.
     pub read: usize,
-    /// How the rows are laid out.
-    pub format: Format,
-    /// How the file is compressed.
-    pub compression: Compression,
+    /// Files, format and columns.
+    pub layout: Layout,
 }
 
 /// The prompts of a file.
@@ -119,101 +200,238 @@ pub struct PromptSet {
     pub read: usize,
 }
 
-/// Reads the preference pairs of a file; see [`Shape`] for what a row may look like.
+/// Reads the preference pairs of a file, or of several; see [`Shape`] for what a row may look like.
 ///
-/// Malformed rows are collected unless [`ReadOptions::strict`] is set. A file without a single
-/// pair is an error, and so is a row with several responses a side ([`Error::UnsupportedShape`]).
-pub fn read_pairs(path: impl AsRef<Path>, options: &ReadOptions) -> Result<Dataset, Error> {
-    read_pairs_with(path, options, &Quiet)
+/// Malformed rows are collected unless [`ReadOptions::strict`] is set. A dataset without a single
+/// pair is an error, and so is a row with several responses on both sides
+/// ([`Error::UnsupportedShape`]).
+pub fn read_pairs(input: impl Into<Input>, options: &ReadOptions) -> Result<Dataset, Error> {
+    read_pairs_with(input, options, &Quiet)
 }
 
 /// As [`read_pairs`], with progress; [`Error::Cancelled`] where that is cancelled.
 pub fn read_pairs_with(
-    path: impl AsRef<Path>,
+    input: impl Into<Input>,
     options: &ReadOptions,
     progress: &dyn Progress,
 ) -> Result<Dataset, Error> {
-    let path = path.as_ref();
+    let input = input.into();
     let mut shapes = BTreeMap::new();
-    let rows = collect(path, options, progress, |fields| {
-        let (pair, shape) = pairs::take_pair(fields)?;
-        *shapes.entry(shape).or_insert(0) += 1;
-        Ok(pair)
+    let Collected { rows, mut malformed, layout } = collect(&input, options, progress, |fields| {
+        Ok(match pairs::take_judged_pairs(fields, options.reading())? {
+            Judged::Pairs(pairs, shape) => {
+                *shapes.entry(shape).or_insert(0) += pairs.len();
+                pairs.into_iter().map(Taken::Pair).collect()
+            }
+            Judged::Rating(row) => vec![Taken::Rating(row)],
+        })
     })?;
-    let Collected { rows: pairs, malformed, read, opened } = rows;
-    let Opened { format, compression } = opened;
-    Ok(Dataset { path: path.to_owned(), pairs, malformed, read, format, compression, shapes })
+    let mut pairs = Vec::with_capacity(rows.len());
+    let mut ratings = Vec::new();
+    for row in rows {
+        let Row { line, file, part, value, metadata } = row;
+        match value {
+            Taken::Pair(value) => pairs.push(Row { line, file, part, value, metadata }),
+            Taken::Rating(value) => ratings.push(Row { line, file, part, value, metadata }),
+        }
+    }
+    if !ratings.is_empty() {
+        let before = pairs.len();
+        compare_rows(ratings, &input, &mut pairs, &mut malformed);
+        if pairs.len() > before {
+            shapes.insert(Shape::RatedRows, pairs.len() - before);
+        }
+        if pairs.is_empty() {
+            return Err(nothing(&input, layout.rows, &malformed));
+        }
+    }
+    if repeated::strip_from_pairs(pairs.iter_mut().map(|row| &mut row.value)) {
+        let text = shapes.remove(&Shape::Text).unwrap_or(0);
+        *shapes.entry(Shape::RepeatedPrompt).or_insert(0) += text;
+    }
+    let read = pairs.len() + malformed.len();
+    let (path, no_prompt) = (input.name(), options.no_prompt);
+    Ok(Dataset { path, pairs, malformed, read, layout, shapes, no_prompt })
+}
+
+/// Hands over one pair after another with its shape, for datasets that need not fit into memory. `None`
+/// where that cannot be: pairs are told from several rows at once, and have to be read together.
+pub(crate) fn visit_pairs(
+    input: &Input,
+    options: &ReadOptions,
+    progress: &dyn Progress,
+    visit: &mut dyn FnMut(Result<(Row<PreferencePair>, Shape), MalformedRow>),
+) -> Result<Option<Layout>, Error> {
+    let (mut together, mut habit) = (false, repeated::Habit::default());
+    let take = |fields: &mut Fields| {
+        Ok(match pairs::take_judged_pairs(fields, options.reading())? {
+            Judged::Pairs(pairs, shape) => {
+                pairs.into_iter().map(|pair| Some((pair, shape))).collect()
+            }
+            Judged::Rating(_) => vec![None],
+        })
+    };
+    let layout = visit_rows(input, options, progress, take, &mut |row| {
+        let row = match row {
+            Ok(Row { line, file, part, value: Some((value, shape)), metadata }) => {
+                habit.look_at(&value);
+                Ok((Row { line, file, part, value, metadata }, shape))
+            }
+            Ok(_) => {
+                together = true;
+                return ControlFlow::Break(());
+            }
+            Err(row) => Err(row),
+        };
+        visit(row);
+        ControlFlow::Continue(())
+    })?;
+    Ok((!together && !habit.is_one()).then_some(layout))
+}
+
+/// What a row gave: a pair, or a rating to be compared with those of other rows.
+enum Taken {
+    Pair(PreferencePair),
+    Rating(ScoredRow),
+}
+
+/// Makes pairs of rated responses that stood in rows of their own. A response that no other one to its
+/// prompt can be compared with is a malformed row. The line of a pair is that of its better response.
+fn compare_rows(
+    ratings: Vec<Row<ScoredRow>>,
+    input: &Input,
+    pairs: &mut Vec<Row<PreferencePair>>,
+    malformed: &mut Vec<MalformedRow>,
+) {
+    let mut groups: Vec<Vec<Row<ScoredRow>>> = Vec::new();
+    let mut at: HashMap<i64, usize> = HashMap::new();
+    for row in ratings {
+        let next = groups.len();
+        let known =
+            content_key(&row.value.prompt).map_or(next, |key| *at.entry(key).or_insert(next));
+        match groups.get_mut(known) {
+            Some(group) => group.push(row),
+            None => groups.push(vec![row]),
+        }
+    }
+    for group in groups {
+        let scores: Vec<f64> =
+            group.iter().filter_map(|row| row.value.scores.first().copied()).collect();
+        let compared = rated::compare_rows(&scores);
+        let mut of_line: HashMap<usize, u32> = HashMap::new();
+        for &(better, worse) in &compared {
+            let (a, b) = (&group[better], &group[worse]);
+            let (Some(chosen), Some(rejected)) =
+                (a.value.responses.first(), b.value.responses.first())
+            else {
+                continue;
+            };
+            let part = of_line.entry(better).or_insert(0);
+            let value = PreferencePair {
+                prompt: a.value.prompt.clone(),
+                chosen: chosen.clone(),
+                rejected: rejected.clone(),
+                margin: Some(scores[better] - scores[worse]),
+                tie: false,
+            };
+            let (line, file, metadata) = (a.line, a.file.clone(), a.metadata.clone());
+            pairs.push(Row { line, file, part: *part, value, metadata });
+            *part += 1;
+        }
+        if compared.is_empty() {
+            let alone = group.len() == 1;
+            malformed.extend(group.iter().map(|row| {
+                let file = row.file.as_deref().map_or(input.name(), PathBuf::from);
+                rated::nothing_to_compare(alone).at(&file, row.line)
+            }));
+        }
+    }
+    pairs.sort_by_cached_key(Row::place);
+    malformed.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
 }
 
 /// Reads the rows of a file to be scored or embedded; see [`ScoreRow`] for what they may look like.
-pub fn read_exchanges(path: impl AsRef<Path>, options: &ReadOptions) -> Result<ScoreSet, Error> {
-    read_exchanges_with(path, options, &Quiet)
+pub fn read_exchanges(input: impl Into<Input>, options: &ReadOptions) -> Result<ScoreSet, Error> {
+    read_exchanges_with(input, options, &Quiet)
 }
 
 /// As [`read_exchanges`], with progress; [`Error::Cancelled`] where that is cancelled.
 pub fn read_exchanges_with(
-    path: impl AsRef<Path>,
+    input: impl Into<Input>,
     options: &ReadOptions,
     progress: &dyn Progress,
 ) -> Result<ScoreSet, Error> {
-    let path = path.as_ref();
-    let Collected { rows, malformed, read, opened } =
-        collect(path, options, progress, exchanges::take_row)?;
-    let Opened { format, compression } = opened;
-    Ok(ScoreSet { path: path.to_owned(), rows, malformed, read, format, compression })
+    let input = input.into();
+    let Collected { mut rows, malformed, layout } = collect(&input, options, progress, |fields| {
+        exchanges::take_row(fields, options.reading())
+    })?;
+    repeated::strip_from_rows(rows.iter_mut().map(|row| &mut row.value));
+    let read = rows.len() + malformed.len();
+    Ok(ScoreSet { path: input.name(), rows, malformed, read, layout })
 }
 
 /// Reads the rows of a file to evaluate on; see [`JudgedRow`] for what they may look like. Malformed
 /// rows are collected unless [`ReadOptions::strict`] is set. [`Error::Cancelled`] where `progress` is
 /// cancelled.
 pub fn read_judged_with(
-    path: impl AsRef<Path>,
+    input: impl Into<Input>,
     options: &ReadOptions,
     progress: &dyn Progress,
 ) -> Result<JudgedSet, Error> {
-    let path = path.as_ref();
+    let input = input.into();
     let mut shapes = BTreeMap::new();
-    let rows = collect(path, options, progress, |fields| {
-        let (row, shape) = ranked::take_judged(fields)?;
+    let Collected { mut rows, malformed, layout } = collect(&input, options, progress, |fields| {
+        let (rows, shape) = ranked::take_judged(fields, options.reading())?;
         if let Some(shape) = shape {
-            *shapes.entry(shape).or_insert(0) += 1;
+            *shapes.entry(shape).or_insert(0) += rows.len();
         }
-        Ok(row)
+        Ok(rows)
     })?;
-    let Collected { rows, malformed, read, opened } = rows;
-    let Opened { format, compression } = opened;
-    Ok(JudgedSet { path: path.to_owned(), rows, malformed, read, format, compression, shapes })
+    let pairs = rows.iter_mut().filter_map(|row| match &mut row.value {
+        JudgedRow::Pair(pair) => Some(pair),
+        _ => None,
+    });
+    if repeated::strip_from_pairs(pairs) {
+        let text = shapes.remove(&Shape::Text).unwrap_or(0);
+        *shapes.entry(Shape::RepeatedPrompt).or_insert(0) += text;
+    }
+    let read = rows.len() + malformed.len();
+    let (path, no_prompt) = (input.name(), options.no_prompt);
+    Ok(JudgedSet { path, rows, malformed, read, layout, shapes, no_prompt })
 }
 
-/// Reads the prompt of every row: of a pair in any of its [`Shape`]s, or the `prompt` column of
+/// Reads the prompt of every row: of a pair in any of its [`Shape`]s, or the column that holds one of
 /// whatever else. A row without one, or with a blank one, is malformed. [`Error::Cancelled`] where
 /// `progress` is cancelled.
 pub fn read_prompts_with(
-    path: impl AsRef<Path>,
+    input: impl Into<Input>,
     options: &ReadOptions,
     progress: &dyn Progress,
 ) -> Result<PromptSet, Error> {
-    let path = path.as_ref();
-    let Collected { rows, malformed, read, .. } =
-        collect(path, options, progress, exchanges::take_prompt)?;
-    Ok(PromptSet { path: path.to_owned(), rows, malformed, read })
+    let input = input.into();
+    let Collected { rows, malformed, .. } = collect(&input, options, progress, |fields| {
+        Ok(vec![exchanges::take_prompt(fields, options.reading())?])
+    })?;
+    let read = rows.len() + malformed.len();
+    Ok(PromptSet { path: input.name(), rows, malformed, read })
 }
 
 /// As [`read_exchanges`], but hands over one row after another, for files that need not fit into
 /// memory. `Break` ends the reading without an error. Returns how many rows were handed over.
 pub fn visit_exchanges(
-    path: impl AsRef<Path>,
+    input: impl Into<Input>,
     options: &ReadOptions,
     visit: &mut dyn FnMut(Result<Row<ScoreRow>, MalformedRow>) -> ControlFlow<()>,
 ) -> Result<usize, Error> {
-    let path = path.as_ref();
+    let input = input.into();
     let mut read = 0;
-    visit_rows(path, options, &Quiet, exchanges::take_row, &mut |row| {
+    let take = |fields: &mut Fields| exchanges::take_row(fields, options.reading());
+    visit_rows(&input, options, &Quiet, take, &mut |row| {
         read += 1;
         visit(row)
     })?;
     if read == 0 {
-        return Err(Error::NoRows { path: path.to_owned() });
+        return Err(Error::NoRows { path: input.name() });
     }
     Ok(read)
 }
@@ -221,64 +439,115 @@ pub fn visit_exchanges(
 struct Collected<T> {
     rows: Vec<Row<T>>,
     malformed: Vec<MalformedRow>,
-    read: usize,
-    opened: Opened,
+    layout: Layout,
 }
 
 fn collect<T>(
-    path: &Path,
+    input: &Input,
     options: &ReadOptions,
     progress: &dyn Progress,
-    take: impl FnMut(&mut Fields) -> Result<T, RowProblem>,
+    take: impl FnMut(&mut Fields) -> Result<Vec<T>, RowProblem>,
 ) -> Result<Collected<T>, Error> {
     let (mut rows, mut malformed) = (Vec::new(), Vec::new());
-    let opened = visit_rows(path, options, progress, take, &mut |row| {
+    let layout = visit_rows(input, options, progress, take, &mut |row| {
         match row {
             Ok(row) => rows.push(row),
             Err(row) => malformed.push(row),
         }
         ControlFlow::Continue(())
     })?;
-    let read = rows.len() + malformed.len();
+    match rows.is_empty() {
+        false => Ok(Collected { rows, malformed, layout }),
+        true => Err(nothing(input, layout.rows, &malformed)),
+    }
+}
+
+/// The error of a dataset that gives nothing.
+fn nothing(input: &Input, read: usize, malformed: &[MalformedRow]) -> Error {
+    let path = input.name();
     match malformed.first() {
-        _ if !rows.is_empty() => Ok(Collected { rows, malformed, read, opened }),
-        None => Err(Error::NoRows { path: path.to_owned() }),
-        Some(first) => {
-            Err(Error::AllMalformed { path: path.to_owned(), read, first: Box::new(first.clone()) })
-        }
+        None => Error::NoRows { path },
+        Some(first) => Error::AllMalformed { path, read, first: Box::new(first.clone()) },
     }
 }
 
 fn visit_rows<T>(
-    path: &Path,
+    input: &Input,
     options: &ReadOptions,
     progress: &dyn Progress,
-    mut take: impl FnMut(&mut Fields) -> Result<T, RowProblem>,
+    mut take: impl FnMut(&mut Fields) -> Result<Vec<T>, RowProblem>,
     visit: &mut dyn FnMut(Result<Row<T>, MalformedRow>) -> ControlFlow<()>,
-) -> Result<Opened, Error> {
-    let mut failed = None;
-    let max = options.max_row_bytes;
-    let opened = records::for_each_record(path, max, progress, &mut |line, record| {
-        let value = record.map_err(RowProblem::from).and_then(|mut fields| {
-            let value = take(&mut fields)?;
-            Ok(Row { line, value, metadata: fields })
-        });
-        let problem = match value {
-            Ok(row) => return visit(Ok(row)),
-            Err(RowProblem::Malformed(problem)) => problem.at(path, line),
-            Err(RowProblem::BestOfN(shape)) => {
-                failed = Some(Error::UnsupportedShape { path: path.to_owned(), line, shape });
+) -> Result<Layout, Error> {
+    let files = input.files()?;
+    let mut uses = ColumnUses::default();
+    let (mut failed, mut stopped, mut rows) = (None, false, 0);
+    let mut first: Option<Opened> = None;
+    for path in &files {
+        let file: Option<Arc<str>> = (files.len() > 1).then(|| path.display().to_string().into());
+        let max = options.max_row_bytes;
+        let opened = records::for_each_record(path, max, progress, &mut |line, record| {
+            rows += 1;
+            let values = record.map_err(RowProblem::from).and_then(|mut fields| {
+                let before = uses.names(&fields);
+                let values = take(&mut fields)?;
+                uses.count(before, &fields);
+                Ok((values, fields))
+            });
+            let problem = match values {
+                Ok((values, metadata)) => {
+                    let mut left = values.len();
+                    let mut metadata = Some(metadata);
+                    for (part, value) in values.into_iter().enumerate() {
+                        left -= 1;
+                        let metadata = match left {
+                            0 => metadata.take(),
+                            _ => metadata.clone(),
+                        };
+                        let (file, part) = (file.clone(), part as u32);
+                        let metadata = metadata.unwrap_or_default();
+                        if visit(Ok(Row { line, file, part, value, metadata })).is_break() {
+                            stopped = true;
+                            return ControlFlow::Break(());
+                        }
+                    }
+                    return ControlFlow::Continue(());
+                }
+                Err(RowProblem::Malformed(problem)) => problem.at(path, line),
+                Err(RowProblem::BestOfN(shape)) => {
+                    failed = Some(Error::UnsupportedShape { path: path.clone(), line, shape });
+                    return ControlFlow::Break(());
+                }
+            };
+            if options.strict {
+                failed = Some(Error::Malformed(problem));
                 return ControlFlow::Break(());
             }
-        };
-        if options.strict {
-            failed = Some(Error::Malformed(problem));
-            return ControlFlow::Break(());
+            let flow = visit(Err(problem));
+            stopped = flow.is_break();
+            flow
+        })?;
+        if let Some(error) = failed {
+            return Err(error);
         }
-        visit(Err(problem))
-    })?;
-    match failed {
-        Some(error) => Err(error),
-        None => Ok(opened),
+        first.get_or_insert(opened);
+        if stopped {
+            break;
+        }
+    }
+    let Some(Opened { format, compression }) = first else {
+        return Err(Error::NoRows { path: input.name() });
+    };
+    let (columns, with_prompt_column) = uses.finish();
+    Ok(Layout { files, format, compression, columns, rows, with_prompt_column })
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.file {
+            Some(file) => {
+                write!(f, "{} of {}", self.line, crate::file_name(file.as_ref().as_ref()))
+            }
+            None => write!(f, "{}", self.line),
+        }
     }
 }

@@ -1,7 +1,13 @@
 //! The shapes in which preference pairs come, and the one shape they are brought to.
 
-use super::content::{CONTENT, content, describe, missing, number, take, take_content, truth};
+use super::columns::{
+    ColumnNames, refuse_unread_text, refuse_unreadable, take_prompt, take_system, with_system,
+};
+use super::content::{CONTENT, describe, missing, number, take_content, truth};
+use super::ranked::ScoredRow;
+use super::ranked::take_list;
 use super::records::Fields;
+use super::{rated, verdicts};
 use crate::error::Problem;
 use lens_core::{Content, Message, PreferencePair};
 use serde::{Deserialize, Serialize};
@@ -30,8 +36,24 @@ pub enum Shape {
     Transcript,
     /// `chosen` and `rejected` text without any prompt.
     NoPrompt,
-    /// `context` and two ranked `completions` (NeMo-RL).
+    /// `context` and ranked `completions` (NeMo-RL): each better one against each worse one.
     Ranked,
+    /// `conversations` and a response a side (ShareGPT, LLaMA-Factory).
+    ShareGpt,
+    /// `instruction`, with `input` where there is one, and a response a side (Alpaca, LLaMA-Factory).
+    Alpaca,
+    /// `messages` that end with the preferred response, and `rejected_response` (ms-swift).
+    RejectedResponse,
+    /// One preferred response and several others: a pair of each.
+    SeveralRejected,
+    /// Several responses in a row with a rating or a rank each: each better one against each worse one.
+    Rated,
+    /// A rated response a row, brought together by prompt: each better one against each worse one.
+    RatedRows,
+    /// Two responses and a column that says which is better, or that both are as good.
+    Verdict,
+    /// Two responses and the answer of a questionnaire (Argilla, Label Studio).
+    Annotated,
 }
 
 impl fmt::Display for Shape {
@@ -44,6 +66,14 @@ impl fmt::Display for Shape {
             Shape::Transcript => "chosen, rejected as whole transcripts",
             Shape::NoPrompt => "chosen, rejected without a prompt",
             Shape::Ranked => "context and ranked completions",
+            Shape::ShareGpt => "conversations, chosen, rejected",
+            Shape::Alpaca => "instruction, chosen, rejected",
+            Shape::RejectedResponse => "messages, rejected_response",
+            Shape::SeveralRejected => "one chosen and several rejected",
+            Shape::Rated => "several rated responses",
+            Shape::RatedRows => "a rated response a row",
+            Shape::Verdict => "two responses and a verdict",
+            Shape::Annotated => "two responses and an annotation",
         })
     }
 }
@@ -57,9 +87,9 @@ pub enum BestOfN {
     RewardBench2,
     /// RM-Bench: three texts a side and a `domain`.
     RmBench,
-    /// `chosen` or `rejected` is a list of texts.
+    /// Both `chosen` and `rejected` are lists of texts.
     Lists,
-    /// One `prompt` with `responses`.
+    /// One `prompt` with `responses` that nothing tells apart.
     Responses,
 }
 
@@ -87,35 +117,127 @@ impl From<Problem> for RowProblem {
     }
 }
 
-/// Reads a pair, its margin and whether it is a tie out of the row; what stays in `fields` is metadata.
-pub(crate) fn take_pair(fields: &mut Fields) -> Result<(PreferencePair, Shape), RowProblem> {
-    if let Some(shape) = best_of_n(fields) {
-        return Err(RowProblem::BestOfN(shape));
+/// What a row says about responses.
+#[derive(Debug)]
+pub(crate) enum Judged {
+    /// Pairs of them, at least one.
+    Pairs(Vec<PreferencePair>, Shape),
+    /// A rating of one, to be compared with those of other rows.
+    Rating(ScoredRow),
+}
+
+/// How rows are read as pairs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reading<'a> {
+    pub columns: &'a ColumnNames,
+    /// Whether pairs without a prompt are meant to have none.
+    pub no_prompt: bool,
+}
+
+/// Reads what the row says about responses; what stays in `fields` is metadata.
+pub(crate) fn take_judged_pairs(
+    fields: &mut Fields,
+    reading: Reading<'_>,
+) -> Result<Judged, RowProblem> {
+    reading.columns.apply(fields)?;
+    refuse_unreadable(fields)?;
+    let has = |fields: &Fields, name: &str| fields.contains_key(name);
+    if has(fields, "chosen") || has(fields, "rejected") {
+        return match best_of_n(fields) {
+            Some(shape) => Err(RowProblem::BestOfN(shape)),
+            None => take_sides(fields, reading),
+        };
     }
-    let trl = fields.contains_key("chosen") || fields.contains_key("rejected");
-    if !trl && fields.contains_key("context") && fields.contains_key("completions") {
-        return Ok((take_ranked(fields)?, Shape::Ranked));
+    if has(fields, "rejected_response") || has(fields, "rejected_messages") {
+        return Ok(Judged::Pairs(vec![take_rejected_response(fields)?], Shape::RejectedResponse));
     }
+    if let Some(judged) = verdicts::take(fields)? {
+        return Ok(judged);
+    }
+    if let Some(judged) = rated::take(fields)? {
+        return Ok(judged);
+    }
+    if matches!(fields.get("responses"), Some(Value::Array(_))) {
+        return Err(RowProblem::BestOfN(BestOfN::Responses));
+    }
+    if has(fields, "label") && (has(fields, "completion") || has(fields, "response")) {
+        let expected =
+            "two responses to compare: rows of KTO say of one response whether it is good";
+        let label = describe(&fields["label"]);
+        return Err(Problem::new("label", expected, label).into());
+    }
+    Err(missing("chosen", CONTENT, fields).into())
+}
+
+/// `chosen` and `rejected`, of which the latter may be a list of texts.
+fn take_sides(fields: &mut Fields, reading: Reading<'_>) -> Result<Judged, RowProblem> {
     // Before anything is taken out, so that the error can name all the columns that are there.
     if let Some(side) = ["chosen", "rejected"].into_iter().find(|side| !fields.contains_key(*side))
     {
         return Err(missing(side, CONTENT, fields).into());
     }
-    let chosen = take_content(fields, "chosen")?;
-    let rejected = take_content(fields, "rejected")?;
-    let prompt = take(fields, "prompt").map(|value| content(value, "prompt")).transpose()?;
+    let sharegpt = fields.contains_key("conversations") && !fields.contains_key("prompt");
+    let alpaca = fields.contains_key("instruction") && !fields.contains_key("prompt");
+    let several = texts(fields, "rejected");
     let (margin, tie) = take_label(fields)?;
-    let (prompt, chosen, rejected, shape) = match (chosen, rejected) {
-        (Content::Text(chosen), Content::Text(rejected)) => match prompt {
-            Some(prompt) => {
-                let shape = match prompt {
-                    Content::Text(_) => Shape::Text,
-                    Content::Messages(_) => Shape::Messages,
-                };
-                (prompt, Content::Text(chosen), Content::Text(rejected), shape)
+    let mut chosen = match texts(fields, "chosen") {
+        Some(_) => take_list(fields, "chosen")?,
+        None => vec![take_content(fields, "chosen")?],
+    };
+    let rejected = match several {
+        Some(_) => take_list(fields, "rejected")?,
+        None => vec![take_content(fields, "rejected")?],
+    };
+    let whole = matches!((&chosen[0], &rejected[0]), (Content::Messages(c), Content::Messages(r))
+        if c.len() > 1 && r.len() > 1 && c[0] == r[0]);
+    // Whole conversations have their prompt in them; what such rows call messages repeats a side.
+    let skip: &[&str] = if whole { &["messages", "conversation"] } else { &[] };
+    let prompt = take_prompt(fields, skip)?;
+    let system = take_system(fields)?;
+    let margin = match margin {
+        None if !tie => margin_of_scores(fields)?,
+        margin => margin,
+    };
+    let several = chosen.len() > 1 || rejected.len() > 1;
+    let mut pairs = Vec::with_capacity(chosen.len() * rejected.len());
+    let mut shape = Shape::NoPrompt;
+    for chosen in chosen.drain(..) {
+        for rejected in &rejected {
+            let sides = (prompt.content.clone(), chosen.clone(), rejected.clone());
+            let (prompt, chosen, rejected, found) = split_prompt(sides)?;
+            let prompt = with_system(prompt, system.clone())?;
+            shape = found;
+            pairs.push(PreferencePair { prompt, chosen, rejected, margin, tie });
+        }
+    }
+    if shape == Shape::NoPrompt && prompt.column.is_none() && !reading.no_prompt {
+        refuse_unread_text(fields)?;
+    }
+    let plain = matches!(shape, Shape::Text | Shape::Messages);
+    let shape = match shape {
+        _ if several => Shape::SeveralRejected,
+        Shape::Text | Shape::Messages if sharegpt => Shape::ShareGpt,
+        Shape::Text if alpaca && plain => Shape::Alpaca,
+        shape => shape,
+    };
+    Ok(Judged::Pairs(pairs, shape))
+}
+
+type Sides = (Option<Content>, Content, Content);
+
+/// Finds the prompt of two sides, in its own column or as what both begin with.
+pub(super) fn split_prompt(
+    (prompt, chosen, rejected): Sides,
+) -> Result<(Content, Content, Content, Shape), Problem> {
+    match (chosen, rejected) {
+        (Content::Text(chosen), Content::Text(rejected)) => Ok(match prompt {
+            Some(Content::Text(prompt)) => {
+                let (chosen, rejected, shape) = without_transcript(&prompt, chosen, rejected);
+                (prompt.into_text(), chosen.into_text(), rejected.into_text(), shape)
             }
+            Some(prompt) => (prompt, chosen.into_text(), rejected.into_text(), Shape::Messages),
             None => split_transcripts(chosen, rejected),
-        },
+        }),
         (Content::Messages(chosen), Content::Messages(rejected)) => {
             let mut sides = [chosen, rejected];
             let (prompt, shape) = match prompt {
@@ -126,31 +248,138 @@ pub(crate) fn take_pair(fields: &mut Fields) -> Result<(PreferencePair, Shape), 
                 None => {
                     let common = common_turns(&sides);
                     let prompt = take_front(common, &mut sides);
-                    (Content::Messages(prompt), Shape::ImplicitMessages)
+                    let shape = if common == 0 { Shape::NoPrompt } else { Shape::ImplicitMessages };
+                    (Content::Messages(prompt), shape)
                 }
             };
             let [chosen, rejected] = sides;
-            (prompt, Content::Messages(chosen), Content::Messages(rejected), shape)
+            Ok((prompt, Content::Messages(chosen), Content::Messages(rejected), shape))
         }
         (chosen, _) => {
             let (expected, found) = match chosen {
                 Content::Text(_) => ("text, as `chosen` is", "a list of messages"),
                 Content::Messages(_) => ("a list of messages, as `chosen` is", "text"),
             };
-            return Err(Problem::new("rejected", expected, found).into());
+            Err(Problem::new("rejected", expected, found))
+        }
+    }
+}
+
+/// Responses that are whole transcripts, without the prompt that stands in a column of its own as well.
+fn without_transcript(prompt: &str, chosen: String, rejected: String) -> (String, String, Shape) {
+    let is_transcript = prompt.trim_start().starts_with(TRANSCRIPT_START);
+    match (chosen.strip_prefix(prompt), rejected.strip_prefix(prompt)) {
+        (Some(chosen), Some(rejected)) if is_transcript => {
+            (chosen.to_owned(), rejected.to_owned(), Shape::RepeatedPrompt)
+        }
+        _ => (chosen, rejected, Shape::Text),
+    }
+}
+
+/// ms-swift: `messages` with the preferred response as the last turn, and the other one beside it.
+fn take_rejected_response(fields: &mut Fields) -> Result<PreferencePair, Problem> {
+    let (margin, tie) = take_label(fields)?;
+    let system = take_system(fields)?;
+    const EXPECTED: &str = "messages that end with a turn of the assistant";
+    let mut turns = match take_content(fields, "messages")? {
+        Content::Messages(turns) => turns,
+        Content::Text(text) => {
+            return Err(Problem::new("messages", EXPECTED, describe(&text.into())));
         }
     };
-    Ok((PreferencePair { prompt, chosen, rejected, margin, tie }, shape))
+    let chosen = match turns.pop() {
+        Some(last) if last.role == "assistant" => last,
+        last => {
+            let found = last.map_or("none".to_owned(), |last| format!("a turn of {}", last.role));
+            return Err(Problem::new("messages", EXPECTED, found));
+        }
+    };
+    let rejected = match fields.contains_key("rejected_response") {
+        true => match take_content(fields, "rejected_response")? {
+            Content::Text(text) => vec![Message { role: "assistant".to_owned(), content: text }],
+            Content::Messages(turns) => turns,
+        },
+        false => match take_content(fields, "rejected_messages")? {
+            Content::Messages(whole) if whole.starts_with(&turns) => whole[turns.len()..].to_vec(),
+            other => {
+                let expected = "messages that begin as `messages` does";
+                let found = describe(&serde_json::json!(other));
+                return Err(Problem::new("rejected_messages", expected, found));
+            }
+        },
+    };
+    Ok(PreferencePair {
+        prompt: with_system(Content::Messages(turns), system)?,
+        chosen: Content::Messages(vec![chosen]),
+        rejected: Content::Messages(rejected),
+        margin,
+        tie,
+    })
+}
+
+/// Columns with a score of each side.
+const SCORES: [(&str, &str); 4] = [
+    ("score_chosen", "score_rejected"),
+    ("chosen_score", "rejected_score"),
+    ("rating_chosen", "rating_rejected"),
+    ("chosen_rating", "rejected_rating"),
+];
+
+/// The difference of the scores of both sides, where there are two.
+fn margin_of_scores(fields: &mut Fields) -> Result<Option<f64>, Problem> {
+    let Some((a, b)) =
+        SCORES.into_iter().find(|(a, b)| fields.contains_key(*a) && fields.contains_key(*b))
+    else {
+        return Ok(None);
+    };
+    let mut take = |name| number(fields.shift_remove(name).unwrap_or_default(), name);
+    match (take(a)?, take(b)?) {
+        (Some(chosen), Some(rejected)) if chosen < rejected => {
+            let expected = format!("a score of at least {rejected}, that of the rejected response");
+            Err(Problem::new(a, expected, format!("the number {chosen}")))
+        }
+        (Some(chosen), Some(rejected)) => margin(Some(chosen - rejected), a),
+        _ => Ok(None),
+    }
+}
+
+/// A margin, if float32 can hold it.
+pub(super) fn margin(margin: Option<f64>, field: &str) -> Result<Option<f64>, Problem> {
+    match margin {
+        Some(margin) if !(margin as f32).is_finite() => {
+            let found = format!("the number {margin:e}");
+            Err(Problem::new(field, "a number that float32 can hold", found))
+        }
+        margin => Ok(margin),
+    }
+}
+
+/// How many texts the column holds, if it is a list of texts.
+fn texts(fields: &Fields, name: &str) -> Option<usize> {
+    match fields.get(name) {
+        Some(Value::Array(items)) if !items.is_empty() && items.iter().all(Value::is_string) => {
+            Some(items.len())
+        }
+        _ => None,
+    }
+}
+
+fn best_of_n(fields: &Fields) -> Option<BestOfN> {
+    match (texts(fields, "chosen"), texts(fields, "rejected")) {
+        (None, None) => None,
+        _ if fields.contains_key("num_correct") || fields.contains_key("total_completions") => {
+            Some(BestOfN::RewardBench2)
+        }
+        (Some(3), Some(3)) if fields.contains_key("domain") => Some(BestOfN::RmBench),
+        (None | Some(1), Some(_)) => None,
+        _ => Some(BestOfN::Lists),
+    }
 }
 
 /// `margin`, and `tie`: both responses are as good.
-fn take_label(fields: &mut Fields) -> Result<(Option<f64>, bool), Problem> {
+pub(super) fn take_label(fields: &mut Fields) -> Result<(Option<f64>, bool), Problem> {
     let margin = fields.shift_remove("margin").unwrap_or_default();
-    let margin = number(margin, "margin")?;
-    if let Some(margin) = margin.filter(|&margin| !(margin as f32).is_finite()) {
-        let found = format!("the number {margin:e}");
-        return Err(Problem::new("margin", "a number that float32 can hold", found));
-    }
+    let margin = self::margin(number(margin, "margin")?, "margin")?;
     let tie = truth(&fields.shift_remove("tie").unwrap_or_default(), "tie")?;
     match margin {
         Some(margin) if tie && margin != 0.0 => {
@@ -158,26 +387,6 @@ fn take_label(fields: &mut Fields) -> Result<(Option<f64>, bool), Problem> {
             Err(Problem::new("margin", expected, format!("the number {margin}")))
         }
         margin => Ok((margin, tie)),
-    }
-}
-
-fn best_of_n(fields: &Fields) -> Option<BestOfN> {
-    let texts = |name| match fields.get(name) {
-        Some(Value::Array(items)) if !items.is_empty() && items.iter().all(Value::is_string) => {
-            Some(items.len())
-        }
-        _ => None,
-    };
-    match (texts("chosen"), texts("rejected")) {
-        (None, None) if fields.contains_key("chosen") || fields.contains_key("rejected") => None,
-        (None, None) => {
-            matches!(fields.get("responses"), Some(Value::Array(_))).then_some(BestOfN::Responses)
-        }
-        _ if fields.contains_key("num_correct") || fields.contains_key("total_completions") => {
-            Some(BestOfN::RewardBench2)
-        }
-        (Some(3), Some(3)) if fields.contains_key("domain") => Some(BestOfN::RmBench),
-        _ => Some(BestOfN::Lists),
     }
 }
 
@@ -252,60 +461,4 @@ pub(crate) fn take_repeated_prompt(
             .map_or(0, |at| at + 1),
     };
     (turns > 0).then(|| take_front(turns, sides))
-}
-
-/// NeMo-RL: `context` and `completions` of `{"rank", "completion"}`, the lowest rank the best; equal
-/// ranks only where `tie` is true.
-fn take_ranked(fields: &mut Fields) -> Result<PreferencePair, Problem> {
-    let (margin, tie) = take_label(fields)?;
-    let prompt = take_content(fields, "context")?;
-    let completions = match fields.shift_remove("completions") {
-        Some(Value::Array(completions)) => completions,
-        other => {
-            let found = describe(&other.unwrap_or_default());
-            return Err(Problem::new("completions", "two ranked completions", found));
-        }
-    };
-    let found = completions.len();
-    let Ok([first, second]) = <[Value; 2]>::try_from(completions) else {
-        return Err(Problem::new(
-            "completions",
-            "two ranked completions",
-            format!("{found} completions"),
-        ));
-    };
-    let (first_rank, first) = ranked(first, "completions[0]")?;
-    let (second_rank, second) = ranked(second, "completions[1]")?;
-    if tie && first_rank != second_rank {
-        let found = format!("ranks {first_rank} and {second_rank}");
-        return Err(Problem::new("completions", "equal ranks, for `tie` is true", found));
-    }
-    let (chosen, rejected) = match first_rank.cmp(&second_rank) {
-        std::cmp::Ordering::Equal if tie => (first, second),
-        std::cmp::Ordering::Less => (first, second),
-        std::cmp::Ordering::Greater => (second, first),
-        std::cmp::Ordering::Equal => {
-            let found = format!("rank {first_rank} twice");
-            return Err(Problem::new("completions", "two different ranks", found));
-        }
-    };
-    Ok(PreferencePair { prompt, chosen, rejected, margin, tie })
-}
-
-fn ranked(value: Value, field: &str) -> Result<(i64, Content), Problem> {
-    let Value::Object(mut fields) = value else {
-        return Err(Problem::new(field, "an object with rank and completion", describe(&value)));
-    };
-    let place = format!("{field}.rank");
-    let rank = match fields.get("rank") {
-        None => return Err(missing(&place, "a whole number", &fields)),
-        Some(rank) => {
-            rank.as_i64().ok_or_else(|| Problem::new(&place, "a whole number", describe(rank)))?
-        }
-    };
-    let place = format!("{field}.completion");
-    match fields.shift_remove("completion") {
-        None => Err(missing(&place, CONTENT, &fields)),
-        Some(completion) => Ok((rank, content(completion, &place)?)),
-    }
 }

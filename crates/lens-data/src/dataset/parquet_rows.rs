@@ -1,14 +1,14 @@
 //! Parquet, through the record interface of the `parquet` crate, nested lists included.
 
 use super::records::{Fields, Sink};
+use super::source::Table;
 use crate::error::Error;
 use lens_core::Progress;
 use parquet::errors::ParquetError;
-use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::file::reader::{ChunkReader, FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
 use serde_json::{Number, Value};
 use std::cell::Cell;
-use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::path::Path;
 use std::sync::Once;
@@ -17,7 +17,19 @@ const FORMAT: &str = "Parquet";
 
 pub(crate) fn read(
     path: &Path,
-    file: File,
+    table: Table,
+    progress: &dyn Progress,
+    sink: &mut Sink<'_>,
+) -> Result<(), Error> {
+    match table {
+        Table::File(file) => read_rows(path, file, progress, sink),
+        Table::Memory(bytes) => read_rows(path, bytes, progress, sink),
+    }
+}
+
+fn read_rows<R: ChunkReader + 'static>(
+    path: &Path,
+    file: R,
     progress: &dyn Progress,
     sink: &mut Sink<'_>,
 ) -> Result<(), Error> {

@@ -3,9 +3,9 @@
 
 use super::content::{content, describe, missing, number, take_content};
 use super::exchanges::without_repetition;
-use super::pairs::{BestOfN, RowProblem, Shape, take_pair};
+use super::pairs::{BestOfN, Judged, Reading, RowProblem, Shape, take_judged_pairs};
 use super::records::Fields;
-use super::{Compression, Dataset, Format, Row};
+use super::{ColumnNames, Dataset, Layout, Row};
 use crate::error::{MalformedRow, Problem, WHOLE_ROW};
 use crate::prompts::content_key;
 use lens_core::{Content, PreferencePair};
@@ -25,6 +25,30 @@ pub enum JudgedRow {
 }
 
 impl JudgedRow {
+    /// The pair, if it is one.
+    pub fn into_pair(self) -> Option<PreferencePair> {
+        match self {
+            JudgedRow::Pair(pair) => Some(pair),
+            _ => None,
+        }
+    }
+
+    /// The lists of responses, if it is some.
+    pub fn into_ranked(self) -> Option<RankedRow> {
+        match self {
+            JudgedRow::Ranked(row) => Some(row),
+            _ => None,
+        }
+    }
+
+    /// The scored responses, if it is some.
+    pub fn into_scored(self) -> Option<ScoredRow> {
+        match self {
+            JudgedRow::Scored(row) => Some(row),
+            _ => None,
+        }
+    }
+
     /// The prompt.
     pub fn prompt(&self) -> &Content {
         match self {
@@ -69,14 +93,14 @@ pub struct JudgedSet {
     pub rows: Vec<Row<JudgedRow>>,
     /// The rows that cannot, in the order of the file.
     pub malformed: Vec<MalformedRow>,
-    /// How many rows were read, without blank lines.
+    /// How many of them and of malformed rows were read, without blank lines.
     pub read: usize,
-    /// How the rows are laid out.
-    pub format: Format,
-    /// How the file is compressed.
-    pub compression: Compression,
+    /// Files, format and columns.
+    pub layout: Layout,
     /// In which shapes the pairs among them stood, and how many in each.
     pub shapes: BTreeMap<Shape, usize>,
+    /// Whether pairs without a prompt are meant to have none.
+    pub no_prompt: bool,
 }
 
 impl JudgedSet {
@@ -84,18 +108,15 @@ impl JudgedSet {
     pub fn into_pairs(self) -> Dataset {
         let others =
             self.rows.iter().filter(|row| !matches!(row.value, JudgedRow::Pair(_))).count();
-        let pairs = self.rows.into_iter().filter_map(|Row { line, value, metadata }| match value {
-            JudgedRow::Pair(value) => Some(Row { line, value, metadata }),
-            _ => None,
-        });
+        let pairs = self.rows.into_iter().filter_map(|row| row.filter_map(JudgedRow::into_pair));
         Dataset {
             pairs: pairs.collect(),
             path: self.path,
             malformed: self.malformed,
             read: self.read - others,
-            format: self.format,
-            compression: self.compression,
+            layout: self.layout,
             shapes: self.shapes,
+            no_prompt: self.no_prompt,
         }
     }
 }
@@ -123,7 +144,7 @@ pub struct Candidates {
 pub fn group_by_prompt(rows: impl IntoIterator<Item = Row<ScoredRow>>) -> Vec<Candidates> {
     let mut at: HashMap<i64, usize> = HashMap::new();
     let mut groups: Vec<Candidates> = Vec::new();
-    for Row { line, value, metadata } in rows {
+    for Row { line, value, metadata, .. } in rows {
         let next = groups.len();
         let index = content_key(&value.prompt).map_or(next, |key| *at.entry(key).or_insert(next));
         match groups.get_mut(index) {
@@ -141,35 +162,54 @@ pub fn group_by_prompt(rows: impl IntoIterator<Item = Row<ScoredRow>>) -> Vec<Ca
     groups
 }
 
+const SCORES: &str = "a list of scores, one for each response";
 const EXPECTED: &str = "chosen with rejected (one or lists), prompt with response and score, or prompt with responses \
      and scores";
 
-/// Reads a row by the first of these that it has: `chosen` or `completions`, `responses`,
-/// `response`. What stays in `fields` is metadata.
-pub(crate) fn take_judged(fields: &mut Fields) -> Result<(JudgedRow, Option<Shape>), RowProblem> {
-    let has = |name| fields.contains_key(name);
+/// Reads a row: lists on both sides, `chosen` and `rejected`, `responses` with `scores`, `response` with
+/// `score`, or any other shape of pairs. What stays in `fields` is metadata.
+pub(crate) fn take_judged(
+    fields: &mut Fields,
+    reading: Reading<'_>,
+) -> Result<(Vec<JudgedRow>, Option<Shape>), RowProblem> {
+    reading.columns.apply(fields)?;
     if let Some(shape) = lists(fields) {
-        return Ok((JudgedRow::Ranked(take_ranked_lists(fields, shape)?), None));
+        return Ok((vec![JudgedRow::Ranked(take_ranked_lists(fields, shape)?)], None));
     }
-    if has("chosen") || has("rejected") || (has("context") && has("completions")) {
-        let (pair, shape) = take_pair(fields)?;
-        return Ok((JudgedRow::Pair(pair), Some(shape)));
-    }
-    if has("responses") {
+    let has = |name| fields.contains_key(name);
+    let sides = has("chosen") || has("rejected");
+    if !sides && has("responses") && has("scores") {
         let prompt = take_content(fields, "prompt")?;
         let responses = take_list(fields, "responses")?;
         let scores = take_scores(fields, responses.len())?;
         let (prompt, responses) = without_repetition(prompt, responses);
-        return Ok((JudgedRow::Scored(ScoredRow { prompt, responses, scores }), None));
+        return Ok((vec![JudgedRow::Scored(ScoredRow { prompt, responses, scores })], None));
     }
-    if has("response") {
+    if !sides && has("response") && has("score") {
         let prompt = take_content(fields, "prompt")?;
         let response = take_content(fields, "response")?;
         let scores = vec![take_score(fields)?];
         let (prompt, responses) = without_repetition(prompt, vec![response]);
-        return Ok((JudgedRow::Scored(ScoredRow { prompt, responses, scores }), None));
+        return Ok((vec![JudgedRow::Scored(ScoredRow { prompt, responses, scores })], None));
     }
-    Err(missing(WHOLE_ROW, EXPECTED, fields).into())
+    let before = fields.clone();
+    let known = Reading { columns: &ColumnNames::default(), ..reading };
+    match take_judged_pairs(fields, known) {
+        Ok(Judged::Pairs(pairs, shape)) => {
+            Ok((pairs.into_iter().map(JudgedRow::Pair).collect(), Some(shape)))
+        }
+        Ok(Judged::Rating(row)) => Ok((vec![JudgedRow::Scored(row)], None)),
+        Err(_) if !sides && before.contains_key("responses") => {
+            Err(missing("scores", SCORES, &before).into())
+        }
+        Err(_) if !sides && before.contains_key("response") => {
+            Err(missing("score", "a finite number", &before).into())
+        }
+        Err(RowProblem::Malformed(problem)) if !sides && problem.field == "chosen" => {
+            Err(missing(WHOLE_ROW, EXPECTED, &before).into())
+        }
+        Err(problem) => Err(problem),
+    }
 }
 
 /// Whether a side is a list of responses, and in whose shape. (A list of objects is one response of

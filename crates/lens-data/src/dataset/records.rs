@@ -1,7 +1,7 @@
 //! One record after another out of any of the formats, as JSON objects with their place.
 
 use super::source::{Body, Compression, Format, Source};
-use super::{delimited, json, parquet_rows};
+use super::{arrow_rows, delimited, json, parquet_rows};
 use crate::error::{Error, Problem};
 use lens_core::Progress;
 use serde_json::{Map, Value};
@@ -34,8 +34,11 @@ pub(crate) fn for_each_record(
         if cancelled { ControlFlow::Break(()) } else { sink(line, record) }
     };
     let done = match body {
-        Body::Parquet(file) => parquet_rows::read(&path, file, progress, &mut until_cancelled),
-        Body::Text(reader) => {
+        Body::Table(table) => match format {
+            Format::Arrow => arrow_rows::read(&path, table, progress, &mut until_cancelled),
+            _ => parquet_rows::read(&path, table, progress, &mut until_cancelled),
+        },
+        Body::Text { reader, key } => {
             progress.begin("read", size, "bytes");
             let mut said = 0;
             let mut sink = |line, record| {
@@ -48,10 +51,13 @@ pub(crate) fn for_each_record(
             };
             let text = Text { path: &path, compression, reader, max_row_bytes };
             match format {
-                Format::JsonArray => json::read_array(text, &mut sink),
+                Format::JsonArray => json::read_array(text, key.as_deref(), &mut sink),
+                Format::JsonObjects => json::read_objects(text, &mut sink),
                 Format::Csv => delimited::read(text, b',', &mut sink),
                 Format::Tsv => delimited::read(text, b'\t', &mut sink),
-                Format::JsonLines | Format::Parquet => json::read_lines(text, &mut sink),
+                Format::JsonLines | Format::Parquet | Format::Arrow => {
+                    json::read_lines(text, &mut sink)
+                }
             }
         }
     };

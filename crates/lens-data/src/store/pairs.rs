@@ -100,7 +100,7 @@ impl StoredPairs {
         let mut used = rows.iter().peekable();
         let equal = (0..n).filter(|i| used.next_if_eq(&i).is_none());
         let detail = "the embeddings are equal";
-        let line = |row| LeftOut { line: row as u64 + 1, detail: detail.to_owned() };
+        let line = |row| LeftOut::on_line(row as u64 + 1, detail);
         report.leave_out(Reason::IdenticalSides, equal.map(line).collect());
         let pairs = if rows.len() == n { all } else { all.select(&rows) };
         let prompt_keys = prompt_keys.map(|keys| rows.iter().map(|&i| keys[i]).collect());

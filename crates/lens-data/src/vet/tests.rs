@@ -1,9 +1,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use super::*;
-use crate::dataset::{Compression, Format};
+use crate::dataset::{Compression, Format, Layout};
 use crate::prompts::prompt_key;
-use lens_core::Message;
+use lens_core::{Content, Message};
 use proptest::prelude::*;
 use serde_json::{Map, json};
 
@@ -12,25 +12,31 @@ fn text(text: &str) -> Content {
 }
 
 fn dataset(pairs: &[(&str, &str, &str)]) -> Dataset {
-    let rows = (1..).zip(pairs).map(|(line, (prompt, chosen, rejected))| Row {
-        line,
-        value: PreferencePair {
+    let rows = (1..).zip(pairs).map(|(line, (prompt, chosen, rejected))| {
+        let value = PreferencePair {
             prompt: text(prompt),
             chosen: text(chosen),
             rejected: text(rejected),
             margin: None,
             tie: false,
-        },
-        metadata: Map::new(),
+        };
+        Row::new(line, value, Map::new())
     });
     Dataset {
         path: "pairs.jsonl".into(),
         pairs: rows.collect(),
         malformed: Vec::new(),
         read: pairs.len(),
-        format: Format::JsonLines,
-        compression: Compression::None,
+        layout: Layout {
+            files: vec!["pairs.jsonl".into()],
+            format: Format::JsonLines,
+            compression: Compression::None,
+            columns: Vec::new(),
+            rows: pairs.len(),
+            with_prompt_column: 0,
+        },
         shapes: BTreeMap::new(),
+        no_prompt: true,
     }
 }
 
@@ -49,7 +55,7 @@ fn every_reason_is_found_and_listed_by_line() {
         ("p", "good", "bad"),   // 5 duplicate of 1
         ("p", "bad", "good"),   // 6
         ("q", "good", "bad"),   // 7 kept
-        ("q", "good", "bad "),  // 8 kept: not the very same text
+        ("q", "good", "bad "),  // 8 duplicate of 7: white space apart
     ]);
     data.malformed.push(MalformedRow {
         file: "pairs.jsonl".into(),
@@ -60,12 +66,12 @@ fn every_reason_is_found_and_listed_by_line() {
     });
     data.read = 9;
     let vetted = vet(data);
-    assert_eq!(vetted.used.iter().map(|row| row.line).collect::<Vec<_>>(), [7, 8]);
+    assert_eq!(vetted.used.iter().map(|row| row.line).collect::<Vec<_>>(), [7]);
     assert_eq!(lines(&vetted, Reason::Malformed), [(9, "chosen: expected text, found null")]);
     let blank = [(2, "rejected is blank"), (3, "chosen is blank")];
     assert_eq!(lines(&vetted, Reason::EmptySide), blank);
     assert_eq!(lines(&vetted, Reason::IdenticalSides).len(), 1);
-    assert_eq!(lines(&vetted, Reason::Duplicate), [(5, "as line 1")]);
+    assert_eq!(lines(&vetted, Reason::Duplicate), [(5, "as line 1"), (8, "as line 7")]);
     let swapped = [(1, "line 6 has the sides swapped"), (6, "line 1 has the sides swapped")];
     assert_eq!(lines(&vetted, Reason::Contradiction), swapped);
     assert_eq!(vetted.report.read, vetted.report.used + vetted.report.left_out_total());
@@ -128,7 +134,7 @@ fn message_sides_are_compared_turn_by_turn() {
 #[test]
 fn the_report_as_json_has_counts_and_lines_and_comes_back() {
     let mut vetted = vet(dataset(&[("p", "a", "b"), ("p", "a", "b"), ("q", "c", "d")]));
-    let rows = [3, 99].map(|line| LeftOut { line, detail: "at 512 tokens".to_owned() });
+    let rows = [3, 99].map(|line| LeftOut::on_line(line, "at 512 tokens"));
     assert_eq!(vetted.leave_out(Reason::EqualAfterTruncation, rows), 1);
     assert_eq!(vetted.leave_out(Reason::TooLong, []), 0);
     let json = serde_json::to_value(&vetted.report).unwrap();
@@ -152,6 +158,7 @@ fn names_agree_with_serde() {
         Reason::Malformed,
         Reason::EmptySide,
         Reason::IdenticalSides,
+        Reason::NoPrompt,
         Reason::Duplicate,
         Reason::Contradiction,
         Reason::Tie,
@@ -184,7 +191,7 @@ fn prompts_stay_in_step_with_the_pairs() {
     let mut vetted = vet(dataset(&rows));
     assert_eq!(vetted.prompt_numbers(), [0, 1, 2, 0, 3]);
     assert_eq!(vetted.prompt_count(), 4);
-    vetted.leave_out(Reason::TooLong, [LeftOut { line: 1, detail: String::new() }]);
+    vetted.leave_out(Reason::TooLong, [LeftOut::on_line(1, "")]);
     assert_eq!(vetted.prompt_numbers(), [0, 1, 2, 3]);
     let keys: Vec<i64> = vetted.used.iter().map(|row| prompt_key(&row.value)).collect();
     assert_eq!(vetted.prompt_keys().collect::<Vec<_>>(), keys);
@@ -240,8 +247,45 @@ fn what_was_left_out_is_summed_up_counted_and_listed() {
         expected: "text".into(),
         found: "null".into(),
     };
-    let report = VetReport::all_but_malformed(3, &[row]);
+    let report = VetReport::all_but_malformed(3, &[row], false);
     assert_eq!((report.read, report.used, report.summary().as_str()), (4, 3, "1 malformed"));
+}
+
+#[test]
+fn the_same_judgement_in_two_shapes_is_one() {
+    let turn = |role: &str, text: &str| Message { role: role.into(), content: text.into() };
+    let mut data =
+        dataset(&[("Why?", "So.", "No."), ("Why?", "So.", "No."), ("Why?", "No.", "So.")]);
+    data.pairs[1].value = PreferencePair {
+        prompt: Content::Messages(vec![turn("user", "Why?")]),
+        chosen: Content::Messages(vec![turn("assistant", "So.")]),
+        rejected: Content::Messages(vec![turn("assistant", "No. ")]),
+        margin: None,
+        tie: false,
+    };
+    data.pairs[2].value.prompt = text("\n\nHuman: Why?\n\nAssistant:");
+    data.pairs[2].metadata.insert("note".to_owned(), json!("other"));
+    let vetted = vet(data);
+    assert_eq!(lines(&vetted, Reason::Duplicate), [(2, "as line 1")]);
+    let differ = "; the rows differ in columns that are not read";
+    let swapped = |line: u64| format!("line {line} has the sides swapped{differ}");
+    let (first, third) = (swapped(3), swapped(1));
+    assert_eq!(lines(&vetted, Reason::Contradiction), [(1, &*first), (3, &*third)]);
+}
+
+#[test]
+fn a_missing_prompt_is_a_fault_where_others_have_one() {
+    let rows = [("p", "a", "b"), (" ", "a", "b"), ("", "", "b")];
+    let strictly = |rows: &[(&str, &str, &str)]| vet(Dataset { no_prompt: false, ..dataset(rows) });
+    let vetted = strictly(&rows);
+    assert_eq!(lines(&vetted, Reason::NoPrompt), [(2, "the prompt is missing or blank")]);
+    assert_eq!(vetted.report.summary(), "1 empty-side, 1 no-prompt");
+    assert_eq!(vet(dataset(&rows)).used.len(), 2);
+    // Where no pair has one, nothing is missing; where a column for it is blank, all are.
+    assert_eq!(strictly(&rows[1..]).used.len(), 1);
+    let mut blank = dataset(&rows[1..]);
+    (blank.no_prompt, blank.layout.with_prompt_column) = (false, 2);
+    assert_eq!(vet(blank).used.len(), 0);
 }
 
 #[test]
@@ -272,13 +316,18 @@ proptest! {
         // What is left has no pair twice, in either direction.
         for (i, a) in vetted.used.iter().enumerate() {
             for b in &vetted.used[..i] {
-                let (a, b) = (&a.value, &b.value);
-                let same = a.chosen == b.chosen && a.rejected == b.rejected;
-                let swapped = a.chosen == b.rejected && a.rejected == b.chosen;
-                prop_assert!(a.prompt != b.prompt || !(same || swapped));
+                let sides = |row: &Row<PreferencePair>| {
+                    let PreferencePair { prompt, chosen, rejected, .. } = row.value.clone();
+                    [prompt, chosen, rejected].map(|side| match side {
+                        Content::Text(text) => text.trim().to_owned(),
+                        Content::Messages(_) => unreachable!(),
+                    })
+                };
+                let ([p, c, r], [q, d, s]) = (sides(a), sides(b));
+                prop_assert!(p != q || !((c == d && r == s) || (c == s && r == d)));
             }
         }
-        let lines = more.into_iter().map(|line| LeftOut { line, detail: String::new() });
+        let lines = more.into_iter().map(|line| LeftOut::on_line(line, ""));
         vetted.leave_out(Reason::TooLong, lines);
         prop_assert!(check(&vetted));
     }

@@ -92,6 +92,22 @@ pub enum FetchError {
         /// The file.
         missing: String,
     },
+    /// A dataset in several parts, of which one is to be named, or without the one that was named.
+    #[error("{repo} has {there}: name one, as in {example}")]
+    NamePart {
+        /// The repository.
+        repo: String,
+        /// The parts, in words.
+        there: String,
+        /// A name that would do.
+        example: String,
+    },
+    /// A dataset without a file that is read.
+    #[error("{repo} holds no data file that is read (Parquet, Arrow, JSON, CSV)")]
+    NoData {
+        /// The repository.
+        repo: String,
+    },
     /// A file name that leads out of the model's folder.
     #[error("{repo} names a file '{name}', which leads out of its folder; nothing was fetched")]
     UnsafeName {

@@ -2,7 +2,7 @@
 
 use super::disk;
 use super::download::{FileRequest, Net, download, refusal};
-use super::name::{HubName, is_commit, is_inside};
+use super::name::{HubName, Kind, is_commit, is_inside};
 use crate::error::{EncoderError, FetchError, Result};
 use crate::http::{
     Answer, Client, HttpError, Limits, Retry, Secret, escaped, interruptible, passes, wait,
@@ -99,10 +99,17 @@ impl Hub {
 
 /// A repository at a revision, as the Hub describes it.
 #[derive(Debug, Deserialize)]
-struct Listing {
-    sha: String,
+pub(super) struct Listing {
+    pub sha: String,
     #[serde(default)]
     siblings: Vec<Sibling>,
+}
+
+impl Listing {
+    /// The files, by their paths in the repository.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        self.siblings.iter().map(|sibling| sibling.rfilename.as_str())
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -227,11 +234,17 @@ fn shards(index: &[u8]) -> std::result::Result<BTreeSet<String>, String> {
     Ok(index.weight_map.into_values().collect())
 }
 
-fn listing(hub: &Hub, net: &Net, name: &HubName, progress: &dyn Progress) -> Result<Listing> {
+pub(super) fn listing(
+    hub: &Hub,
+    net: &Net,
+    name: &HubName,
+    progress: &dyn Progress,
+) -> Result<Listing> {
     let revision = escaped(&name.revision).replace('/', "%2F");
-    let url = format!("{}/api/models/{}/revision/{revision}?blobs=true", hub.endpoint, name.repo);
+    let (api, page) = (name.kind.api(), name.kind.page());
+    let url = format!("{}/{api}/{}/revision/{revision}?blobs=true", hub.endpoint, name.repo);
     let what = format!("{} at {}", name.shown(), hub.endpoint);
-    let page = format!("{}/{}", hub.endpoint, name.repo);
+    let page = format!("{}/{page}{}", hub.endpoint, name.repo);
     let mut attempt = 0;
     loop {
         let (client, token, url) = (net.client.clone(), hub.token.clone(), url.clone());
@@ -283,12 +296,12 @@ fn listing(hub: &Hub, net: &Net, name: &HubName, progress: &dyn Progress) -> Res
 }
 
 /// A repository at a commit.
-struct Repository<'a> {
-    hub: &'a Hub,
-    net: Net,
-    name: &'a HubName,
-    listing: Listing,
-    progress: &'a dyn Progress,
+pub(super) struct Repository<'a> {
+    pub hub: &'a Hub,
+    pub net: Net,
+    pub name: &'a HubName,
+    pub listing: Listing,
+    pub progress: &'a dyn Progress,
 }
 
 impl Repository<'_> {
@@ -296,7 +309,7 @@ impl Repository<'_> {
         self.listing.siblings.iter().any(|s| s.rfilename == file)
     }
 
-    fn check_names(&self) -> Result<()> {
+    pub(super) fn check_names(&self) -> Result<()> {
         let bad = self.listing.siblings.iter().find(|s| !is_inside(&s.rfilename));
         bad.map_or(Ok(()), |s| Err(self.unsafe_name(&s.rfilename)))
     }
@@ -424,37 +437,38 @@ impl Repository<'_> {
         names.filter(|n| n.ends_with(end)).map(|n| (n.clone(), self.size(n))).collect()
     }
 
-    fn size(&self, file: &str) -> Option<u64> {
+    pub(super) fn size(&self, file: &str) -> Option<u64> {
         let sibling = self.listing.siblings.iter().find(|s| s.rfilename == file)?;
         sibling.lfs.as_ref().and_then(|l| l.size).or(sibling.size)
     }
 
-    fn file(&self, file: &str, target: &Path) -> Result<()> {
+    pub(super) fn file(&self, file: &str, target: &Path) -> Result<()> {
         if target.exists() {
             return Ok(());
         }
         let Self { hub, name, listing, .. } = self;
         let lfs = listing.siblings.iter().find(|s| s.rfilename == file);
         let lfs = lfs.and_then(|s| s.lfs.as_ref());
-        let url =
-            format!("{}/{}/resolve/{}/{}", hub.endpoint, name.repo, listing.sha, escaped(file));
+        let page = format!("{}/{}{}", hub.endpoint, name.kind.page(), name.repo);
+        let url = format!("{page}/resolve/{}/{}", listing.sha, escaped(file));
         let weights = file.ends_with(".safetensors") || file.ends_with(".gguf");
+        let large = weights || name.kind == Kind::Dataset;
         let wanted = FileRequest {
             what: &format!("{}/{file}", name.repo),
             url: &url,
             token: hub.token.as_ref(),
             target,
-            page: &format!("{}/{}", hub.endpoint, name.repo),
+            page: &page,
             size: self.size(file),
             sha256: lfs.and_then(|l| l.sha256.as_deref()),
             trust_etag: true,
-            limit: if weights { LARGEST } else { SMALL },
+            limit: if large { LARGEST } else { SMALL },
             known_etag: None,
         };
         download(&wanted, &self.net, self.progress).map(drop)
     }
 }
 
-fn megabytes(size: Option<u64>) -> String {
+pub(super) fn megabytes(size: Option<u64>) -> String {
     size.map_or_else(|| "size unknown".into(), |s| format!("{} MB", s.div_ceil(1_000_000)))
 }

@@ -5,6 +5,7 @@
 //! GGUF file of a repository there, `org/name/file.gguf[@revision]`. Whatever the source, a model
 //! gets its name in the cache only when all of it is there and verified.
 
+mod datasets;
 mod download;
 mod hub;
 mod name;
@@ -16,6 +17,7 @@ use lens_core::Progress;
 use name::Name;
 use std::path::{Path, PathBuf};
 
+pub use datasets::{DatasetName, dataset_files};
 pub use hub::Hub;
 pub use name::public_name;
 pub use packaged::{DEFAULT, KNOWN, KnownModel, known, pull};

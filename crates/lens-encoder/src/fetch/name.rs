@@ -11,9 +11,36 @@ pub(super) enum Name {
     Hub(HubName),
 }
 
+/// What a repository of the Hub holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Model,
+    Dataset,
+}
+
+impl Kind {
+    /// What stands before its name in addresses of the Hub's API.
+    pub fn api(self) -> &'static str {
+        match self {
+            Kind::Model => "api/models",
+            Kind::Dataset => "api/datasets",
+        }
+    }
+
+    /// What stands before its name in the address of its page.
+    pub fn page(self) -> &'static str {
+        match self {
+            Kind::Model => "",
+            Kind::Dataset => "datasets/",
+        }
+    }
+}
+
 /// A repository of the Hub, at a revision; or one file in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct HubName {
+    /// What it holds.
+    pub kind: Kind,
     /// `org/name`.
     pub repo: String,
     /// Branch, tag or commit.
@@ -42,15 +69,12 @@ impl HubName {
         };
         let mut parts = path.splitn(3, '/');
         let (org, repo, file) = (parts.next()?, parts.next()?, parts.next());
-        let word = |w: &str| {
-            let fine = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-            !w.is_empty() && w.len() <= 96 && !w.starts_with('.') && w.chars().all(fine)
-        };
         // Two words of which one ends as files do: a path, mistyped.
         let mistyped = [".gguf", ".safetensors"].iter().any(|e| repo.ends_with(e));
-        let fits = word(org) && word(repo) && !mistyped && is_revision(revision);
+        let fits = is_word(org) && is_word(repo) && !mistyped && is_revision(revision);
         let fits = fits && file.is_none_or(|f| is_inside(f) && f.ends_with(".gguf"));
         fits.then(|| Self {
+            kind: Kind::Model,
             repo: format!("{org}/{repo}"),
             revision: revision.to_owned(),
             file: file.map(str::to_owned),
@@ -71,7 +95,14 @@ impl HubName {
     }
 }
 
-fn is_revision(text: &str) -> bool {
+/// Whether it may be the name of an organisation or of a repository.
+pub(super) fn is_word(word: &str) -> bool {
+    let fine = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    !word.is_empty() && word.len() <= 96 && !word.starts_with('.') && word.chars().all(fine)
+}
+
+/// Whether it may be the name of a branch, a tag or a commit.
+pub(super) fn is_revision(text: &str) -> bool {
     let fine = |c: char| c.is_ascii_alphanumeric() || "-_./+".contains(c);
     !text.is_empty() && text.len() <= 200 && text.chars().all(fine) && is_inside(text)
 }

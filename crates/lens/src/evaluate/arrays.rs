@@ -42,7 +42,7 @@ pub(super) fn evaluate(
     // An array has rows, not lines; they are counted from 1 here as lines are.
     let line = |&pair: &usize| stored.rows[pair] as u64 + 1;
     let mut rows = stored.report.clone();
-    let tie = |pair| LeftOut { line: line(pair), detail: String::new() };
+    let tie = |pair| LeftOut::on_line(line(pair), "");
     rows.leave_out(Reason::Tie, ties.iter().map(tie).collect());
     if decided.is_empty() {
         return Err(nothing_left(path, &rows));

@@ -11,7 +11,7 @@ use crate::outputs::{check_new, check_output};
 use crate::report::evaluation_page;
 use crate::{Error, Progress};
 use lens_data::bundle::Bundle;
-use lens_data::{StoreKeys, VetReport, write_atomic};
+use lens_data::{ReadOptions, StoreKeys, VetReport, write_atomic};
 use lens_eval::figures::accuracy::Accuracy as PairAccuracy;
 use lens_eval::figures::heldout::PairRewards;
 use lens_eval::figures::{Benchmark, Evaluation};
@@ -47,8 +47,8 @@ pub struct EvaluateOptions {
     pub keys: StoreKeys,
     /// Stored embeddings of up to so many MB (as float32) are copied into memory. Defaults to 1024.
     pub memory_mb: usize,
-    /// Stop at the first malformed row. Defaults to `false`.
-    pub strict: bool,
+    /// How rows are read. Defaults to counting and listing malformed ones.
+    pub reading: ReadOptions,
     /// Seed of the intervals' resampling. Defaults to 0.
     pub seed: u64,
 }
@@ -69,7 +69,7 @@ impl EvaluateOptions {
             encoder: BundleModelOptions::default(),
             keys: StoreKeys::default(),
             memory_mb: 1024,
-            strict: false,
+            reading: ReadOptions::default(),
             seed: 0,
         }
     }

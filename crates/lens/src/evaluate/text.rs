@@ -2,8 +2,8 @@
 
 use super::outputs::Outputs;
 use super::{EvaluateOptions, EvaluatedFile, nothing_left};
+use crate::inputs::resolve_input;
 use crate::models::{equal_sides, matrix, note_truncated};
-use crate::options::reading;
 use crate::{Error, Progress};
 use lens_core::{Content, Exchange, PreferencePair, Threads};
 use lens_data::bundle::Bundle;
@@ -42,7 +42,8 @@ pub(super) fn prepare(
     options: &EvaluateOptions,
     progress: &dyn Progress,
 ) -> Result<Prepared, Error> {
-    let mut set = read_judged_with(path, &reading(options.strict), progress)?;
+    let input = resolve_input(&path.into(), &options.encoder.runtime, progress)?;
+    let mut set = read_judged_with(&input, &options.reading, progress)?;
     let benchmark = recognise(&set.rows, options.benchmark, path)?;
     let how = if options.benchmark.is_some() { "as asked" } else { "--benchmark says otherwise" };
     progress.note(&format!("{}: taken for {benchmark} ({how})", path.display()));
@@ -67,12 +68,8 @@ pub(super) fn prepare(
         }
         Benchmark::RewardBench2 | Benchmark::RmBench => {
             let report = report(&set);
-            let rows = set.rows.into_iter().filter_map(|row| match row.value {
-                JudgedRow::Ranked(value) => {
-                    Some(Row { line: row.line, value, metadata: row.metadata })
-                }
-                _ => None,
-            });
+            let rows =
+                set.rows.into_iter().filter_map(|row| row.filter_map(JudgedRow::into_ranked));
             Material::Ranked(rows.collect(), report)
         }
         Benchmark::BestOfN => {
@@ -81,12 +78,8 @@ pub(super) fn prepare(
                 return Err(EvalError::MissingScore(Box::new(bad.clone())).into());
             }
             let report = report(&set);
-            let rows = set.rows.into_iter().filter_map(|row| match row.value {
-                JudgedRow::Scored(value) => {
-                    Some(Row { line: row.line, value, metadata: row.metadata })
-                }
-                _ => None,
-            });
+            let rows =
+                set.rows.into_iter().filter_map(|row| row.filter_map(JudgedRow::into_scored));
             let groups = group_by_prompt(rows);
             // The model is not needed to find that there is nothing to choose.
             let scored: Vec<Scored> = groups.iter().map(|g| scored(g, &mut || 0.0)).collect();
@@ -130,7 +123,7 @@ fn keep_subsets(set: &mut JudgedSet, benchmark: Benchmark, asked: &[String]) -> 
 
 /// What became of rows that are not vetted: all are used but the malformed ones.
 fn report(set: &JudgedSet) -> VetReport {
-    VetReport::all_but_malformed(set.rows.len(), &set.malformed)
+    VetReport::all_but_malformed(set.rows.len(), &set.malformed, set.layout.files.len() > 1)
 }
 
 /// Distinct exchanges in the order in which they were first met.
@@ -317,7 +310,7 @@ fn pair_rewards(
         .zip(&vetted.used)
         .map(|(&[a, b], row)| match benchmark {
             Benchmark::RewardBench => None,
-            _ => equal_sides(row.line, &scored.encoded[a], &scored.encoded[b]),
+            _ => equal_sides(row.place(), &scored.encoded[a], &scored.encoded[b]),
         })
         .collect();
     let kept = || ids.iter().zip(&equal).filter(|(_, equal)| equal.is_none()).map(|(ids, _)| ids);

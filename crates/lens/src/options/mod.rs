@@ -16,7 +16,6 @@ pub(crate) use table::EncoderTable;
 
 use crate::Error;
 use lens_core::MethodSettings;
-use lens_data::ReadOptions;
 use serde::{Deserialize, Serialize};
 
 /// Which head a training saves.
@@ -79,11 +78,6 @@ impl MethodOptions {
             keep: self.keep,
         }
     }
-}
-
-/// How datasets are read.
-pub(crate) fn reading(strict: bool) -> ReadOptions {
-    ReadOptions { strict, ..ReadOptions::default() }
 }
 
 /// Checks that a number is at least 1.

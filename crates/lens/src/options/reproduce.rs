@@ -4,17 +4,23 @@ use super::{Keep, MethodOptions, ModelOptions, ViewSelection};
 use crate::Error;
 use crate::run::RunOptions;
 use crate::train::TrainOptions;
-use lens_data::file_name;
+use lens_data::{Input, file_name};
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 /// How `lens run` is called, its settings being in a file.
 pub(crate) fn run_command(options: &RunOptions) -> String {
-    let mut command = format!("lens run {}", quoted(&file_name(&options.pairs)));
+    let mut command = format!("lens run {}", inputs(&options.pairs));
     if let Some(eval) = &options.eval {
-        command += &format!(" --eval {}", quoted(&file_name(eval)));
+        command += &format!(" --eval {}", inputs(eval));
     }
     finished(command, options.warm_start.as_ref().map(|w| &*w.bundle))
+}
+
+/// The parts of a dataset as a shell takes them.
+fn inputs(input: &Input) -> String {
+    let named: Vec<String> = input.parts().iter().map(|part| quoted(&file_name(part))).collect();
+    named.join(" ")
 }
 
 /// How `lens train` is called, its settings being in a file.
@@ -44,7 +50,13 @@ pub(crate) fn quoted(name: &str) -> String {
 pub(crate) fn run_settings(options: &RunOptions) -> Result<String, Error> {
     let mut table = method(&options.method)?;
     model(&options.model, &mut table)?;
-    table.insert("strict".to_owned(), options.strict.into());
+    table.insert("strict".to_owned(), options.reading.strict.into());
+    if !options.reading.columns.is_empty() {
+        table.insert("columns".to_owned(), options.reading.columns.to_string().into());
+    }
+    if options.reading.no_prompt {
+        table.insert("no_prompt".to_owned(), true.into());
+    }
     table.insert("holdout".to_owned(), options.holdout.into());
     text(&table)
 }

@@ -5,11 +5,12 @@
 //! sides of is left out for all, so that they are compared on the same pairs.
 
 use super::StudyOptions;
+use crate::inputs::resolve_input;
 use crate::models::{
     encode_pairs, equal_sides, matrix, note_encoder, note_truncated, open_encoder,
 };
 use crate::notes;
-use crate::options::{EncoderTable, ModelOptions, StoredPairsOptions, reading};
+use crate::options::{EncoderTable, ModelOptions, StoredPairsOptions};
 use crate::{Error, Progress};
 use lens_core::{EmbeddedPairs, Label, PreferencePair};
 use lens_data::store::{StoredViews, covers_all, pairs_of_columns};
@@ -148,9 +149,12 @@ fn text(
         path: path.to_owned(),
         left_out: vetted.report.summary(),
     };
-    let data = read_pairs_with(path, &reading(options.strict), progress)?;
+    let input = resolve_input(&path.into(), &options.model.runtime, progress)?;
+    let data = read_pairs_with(&input, &options.reading, progress)?;
     notes::malformed(&data.malformed, progress);
+    notes::layout(&data, progress);
     let mut vetted = vet(data);
+    notes::no_prompt(&vetted, progress);
     if vetted.used.is_empty() {
         return Err(nothing_left(&vetted));
     }
@@ -175,7 +179,7 @@ fn text(
             None => passes.push((at, vec![i])),
         }
     }
-    let mut equal: BTreeMap<u64, LeftOut> = BTreeMap::new();
+    let mut equal: BTreeMap<Place, LeftOut> = BTreeMap::new();
     let mut embedded: Vec<Option<Embedded>> = choices.iter().map(|_| None).collect();
     for (at, members) in passes {
         let encoder = &mut encoders.opened[at].1;
@@ -186,7 +190,7 @@ fn text(
         }
     }
     let kept: Vec<usize> =
-        (0..vetted.used.len()).filter(|&i| !equal.contains_key(&vetted.used[i].line)).collect();
+        (0..vetted.used.len()).filter(|&i| !equal.contains_key(&vetted.used[i].place())).collect();
     vetted.leave_out(Reason::EqualAfterTruncation, equal.into_values());
     if kept.is_empty() {
         return Err(nothing_left(&vetted));
@@ -225,7 +229,7 @@ fn embed_pass(
     members: &[usize],
     views: &[Vec<ViewChoice>],
     vetted: &Vetted,
-    equal: &mut BTreeMap<u64, LeftOut>,
+    equal: &mut BTreeMap<Place, LeftOut>,
     progress: &dyn Progress,
 ) -> Result<Vec<Embedded>, Error> {
     let layers = encoder.identity().layers;
@@ -247,7 +251,7 @@ fn embed_pass(
     let (n, width) = (all.len(), encoder.dim());
     let (chosen, rejected) = encoded.split_at(n);
     for (row, (a, b)) in vetted.used.iter().zip(chosen.iter().zip(rejected)) {
-        equal.extend(equal_sides(row.line, a, b).map(|l| (l.line, l)));
+        equal.extend(equal_sides(row.place(), a, b).map(|l| (l.place(), l)));
     }
     let pairs = EmbeddedPairs::with_prompts(
         matrix(chosen.iter(), width)?,

@@ -9,7 +9,7 @@ use crate::settings::Settings;
 use lens::pull;
 use lens_core::rng::{Purpose, Stream};
 use lens_core::{Content, Exchange, PreferencePair};
-use lens_data::{ReadOptions, read_pairs_with};
+use lens_data::read_pairs_with;
 use lens_encoder::{EncodeStats, Encoder, EncoderOptions};
 use lens_report::text::{percent, thousands};
 use serde_json::json;
@@ -149,11 +149,7 @@ fn real(
     settings: &Settings,
     reporter: &Reporter,
 ) -> Result<Vec<PreferencePair>, CliError> {
-    let data = read_pairs_with(
-        path,
-        &ReadOptions { strict: settings.strict, ..ReadOptions::default() },
-        reporter,
-    )?;
+    let data = read_pairs_with(path, &settings.reading()?, reporter)?;
     if data.pairs.len() < n {
         let found = data.pairs.len();
         let said = format!("{}: {found} pairs, {n} asked", path.display());

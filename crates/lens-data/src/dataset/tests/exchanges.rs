@@ -64,7 +64,7 @@ fn malformed_rows_are_collected_with_their_line() {
         [(2, "prompt"), (3, "responses"), (4, "responses[1]"), (5, "text"), (6, "(row)")];
     assert_eq!(found, expected);
     assert_eq!(set.malformed[4].found, "none among: question");
-    let lists = rows(&[json!({"prompt": "p", "chosen": ["a"], "rejected": ["b"]})]);
+    let lists = rows(&[json!({"prompt": "p", "chosen": ["a", "c"], "rejected": ["b"]})]);
     assert!(matches!(lists, Err(Error::UnsupportedShape { shape: BestOfN::Lists, .. })));
 }
 
@@ -81,7 +81,7 @@ fn rows_can_be_visited_one_by_one_and_left_early() {
     assert_eq!((count.unwrap(), seen), (3, vec![Ok(1), Err(2), Ok(3)]));
     let count = visit_exchanges(&path, &options, &mut |_| ControlFlow::Break(()));
     assert_eq!(count.unwrap(), 1);
-    let strict = ReadOptions { strict: true, ..options };
+    let strict = ReadOptions { strict: true, ..options.clone() };
     let failed = visit_exchanges(&path, &strict, &mut |_| ControlFlow::Continue(()));
     assert!(matches!(failed, Err(Error::Malformed(row)) if row.line == 2));
     let empty =

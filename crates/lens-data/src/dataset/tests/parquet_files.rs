@@ -101,7 +101,7 @@ fn flat_columns_of_all_codecs() {
         Codec::BROTLI(Default::default()),
     ] {
         let data = home.pairs("no-name", flat(codec)).unwrap();
-        assert_eq!(data.format, Format::Parquet);
+        assert_eq!(data.layout.format, Format::Parquet);
         assert_eq!(data.pairs.iter().map(|row| row.line).collect::<Vec<_>>(), [1, 2, 3, 4]);
         let (first, second) = (&data.pairs[0], &data.pairs[1]);
         assert_eq!((&first.value.prompt, &first.value.chosen), (&text("p"), &text("é")));

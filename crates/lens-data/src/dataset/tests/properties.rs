@@ -59,7 +59,8 @@ proptest! {
 
     #[test]
     fn any_pair_with_a_prompt_survives_json_lines(
-        prompt in any::<String>(), (chosen, rejected) in sides(),
+        prompt in any::<String>().prop_filter("not blank", |p| !p.trim().is_empty()),
+        (chosen, rejected) in sides(),
         margin in proptest::option::of(-1e9f64..1e9), tie: bool,
     ) {
         let margin = margin.filter(|_| !tie);

@@ -86,10 +86,7 @@ fn responses_to_one_prompt_come_together_from_rows_of_either_kind() {
         json!({"prompt": "", "response": "b", "score": 1}),
     ])
     .unwrap();
-    let scored = set.rows.into_iter().map(|Row { line, value, metadata }| match value {
-        JudgedRow::Scored(value) => Row { line, value, metadata },
-        other => panic!("{other:?}"),
-    });
+    let scored = set.rows.into_iter().filter_map(|row| row.filter_map(JudgedRow::into_scored));
     let groups = group_by_prompt(scored);
     let found: Vec<_> = groups.iter().map(|g| (g.line, g.rows, g.scores.clone())).collect();
     let (p, q) = ((1, 3, vec![1.0, 2.0, 1.0, 3.0]), (2, 1, vec![0.0, 1.0]));

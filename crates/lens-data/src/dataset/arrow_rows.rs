@@ -1,0 +1,154 @@
+//! Arrow, as a file or as a stream: what `datasets.save_to_disk` and data frames write.
+
+use super::records::{Fields, Sink};
+use super::source::Table;
+use crate::error::{Error, Problem};
+use arrow_array::cast::AsArray;
+use arrow_array::types::{
+    Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type,
+    UInt16Type, UInt32Type, UInt64Type,
+};
+use arrow_array::{Array, RecordBatch};
+use arrow_ipc::reader::{FileReader, StreamReader};
+use arrow_schema::{ArrowError, DataType};
+use bytes::Buf;
+use lens_core::Progress;
+use serde_json::{Number, Value};
+use std::io::{BufReader, Cursor, Read, Seek, SeekFrom};
+use std::path::Path;
+
+const FORMAT: &str = "Arrow";
+const FILE_MAGIC: &[u8] = b"ARROW1";
+
+pub(crate) fn read(
+    path: &Path,
+    table: Table,
+    progress: &dyn Progress,
+    sink: &mut Sink<'_>,
+) -> Result<(), Error> {
+    match table {
+        Table::File(file) => read_from(path, BufReader::new(file), progress, sink),
+        Table::Memory(bytes) => {
+            let bytes = Cursor::new(bytes.chunk().to_vec());
+            read_from(path, bytes, progress, sink)
+        }
+    }
+}
+
+fn read_from(
+    path: &Path,
+    mut from: impl Read + Seek,
+    progress: &dyn Progress,
+    sink: &mut Sink<'_>,
+) -> Result<(), Error> {
+    let mut magic = [0; FILE_MAGIC.len()];
+    let start = from.read_exact(&mut magic).and_then(|()| from.seek(SeekFrom::Start(0)));
+    start.map_err(|e| Error::io(path, "read", e))?;
+    let damaged = |e: ArrowError| Error::corrupt(path, FORMAT, e);
+    match magic.as_slice() == FILE_MAGIC {
+        true => batches(path, FileReader::try_new(from, None).map_err(damaged)?, progress, sink),
+        false => batches(path, StreamReader::try_new(from, None).map_err(damaged)?, progress, sink),
+    }
+}
+
+fn batches(
+    path: &Path,
+    batches: impl Iterator<Item = Result<RecordBatch, ArrowError>>,
+    progress: &dyn Progress,
+    sink: &mut Sink<'_>,
+) -> Result<(), Error> {
+    progress.begin("read", 0, "rows");
+    let mut number = 0;
+    for batch in batches {
+        let batch =
+            batch.map_err(|e| Error::corrupt(path, FORMAT, format!("after row {number}: {e}")))?;
+        let schema = batch.schema();
+        for row in 0..batch.num_rows() {
+            number += 1;
+            progress.advance(1);
+            let columns = schema.fields().iter().zip(batch.columns());
+            let fields: Result<Fields, Problem> = columns
+                .map(|(field, column)| {
+                    Ok((field.name().clone(), value(column, row, field.name())?))
+                })
+                .collect();
+            if sink(number, fields).is_break() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One value of a column. A type that no dataset of text has is an error only where a value stands.
+fn value(column: &dyn Array, row: usize, field: &str) -> Result<Value, Problem> {
+    if column.is_null(row) {
+        return Ok(Value::Null);
+    }
+    macro_rules! integer {
+        ($kind:ty) => {
+            Value::from(column.as_primitive::<$kind>().value(row))
+        };
+    }
+    Ok(match column.data_type() {
+        DataType::Null => Value::Null,
+        DataType::Utf8 => column.as_string::<i32>().value(row).into(),
+        DataType::LargeUtf8 => column.as_string::<i64>().value(row).into(),
+        DataType::Utf8View => column.as_string_view().value(row).into(),
+        DataType::Boolean => column.as_boolean().value(row).into(),
+        DataType::Int8 => integer!(Int8Type),
+        DataType::Int16 => integer!(Int16Type),
+        DataType::Int32 => integer!(Int32Type),
+        DataType::Int64 => integer!(Int64Type),
+        DataType::UInt8 => integer!(UInt8Type),
+        DataType::UInt16 => integer!(UInt16Type),
+        DataType::UInt32 => integer!(UInt32Type),
+        DataType::UInt64 => integer!(UInt64Type),
+        DataType::Float16 => float(column.as_primitive::<Float16Type>().value(row).to_f64()),
+        DataType::Float32 => float(f64::from(column.as_primitive::<Float32Type>().value(row))),
+        DataType::Float64 => float(column.as_primitive::<Float64Type>().value(row)),
+        DataType::List(_) => list(&column.as_list::<i32>().value(row), field)?,
+        DataType::LargeList(_) => list(&column.as_list::<i64>().value(row), field)?,
+        DataType::FixedSizeList(..) => list(&column.as_fixed_size_list().value(row), field)?,
+        DataType::Struct(inner) => {
+            let parts = inner.iter().zip(column.as_struct().columns());
+            let fields: Result<Fields, Problem> = parts
+                .map(|(part, column)| Ok((part.name().clone(), value(column, row, field)?)))
+                .collect();
+            fields?.into()
+        }
+        DataType::Dictionary(..) => {
+            let dictionary = column.as_any_dictionary();
+            let key = dictionary.normalized_keys()[row];
+            value(dictionary.values().as_ref(), key, field)?
+        }
+        DataType::Binary => bytes(column.as_binary::<i32>().value(row)),
+        DataType::LargeBinary => bytes(column.as_binary::<i64>().value(row)),
+        // Dates, times and decimals: nothing reads them, and their text tells which they are.
+        other => Value::String(format!("a value of type {other}")),
+    })
+}
+
+fn list(items: &dyn Array, field: &str) -> Result<Value, Problem> {
+    (0..items.len())
+        .map(|i| value(items, i, field))
+        .collect::<Result<Vec<_>, _>>()
+        .map(Value::Array)
+}
+
+/// NaN is how data frames write a missing number.
+fn float(number: f64) -> Value {
+    match Number::from_f64(number) {
+        Some(number) => Value::Number(number),
+        None if number.is_nan() => Value::Null,
+        None => Value::String(number.to_string()),
+    }
+}
+
+/// Text that was written as bytes stays text; other bytes are named.
+fn bytes(bytes: &[u8]) -> Value {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.into(),
+        Err(_) => format!("{} bytes", bytes.len()).into(),
+    }
+}
