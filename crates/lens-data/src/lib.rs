@@ -37,6 +37,7 @@ pub mod error;
 pub mod labels;
 pub mod prompts;
 pub mod store;
+pub mod table;
 pub mod trained;
 pub mod vet;
 
@@ -50,15 +51,17 @@ pub use bundle::Bundle;
 pub use curves::CurveLog;
 pub use dataset::{
     BestOfN, Candidates, Compression, Dataset, Format, JudgedRow, JudgedSet, PromptSet, RankedRow,
-    ReadOptions, Row, ScoreRow, ScoreSet, ScoredRow, Shape, fingerprint, fingerprint_arrays,
-    fingerprint_rows, group_by_prompt, read_exchanges, read_exchanges_with, read_judged_with,
-    read_pairs, read_pairs_with, read_prompts_with, visit_exchanges,
+    ReadOptions, Row, ScoreRow, ScoreSet, ScoredRow, Shape, WholeRow, fingerprint,
+    fingerprint_arrays, fingerprint_rows, group_by_prompt, read_exchanges, read_exchanges_with,
+    read_judged_with, read_pairs, read_pairs_with, read_prompts_with, read_whole_rows_with,
+    visit_exchanges,
 };
 pub use encoder::{EncoderIdentity, EncoderRecord, ServerRecord, TemplateChoice, View, ViewChoice};
 pub use error::{Error, MalformedRow};
 pub use labels::LabelCounts;
 pub use prompts::{content_key, prompt_key, prompt_numbers};
 pub use store::{EmbeddingsFile, PromptColumn, StoreKeys, StoredPairs, StoredTable, StoredViews};
+pub use table::{Kind, Table, TableFormat, TableRow};
 pub use trained::{KeyKind, Trained, embeddings_key};
 pub use vet::{LeftOut, Reason, VetReport, Vetted, shared_prompts, vet};
 

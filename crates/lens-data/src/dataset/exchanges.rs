@@ -11,7 +11,7 @@ use serde_json::Value;
 /// One row of a file to be scored or embedded.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ScoreRow {
-    /// `prompt` and `response`.
+    /// `prompt` and `response` (TRL's `completion`); or `messages`, a conversation that ends with it.
     Single(Exchange),
     /// `prompt` and `responses`.
     Candidates {
@@ -26,10 +26,11 @@ pub enum ScoreRow {
     Text(String),
 }
 
-const EXPECTED: &str = "prompt with response, prompt with responses, chosen with rejected, or text";
+const EXPECTED: &str = "prompt with response (or completion), prompt with responses, chosen with \
+                        rejected, messages, or text";
 
 /// Reads a row by the first of these that it has: `chosen` or `completions`, `responses`,
-/// `response`, `text`. What stays in `fields` is metadata.
+/// `response`, `completion`, `messages`, `text`. What stays in `fields` is metadata.
 pub(crate) fn take_row(fields: &mut Fields) -> Result<ScoreRow, RowProblem> {
     let has = |name| fields.contains_key(name);
     if has("chosen") || has("rejected") || (has("context") && has("completions")) {
@@ -38,14 +39,17 @@ pub(crate) fn take_row(fields: &mut Fields) -> Result<ScoreRow, RowProblem> {
     if has("responses") {
         return Ok(take_candidates(fields)?);
     }
-    if has("response") {
+    if let Some(name) = ["response", "completion"].into_iter().find(|name| has(name)) {
         let prompt = take_content(fields, "prompt")?;
-        let response = take_content(fields, "response")?;
+        let response = take_content(fields, name)?;
         let (prompt, responses) = without_repetition(prompt, vec![response]);
         return match responses.into_iter().next() {
             Some(response) => Ok(ScoreRow::Single(Exchange { prompt, response })),
-            None => Err(missing("response", "a response", fields).into()),
+            None => Err(missing(name, "a response", fields).into()),
         };
+    }
+    if has("messages") {
+        return Ok(ScoreRow::Single(take_conversation(fields)?));
     }
     match fields.shift_remove("text") {
         Some(Value::String(text)) => Ok(ScoreRow::Text(text)),
@@ -73,6 +77,29 @@ pub(crate) fn take_prompt(fields: &mut Fields) -> Result<Content, RowProblem> {
         return Err(Problem::new("prompt", "a prompt that is not blank", "a blank one").into());
     }
     Ok(prompt)
+}
+
+/// A whole conversation: what the side that speaks last says at its end is the response, and all
+/// before it is the prompt.
+fn take_conversation(fields: &mut Fields) -> Result<Exchange, Problem> {
+    const FIELD: &str = "messages";
+    const EXPECTED: &str = "a conversation that ends with a response";
+    let mut turns = match take_content(fields, FIELD)? {
+        Content::Messages(turns) => turns,
+        Content::Text(text) => {
+            return Err(Problem::new(FIELD, EXPECTED, describe(&Value::String(text))));
+        }
+    };
+    let role = match turns.last() {
+        Some(last) if ["user", "system", "tool"].contains(&last.role.as_str()) => {
+            return Err(Problem::new(FIELD, EXPECTED, format!("a last turn of the {}", last.role)));
+        }
+        Some(last) => last.role.clone(),
+        None => return Err(Problem::new(FIELD, EXPECTED, "no message")),
+    };
+    let start = turns.iter().rposition(|turn| turn.role != role).map_or(0, |at| at + 1);
+    let response = Content::Messages(turns.split_off(start));
+    Ok(Exchange { prompt: Content::Messages(turns), response })
 }
 
 fn take_candidates(fields: &mut Fields) -> Result<ScoreRow, Problem> {

@@ -12,10 +12,11 @@ mod lines;
 mod pairs;
 mod parquet_rows;
 mod ranked;
-mod records;
+pub(crate) mod records;
 mod source;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 use lens_core::{Content, PreferencePair, Progress, Quiet};
 use serde_json::{Map, Value};
@@ -28,6 +29,7 @@ pub use fingerprint::{fingerprint, fingerprint_arrays, fingerprint_rows};
 pub use pairs::{BestOfN, Shape};
 pub use ranked::{Candidates, JudgedRow, JudgedSet, RankedRow, ScoredRow, group_by_prompt};
 pub use source::{Compression, Format};
+pub use whole::{WholeRow, read_whole_rows_with};
 
 use crate::error::{Error, MalformedRow};
 use pairs::RowProblem;
