@@ -366,7 +366,8 @@ pub struct ScoreArgs {
     /// A reward model's folder
     #[serde(skip)]
     pub bundle: PathBuf,
-    /// Rows of prompt and response(s), of pairs or of text; or a safetensors file with --key
+    /// Rows of prompt and response(s), of messages, of pairs or of text; or a safetensors file with
+    /// --key
     #[serde(skip)]
     pub file: PathBuf,
     /// Language model to use instead of the one that the reward model names; it has to compute the
@@ -385,6 +386,19 @@ pub struct ScoreArgs {
     #[arg(long, help_heading = heading::OUTPUT)]
     #[serde(skip_serializing_if = "not_given")]
     pub normalise: bool,
+    /// Write every row into this file, with all its columns and, behind them, its rewards and what is
+    /// known of them: .jsonl, .csv, .tsv (each also with .gz or .zst) or .parquet
+    #[arg(long, short, value_name = "FILE", help_heading = heading::OUTPUT)]
+    #[serde(skip)]
+    pub output: Option<PathBuf>,
+    /// What the names of the new columns of that file begin with [default: nothing]
+    #[arg(long, value_name = "TEXT", requires = "output", help_heading = heading::OUTPUT)]
+    #[serde(skip)]
+    pub prefix: Option<String>,
+    /// Replace an existing output file
+    #[arg(long, help_heading = heading::OUTPUT)]
+    #[serde(skip_serializing_if = "not_given")]
+    pub overwrite: bool,
     /// How rows are read.
     #[command(flatten)]
     #[serde(flatten)]

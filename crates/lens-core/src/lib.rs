@@ -78,5 +78,5 @@ pub use method::{Extras, MethodSettings, Outcome, WarmStart, fit, fit_with};
 pub use novelty::Novelty;
 pub use pair::{Content, Exchange, Message, PreferencePair};
 pub use progress::{Progress, Quiet};
-pub use reward_model::RewardModel;
+pub use reward_model::{Judged, RewardModel};
 pub use standardise::Standardiser;

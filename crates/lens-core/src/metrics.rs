@@ -119,6 +119,12 @@ pub fn log_loss(chosen: &[f32], rejected: &[f32]) -> Option<f64> {
     Some(sum / chosen.len() as f64)
 }
 
+/// 1 / (1 + e^-x): of a difference of rewards, the probability that the first response is preferred
+/// (Bradley and Terry). Without overflow.
+pub fn sigmoid(x: f64) -> f64 {
+    if x >= 0.0 { 1.0 / (1.0 + (-x).exp()) } else { x.exp() / (1.0 + x.exp()) }
+}
+
 /// Mean and population standard deviation, summed in f64. (0, 0) for nothing.
 pub fn mean_and_deviation(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
     let n = values.clone().count() as f64;

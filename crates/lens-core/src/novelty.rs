@@ -281,6 +281,11 @@ impl Novelty {
         f64::from(self.threshold)
     }
 
+    /// Whether a response at this distance is unlike the seed responses.
+    pub fn is_beyond(&self, distance: f64) -> bool {
+        distance > self.threshold()
+    }
+
     /// Number of seed responses that mean and covariance were taken from.
     pub fn responses(&self) -> usize {
         self.responses

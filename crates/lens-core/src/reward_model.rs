@@ -21,6 +21,27 @@ pub struct RewardModel {
     pub reward_deviation: f64,
 }
 
+/// What a reward model says of some embeddings, one of each for every row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judged {
+    /// The mean of the ensemble's members, which is the reward.
+    pub rewards: Vec<f32>,
+    /// The reward in standard deviations of the seed responses' rewards from their mean.
+    pub normalised: Vec<f64>,
+    /// The standard deviation of the members around their mean: how far they disagree.
+    pub deviations: Vec<f64>,
+}
+
+impl Judged {
+    /// The first row, counted from 0, of which a figure is NaN or infinite.
+    pub fn first_not_finite(&self) -> Option<usize> {
+        (0..self.rewards.len()).find(|&i| {
+            let Judged { rewards, normalised, deviations } = self;
+            !(rewards[i].is_finite() && normalised[i].is_finite() && deviations[i].is_finite())
+        })
+    }
+}
+
 impl RewardModel {
     /// A reward model with the mean and deviation of its rewards on `pairs`.
     pub(crate) fn calibrated(
@@ -75,6 +96,21 @@ impl RewardModel {
     pub fn rewards(&self, embeddings: &dyn Rows, threads: Threads) -> Result<Vec<f32>, CoreError> {
         let members = self.head.shape().members;
         Ok(ensemble_mean(&self.member_rewards(embeddings, threads)?, members))
+    }
+
+    /// Rewards with how far the ensemble's members disagree on each.
+    ///
+    /// # Errors
+    /// As [`RewardModel::member_rewards`].
+    pub fn judge(&self, embeddings: &dyn Rows, threads: Threads) -> Result<Judged, CoreError> {
+        let members = self.head.shape().members;
+        let all = self.member_rewards(embeddings, threads)?;
+        let rewards = ensemble_mean(&all, members);
+        let normalised = rewards.iter().map(|&reward| self.normalise(reward)).collect();
+        let deviation =
+            |own: &[f32]| mean_and_deviation(own.iter().map(|&reward| f64::from(reward))).1;
+        let deviations = all.chunks_exact(members).map(deviation).collect();
+        Ok(Judged { rewards, normalised, deviations })
     }
 
     /// A reward in standard deviations of the seed responses' rewards from their mean.

@@ -307,10 +307,10 @@ pub enum Error {
         /// The file that every reward model has.
         manifest: &'static str,
     },
-    /// A choice of the encoder that cannot be read.
+    /// An option that cannot be read.
     #[error("option {option}: expected {expected}, found '{found}'")]
     InvalidOption {
-        /// The option: `view`, `layer`, `pooling` or `special_tokens`.
+        /// The option: `view`, `layer`, `pooling`, `special_tokens` or `output`.
         option: &'static str,
         /// The values that it can have.
         expected: &'static str,

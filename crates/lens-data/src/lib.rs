@@ -37,6 +37,7 @@ pub mod error;
 pub mod labels;
 pub mod prompts;
 pub mod store;
+pub mod table;
 pub mod trained;
 pub mod transcript;
 pub mod turns;
@@ -53,15 +54,16 @@ pub use curves::CurveLog;
 pub use dataset::{
     BestOfN, Candidates, ColumnNames, ColumnUse, Compression, Dataset, Fingerprint, Format, Input,
     JudgedRow, JudgedSet, Layout, Place, PromptSet, RankedRow, ReadOptions, Row, ScoreRow,
-    ScoreSet, ScoredRow, Shape, fingerprint, fingerprint_arrays, fingerprint_rows, group_by_prompt,
+    ScoreSet, ScoredRow, Shape, WholeRow, fingerprint, fingerprint_arrays, fingerprint_rows, group_by_prompt,
     read_exchanges, read_exchanges_with, read_judged_with, read_pairs, read_pairs_with,
-    read_prompts_with, visit_exchanges,
+    read_prompts_with, read_whole_rows_with, visit_exchanges,
 };
 pub use encoder::{EncoderIdentity, EncoderRecord, ServerRecord, TemplateChoice, View, ViewChoice};
 pub use error::{Error, MalformedRow};
 pub use labels::LabelCounts;
 pub use prompts::{content_key, prompt_key, prompt_numbers};
 pub use store::{EmbeddingsFile, PromptColumn, StoreKeys, StoredPairs, StoredTable, StoredViews};
+pub use table::{Kind, Table, TableFormat, TableRow};
 pub use trained::{KeyKind, Trained, embeddings_key};
 pub use vet::{LeftOut, Reason, Survey, VetReport, Vetted, shared_prompts, survey, vet};
 

@@ -6,10 +6,10 @@ use crate::metrics::Metrics;
 use crate::models::{Model, Registry};
 use crate::options::Options;
 use crate::response::Usage;
-use crate::score::{Scores, matrix, score};
+use crate::score::{Distance, distances, matrix, score};
 use axum::extract::Request;
 use axum::http::StatusCode;
-use lens_core::Matrix;
+use lens_core::{Judged, Matrix};
 use lens_encoder::{Encoded, Input};
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
@@ -46,7 +46,10 @@ pub(crate) struct Scored {
     pub encoded: Vec<Encoded>,
     /// Their vectors, a row a text.
     pub rows: Matrix,
-    pub scores: Scores,
+    /// What the model says of them.
+    pub judged: Judged,
+    /// How far they are from what the model was trained on; `None` where it does not measure that.
+    pub distances: Option<Vec<Distance>>,
     pub usage: Usage,
 }
 
@@ -115,14 +118,30 @@ impl App {
         }
         let encoded = engine.encode(inputs).await?;
         let rows = matrix(model, &encoded)?;
-        let scores = score(model, &rows)?;
+        let judged = score(model, &rows)?;
+        let distances = self.distances(model, &rows).await?;
         self.metrics.rewarded(encoded.len());
         let usage = Usage {
             texts: encoded.len(),
             tokens: encoded.iter().map(|e| e.tokens).sum(),
             truncated: encoded.iter().filter(|e| e.truncated).count(),
+            out_of_distribution: beyond(distances.as_deref()),
         };
-        Ok(Scored { encoded, rows, scores, usage })
+        Ok(Scored { encoded, rows, judged, distances, usage })
+    }
+
+    /// The distance of every row from the responses that were trained on, each finite; `None` for a
+    /// model that does not measure it.
+    ///
+    /// # Errors
+    /// 500 for a distance that is not finite.
+    pub async fn distances(
+        &self,
+        model: &Model,
+        rows: &Matrix,
+    ) -> Result<Option<Vec<Distance>>, Failure> {
+        let each = model.novelty.as_ref().map_or(0, |(vae, _)| vae.shape().parameters());
+        self.work_on_rows(each, rows, || distances(model, rows)).await
     }
 
     /// Refuses requests with too many texts or tokens, or none.
@@ -146,6 +165,11 @@ impl App {
         }
         Ok(())
     }
+}
+
+/// How many rows are out of distribution.
+pub(crate) fn beyond(distances: Option<&[Distance]>) -> usize {
+    distances.unwrap_or_default().iter().filter(|d| d.out_of_distribution).count()
 }
 
 /// Does long work without holding up requests on the runtime's other threads; where it has one

@@ -16,6 +16,8 @@ pub(crate) struct Usage {
     pub tokens: usize,
     /// Texts that were too long and lost their beginning.
     pub truncated: usize,
+    /// Texts unlike those that the model was trained on.
+    pub out_of_distribution: usize,
 }
 
 /// 200 with a value as JSON.
@@ -32,8 +34,12 @@ pub(crate) fn response(bytes: impl Into<Body>, media_type: &'static str, usage: 
     let mut response = Response::new(bytes.into());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
-    if usage.truncated > 0 {
-        headers.insert("x-lens-truncated", HeaderValue::from(usage.truncated));
+    let counts = [
+        ("x-lens-truncated", usage.truncated),
+        ("x-lens-out-of-distribution", usage.out_of_distribution),
+    ];
+    for (name, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
+        headers.insert(name, HeaderValue::from(count));
     }
     response.extensions_mut().insert(usage);
     response

@@ -15,6 +15,7 @@
 //! | [`train()`] | stored embeddings | figures over several splits, and a reward model |
 //! | [`evaluate()`] | a reward model and held-out data | accuracy, calibration, benchmarks, best-of-n |
 //! | [`score()`] | a reward model and rows | a reward for each |
+//! | [`score_to_file()`] | a reward model and rows | the rows with their rewards, in a file |
 //! | [`synthesise()`] | a reward model and embedded pairs | synthetic embeddings |
 //! | [`generate()`] | prompts | responses of a language model |
 //! | [`likelihood()`] | responses | how likely they are to a language model |
@@ -84,7 +85,10 @@ pub use options::{
 };
 pub use pull::{NamedModel, Pulled, named_models, pull};
 pub use run::{RunOptions, RunResult, WarmStartOptions, run};
-pub use score::{ScoreOptions, ScoredRow, Scorer, Scores, score};
+pub use score::{
+    Judgement, ScoreFileOptions, ScoreOptions, ScoredFile, ScoredRow, Scorer, Scores, score,
+    score_to_file,
+};
 pub use stages::StageTime;
 pub use study::{StudyOptions, StudyResult, find_study, study};
 pub use synthesise::{SynthesiseOptions, SynthesiseResult, synthesise};

@@ -16,6 +16,7 @@ mod main_job;
 mod reference_data;
 mod remote;
 mod report_page;
+mod scored_files;
 mod serve_contracts;
 mod serve_faults;
 mod serve_page;

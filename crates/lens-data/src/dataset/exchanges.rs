@@ -12,7 +12,7 @@ use serde_json::Value;
 /// One row of a file to be scored or embedded.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ScoreRow {
-    /// `prompt` and `response`.
+    /// `prompt` and `response` (TRL's `completion`); or `messages`, a conversation that ends with it.
     Single(Exchange),
     /// `prompt` and `responses`.
     Candidates {
@@ -27,10 +27,11 @@ pub enum ScoreRow {
     Text(String),
 }
 
-const EXPECTED: &str = "prompt with response, prompt with responses, chosen with rejected, or text";
+const EXPECTED: &str = "prompt with response (or completion), prompt with responses, chosen with \
+                        rejected, messages, or text";
 
 /// Reads a row by the first of these that it has: `chosen` or `rejected`, `responses`, `response`,
-/// `text`, or any other shape of pairs. What stays in `fields` is metadata.
+/// `completion`, `messages`, `text`, or any other shape of pairs. What stays in `fields` is metadata.
 pub(crate) fn take_row(
     fields: &mut Fields,
     reading: Reading<'_>,
@@ -45,14 +46,17 @@ pub(crate) fn take_row(
     if has("responses") {
         return Ok(vec![take_candidates(fields)?]);
     }
-    if has("response") {
-        let response = take_content(fields, "response")?;
+    if let Some(name) = ["response", "completion"].into_iter().find(|name| has(name)) {
+        let response = take_content(fields, name)?;
         let prompt = take_prompt_column(fields)?;
         let (prompt, responses) = without_repetition(prompt, vec![response]);
         return match responses.into_iter().next() {
             Some(response) => Ok(vec![ScoreRow::Single(Exchange { prompt, response })]),
-            None => Err(missing("response", "a response", fields).into()),
+            None => Err(missing(name, "a response", fields).into()),
         };
+    }
+    if has("messages") && !has("rejected_response") && !has("rejected_messages") {
+        return Ok(vec![ScoreRow::Single(take_conversation(fields)?)]);
     }
     match fields.shift_remove("text") {
         Some(Value::String(text)) => Ok(vec![ScoreRow::Text(text)]),
@@ -132,6 +136,29 @@ pub(crate) fn take_prompt(
         return Err(Problem::new("prompt", "a prompt that is not blank", "a blank one").into());
     }
     Ok(prompt)
+}
+
+/// A whole conversation: what the side that speaks last says at its end is the response, and all
+/// before it is the prompt.
+fn take_conversation(fields: &mut Fields) -> Result<Exchange, Problem> {
+    const FIELD: &str = "messages";
+    const EXPECTED: &str = "a conversation that ends with a response";
+    let mut turns = match take_content(fields, FIELD)? {
+        Content::Messages(turns) => turns,
+        Content::Text(text) => {
+            return Err(Problem::new(FIELD, EXPECTED, describe(&Value::String(text))));
+        }
+    };
+    let role = match turns.last() {
+        Some(last) if ["user", "system", "tool"].contains(&last.role.as_str()) => {
+            return Err(Problem::new(FIELD, EXPECTED, format!("a last turn of the {}", last.role)));
+        }
+        Some(last) => last.role.clone(),
+        None => return Err(Problem::new(FIELD, EXPECTED, "no message")),
+    };
+    let start = turns.iter().rposition(|turn| turn.role != role).map_or(0, |at| at + 1);
+    let response = Content::Messages(turns.split_off(start));
+    Ok(Exchange { prompt: Content::Messages(turns), response })
 }
 
 fn take_candidates(fields: &mut Fields) -> Result<ScoreRow, Problem> {

@@ -17,12 +17,13 @@ mod parquet_rows;
 mod pieces;
 mod ranked;
 mod rated;
-mod records;
+pub(crate) mod records;
 mod repeated;
 mod source;
 #[cfg(test)]
 mod tests;
 mod verdicts;
+mod whole;
 
 use lens_core::{Content, PreferencePair, Progress, Quiet};
 use serde_json::{Map, Value};
@@ -38,6 +39,7 @@ pub use input::{Input, STANDARD_INPUT, ending, split_of};
 pub use pairs::{BestOfN, Shape};
 pub use ranked::{Candidates, JudgedRow, JudgedSet, RankedRow, ScoredRow, group_by_prompt};
 pub use source::{Compression, Format};
+pub use whole::{WholeRow, read_whole_rows_with};
 
 use crate::error::{Error, MalformedRow};
 use crate::prompts::content_key;

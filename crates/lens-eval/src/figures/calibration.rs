@@ -12,6 +12,7 @@
 //! is judged by a temperature that it was used to fit.
 
 use super::ScoredPairs;
+use lens_core::metrics::sigmoid;
 use lens_core::splits::hold_out;
 use serde::{Deserialize, Serialize};
 
@@ -78,11 +79,6 @@ pub enum Temperature {
     Separable,
     /// The mean margin is not positive: the larger the better, without end.
     NoSignal,
-}
-
-/// 1 / (1 + e^-x), without overflow.
-fn sigmoid(x: f64) -> f64 {
-    if x >= 0.0 { 1.0 / (1.0 + (-x).exp()) } else { x.exp() / (1.0 + x.exp()) }
 }
 
 /// ln(1 + e^x), without overflow.

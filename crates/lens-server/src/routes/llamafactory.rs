@@ -36,7 +36,7 @@ pub(super) async fn evaluation(
         "id": format!("scoreval-{}", app.next_request_id()),
         "object": "score.evaluation",
         "model": model.name,
-        "scores": scored.scores.rewards,
+        "scores": scored.judged.rewards,
     });
     json_response(&answer, scored.usage)
 }

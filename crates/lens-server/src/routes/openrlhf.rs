@@ -19,7 +19,8 @@ struct GetRewardRequest {
 }
 
 /// `{"rewards", "scores", "extra_logs"}`, every list as long as `query`. As OpenRLHF's own server
-/// has it, `scores` are the rewards; `extra_logs` become curves beside those of the training.
+/// has it, `scores` are the rewards; `extra_logs` become curves beside those of the training. Whether
+/// a text is out of distribution is among them where the model measures it.
 pub(super) async fn get_reward(
     State(app): State<Arc<App>>,
     request: Request,
@@ -27,16 +28,21 @@ pub(super) async fn get_reward(
     let body: GetRewardRequest = app.json(request).await?;
     let model = app.registry.find(body.model.as_deref())?;
     let scored = app.score(&model, body.query.rendered()).await?;
-    let truncated: Vec<f32> =
-        scored.encoded.iter().map(|e| if e.truncated { 1.0 } else { 0.0 }).collect();
+    let flag = |is: bool| if is { 1.0 } else { 0.0 };
+    let truncated: Vec<f32> = scored.encoded.iter().map(|e| flag(e.truncated)).collect();
+    let mut logs = json!({
+        "reward_normalised": scored.judged.normalised,
+        "reward_deviation": scored.judged.deviations,
+        "truncated": truncated,
+    });
+    if let Some(distances) = &scored.distances {
+        let beyond: Vec<f32> = distances.iter().map(|d| flag(d.out_of_distribution)).collect();
+        logs["out_of_distribution"] = json!(beyond);
+    }
     let answer = json!({
-        "rewards": scored.scores.rewards,
-        "scores": scored.scores.rewards,
-        "extra_logs": {
-            "reward_normalised": scored.scores.normalised,
-            "reward_deviation": scored.scores.deviations,
-            "truncated": truncated,
-        },
+        "rewards": scored.judged.rewards,
+        "scores": scored.judged.rewards,
+        "extra_logs": logs,
     });
     json_response(&answer, scored.usage)
 }

@@ -1,7 +1,7 @@
 //! `/v1/reward`, our own route: everything that the reward model says of responses or embeddings.
 
 use super::usage_json;
-use crate::app::{App, Scored};
+use crate::app::{App, Scored, beyond};
 use crate::body;
 use crate::clock::now;
 use crate::embeddings::{Dtype, Embeddings, rows_from_bytes};
@@ -10,12 +10,13 @@ use crate::input::{Chats, TextOrChat};
 use crate::models::Model;
 use crate::nearest::NearPair;
 use crate::response::{Usage, json_response, response};
-use crate::score::{Scores, distances, score, sigmoid};
+use crate::score::{Distance, score};
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::http::header::ACCEPT;
 use axum::response::Response;
-use lens_core::{Content, Exchange, Matrix};
+use lens_core::metrics::sigmoid;
+use lens_core::{Content, Exchange, Judged, Matrix};
 use lens_encoder::Input;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -63,21 +64,13 @@ struct RewardResult<'a> {
     reward: f32,
     normalised: f64,
     deviation: f64,
-    novelty: Option<Novelty>,
+    novelty: Option<Distance>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tokens: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     truncated: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     nearest: Option<Vec<NearPair<'a>>>,
-}
-
-/// The distance of a response from those that were trained on, in latent space.
-#[derive(Serialize)]
-struct Novelty {
-    distance: f64,
-    threshold: f64,
-    out_of_distribution: bool,
 }
 
 /// The texts or embeddings of a request.
@@ -105,20 +98,22 @@ pub(super) async fn reward(
     }
     match reward_input(body, &model)? {
         RewardInput::Texts { inputs, compared } => {
-            let Scored { encoded, rows, scores, usage } = app.score(&model, inputs).await?;
-            let mut results = results(&app, &model, &scores, &rows, nearest).await?;
+            let scored = app.score(&model, inputs).await?;
+            let Scored { encoded, rows, judged, distances, usage } = scored;
+            let mut results = results(&model, &judged, distances.as_deref(), &rows, nearest);
             for (one, encoded) in results.iter_mut().zip(&encoded) {
                 one.tokens = Some(encoded.tokens);
                 one.truncated = Some(encoded.truncated);
             }
-            let wins = compared.then(|| wins(&scores.rewards));
-            let best = compared.then(|| best(&scores.rewards));
+            let wins = compared.then(|| wins(&judged.rewards));
+            let best = compared.then(|| best(&judged.rewards));
             answer_of(&app, &model, results, best, wins, usage)
         }
         RewardInput::Rows(rows) => {
-            let usage = Usage { texts: rows.rows(), ..Usage::default() };
-            let scores = score_rows(&app, &model, &rows).await?;
-            let results = results(&app, &model, &scores, &rows, nearest).await?;
+            let judged = score_rows(&app, &model, &rows).await?;
+            let distances = app.distances(&model, &rows).await?;
+            let usage = usage_of_rows(&rows, distances.as_deref());
+            let results = results(&model, &judged, distances.as_deref(), &rows, nearest);
             answer_of(&app, &model, results, None, None, usage)
         }
     }
@@ -193,48 +188,48 @@ async fn bytes(app: &App, request: Request) -> Result<Response, Failure> {
     let body = body::read(request, &app.options.limits).await?;
     let rows = rows_from_bytes(&body, dtype, model.dim())?;
     drop(body);
-    let usage = Usage { texts: rows.rows(), ..Usage::default() };
-    let scores = score_rows(app, &model, &rows).await?;
+    let judged = score_rows(app, &model, &rows).await?;
     if plain {
-        let bytes: Vec<u8> = scores.rewards.iter().flat_map(|r| r.to_le_bytes()).collect();
+        let usage = usage_of_rows(&rows, None);
+        let bytes: Vec<u8> = judged.rewards.iter().flat_map(|r| r.to_le_bytes()).collect();
         return Ok(response(bytes, BYTES, usage));
     }
-    answer_of(app, &model, results(app, &model, &scores, &rows, 0).await?, None, None, usage)
+    let distances = app.distances(&model, &rows).await?;
+    let usage = usage_of_rows(&rows, distances.as_deref());
+    let results = results(&model, &judged, distances.as_deref(), &rows, 0);
+    answer_of(app, &model, results, None, None, usage)
 }
 
-async fn score_rows(app: &App, model: &Model, rows: &Matrix) -> Result<Scores, Failure> {
+fn usage_of_rows(rows: &Matrix, distances: Option<&[Distance]>) -> Usage {
+    Usage { texts: rows.rows(), out_of_distribution: beyond(distances), ..Usage::default() }
+}
+
+async fn score_rows(app: &App, model: &Model, rows: &Matrix) -> Result<Judged, Failure> {
     let each = model.reward.head.shape().parameters();
-    let scores = app.work_on_rows(each, rows, || score(model, rows)).await?;
+    let judged = app.work_on_rows(each, rows, || score(model, rows)).await?;
     app.metrics.rewarded(rows.rows());
-    Ok(scores)
+    Ok(judged)
 }
 
-async fn results<'a>(
-    app: &App,
+fn results<'a>(
     model: &'a Model,
-    scores: &Scores,
+    judged: &Judged,
+    distances: Option<&[Distance]>,
     rows: &Matrix,
     nearest: usize,
-) -> Result<Vec<RewardResult<'a>>, Failure> {
-    let each = model.novelty.as_ref().map_or(0, |(vae, _)| vae.shape().parameters());
-    let distances = app.work_on_rows(each, rows, || distances(model, rows)).await?;
-    let novelty = |index: usize| {
-        let (distance, (_, novelty_model)) = (distances.as_ref()?[index], model.novelty.as_ref()?);
-        let threshold = novelty_model.threshold();
-        Some(Novelty { distance, threshold, out_of_distribution: distance > threshold })
-    };
+) -> Vec<RewardResult<'a>> {
     let pairs = model.nearest.as_ref().filter(|_| nearest > 0);
     let one = |index: usize| RewardResult {
         index,
-        reward: scores.rewards[index],
-        normalised: scores.normalised[index],
-        deviation: scores.deviations[index],
-        novelty: novelty(index),
+        reward: judged.rewards[index],
+        normalised: judged.normalised[index],
+        deviation: judged.deviations[index],
+        novelty: distances.map(|all| all[index]),
         tokens: None,
         truncated: None,
         nearest: pairs.map(|p| p.find(rows.row(index), &model.reward.standardiser, nearest)),
     };
-    Ok((0..rows.rows()).map(one).collect())
+    (0..rows.rows()).map(one).collect()
 }
 
 /// The response with the highest reward; the first of several.

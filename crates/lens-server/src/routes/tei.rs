@@ -4,6 +4,7 @@ use crate::app::App;
 use crate::failure::Failure;
 use crate::input::pair;
 use crate::response::json_response;
+use crate::score::values;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use lens_encoder::Input;
@@ -76,7 +77,8 @@ pub(super) async fn predict(
     let model = app.registry.find(None)?;
     let scored = app.score(&model, inputs).await?;
     let one = |score: f64| json!([{"score": score, "label": "LABEL_0"}]);
-    let mut all: Vec<Value> = scored.scores.values(!body.raw_scores).into_iter().map(one).collect();
+    let mut all: Vec<Value> =
+        values(&scored.judged, !body.raw_scores).into_iter().map(one).collect();
     let answer = if batch { Value::Array(all) } else { all.pop().unwrap_or_default() };
     json_response(&answer, scored.usage)
 }
@@ -98,7 +100,7 @@ pub(super) async fn rerank(app: &App, body: TeiRerankRequest) -> Result<Response
     let inputs = body.texts.iter().map(|text| pair(&body.query, text)).collect();
     let scored = app.score(&model, inputs).await?;
     let mut all: Vec<(usize, f64)> =
-        scored.scores.values(!body.raw_scores).into_iter().enumerate().collect();
+        values(&scored.judged, !body.raw_scores).into_iter().enumerate().collect();
     all.sort_by(|a, b| b.1.total_cmp(&a.1));
     let one = |(index, score): (usize, f64)| match body.return_text {
         true => json!({"index": index, "score": score, "text": body.texts[index]}),

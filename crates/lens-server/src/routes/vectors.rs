@@ -52,6 +52,6 @@ pub(super) async fn vectors(app: &App, request: Request) -> Result<Vectors, Fail
         NumberFormat::Float => json!([reward]),
         NumberFormat::Base64 => json!(STANDARD.encode(reward.to_le_bytes())),
     };
-    let vectors = scored.scores.rewards.iter().map(vector).collect();
+    let vectors = scored.judged.rewards.iter().map(vector).collect();
     Ok(Vectors { model, scored, vectors })
 }

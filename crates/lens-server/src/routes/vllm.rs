@@ -3,12 +3,13 @@
 
 use super::vectors::{Vectors, vectors};
 use super::{tei, usage_json};
-use crate::app::{App, Scored};
+use crate::app::App;
 use crate::clock::now;
 use crate::failure::Failure;
 use crate::input::{Chats, Texts, pair, texts_or_chats};
 use crate::models::Model;
 use crate::response::{Usage, json_response};
+use crate::score::values;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use lens_encoder::Input;
@@ -25,11 +26,6 @@ struct ClassifyRequest {
     messages: Option<Chats>,
     #[serde(alias = "use_activation")]
     activation: Option<bool>,
-}
-
-/// The numbers of an answer: rewards, or what `activation: true` makes of them.
-fn values(scored: &Scored, activation: Option<bool>) -> Vec<f64> {
-    scored.scores.values(activation == Some(true))
 }
 
 /// vLLM's answer: a list with one entry for each text, in their order. Its identifier begins with
@@ -61,8 +57,11 @@ pub(super) async fn classify(
     let model = app.registry.find(body.model.as_deref())?;
     let scored = app.score(&model, texts_or_chats(body.input, body.messages)?).await?;
     let one = |(index, value): (usize, f64)| json!({"index": index, "label": "LABEL_0", "probs": [value], "num_classes": 1});
-    let data: Vec<Value> =
-        values(&scored, body.activation).into_iter().enumerate().map(one).collect();
+    let data: Vec<Value> = values(&scored.judged, body.activation == Some(true))
+        .into_iter()
+        .enumerate()
+        .map(one)
+        .collect();
     list(&app, &model, "classify", data, scored.usage)
 }
 
@@ -101,8 +100,11 @@ pub(super) async fn score(
     let scored = app.score(&model, inputs).await?;
     let one =
         |(index, value): (usize, f64)| json!({"index": index, "object": "score", "score": value});
-    let data: Vec<Value> =
-        values(&scored, body.activation).into_iter().enumerate().map(one).collect();
+    let data: Vec<Value> = values(&scored.judged, body.activation == Some(true))
+        .into_iter()
+        .enumerate()
+        .map(one)
+        .collect();
     list(&app, &model, "score", data, scored.usage)
 }
 
@@ -141,7 +143,7 @@ pub(super) async fn rerank(
     let model = app.registry.find(body.model.as_deref())?;
     let inputs = body.documents.iter().map(|document| pair(&body.query, document)).collect();
     let scored = app.score(&model, inputs).await?;
-    let values = values(&scored, body.activation);
+    let values = values(&scored.judged, body.activation == Some(true));
     let mut results: Vec<(usize, f64)> = values.into_iter().enumerate().collect();
     results.sort_by(|a, b| b.1.total_cmp(&a.1));
     results.truncate(body.top_n.filter(|n| *n > 0).unwrap_or(usize::MAX));

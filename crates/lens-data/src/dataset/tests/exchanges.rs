@@ -49,6 +49,77 @@ fn a_repeated_prompt_is_taken_out_as_it_is_for_pairs() {
 }
 
 #[test]
+fn a_completion_is_a_response_and_the_end_of_a_conversation_is_one_too() {
+    let said = |all: &[(&str, &str)]| -> Value {
+        let turn = |(role, content): &(&str, &str)| json!({"role": role, "content": content});
+        all.iter().map(turn).collect()
+    };
+    let (q, a, b) = (("user", "q"), ("assistant", "a"), ("assistant", "b"));
+    let set = rows(&[
+        json!({"prompt": "q", "completion": "a", "label": true}),
+        json!({"prompt": said(&[q]), "completion": said(&[a])}),
+        json!({"prompt": said(&[q]), "completion": said(&[q, a])}),
+        json!({"messages": said(&[q, a])}),
+        json!({"messages": said(&[("system", "s"), q, a, q, a, b]), "text": "rendered"}),
+    ])
+    .unwrap();
+    let single = |prompt, response| ScoreRow::Single(Exchange { prompt, response });
+    assert_eq!(set.rows[0].value, single(text("q"), text("a")));
+    assert_eq!(set.rows[0].metadata["label"], true);
+    for row in &set.rows[1..4] {
+        assert_eq!(row.value, single(turns(&[q]), turns(&[a])), "line {}", row.line);
+    }
+    let before = turns(&[("system", "s"), q, a, q]);
+    assert_eq!(set.rows[4].value, single(before, turns(&[a, b])));
+
+    let set = rows(&[
+        json!({"text": "fine"}),
+        json!({"messages": said(&[q])}),
+        json!({"messages": []}),
+        json!({"messages": "q"}),
+        json!({"completion": "a"}),
+    ])
+    .unwrap();
+    let found: Vec<_> =
+        set.malformed.iter().map(|row| (row.field.as_str(), row.found.as_str())).collect();
+    let expected = [
+        ("messages", "a last turn of the user"),
+        ("messages", "no message"),
+        ("messages", "the text \"q\""),
+        ("prompt", "none among: completion"),
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn whole_rows_keep_every_column_and_every_line() {
+    let home = Home::new();
+    let lines = [
+        r#"{"id": 1, "prompt": "p", "response": "r", "n": null}"#,
+        "no object",
+        r#"{"prompt": "p", "answer": "r"}"#,
+    ];
+    let path = home.file("rows.jsonl", lines.join("\n"));
+    let all = read_whole_rows_with(&path, &ReadOptions::default(), &Quiet).unwrap();
+    let columns: Vec<String> = all.iter().map(|row| json!(row.columns).to_string()).collect();
+    let expected =
+        [r#"{"id":1,"prompt":"p","response":"r","n":null}"#, "{}", &lines[2].replace(' ', "")];
+    assert_eq!(columns, expected);
+    assert_eq!(all.iter().map(|row| row.line).collect::<Vec<_>>(), [1, 2, 3]);
+    assert!(matches!(all[0].value, Ok(ScoreRow::Single(_))));
+    let problem = |at: usize| all[at].value.as_ref().unwrap_err().to_string();
+    assert!(problem(1).contains("rows.jsonl:2: expected a JSON object"), "{}", problem(1));
+    assert!(problem(2).contains("none among: prompt, answer"), "{}", problem(2));
+
+    let strict = ReadOptions { strict: true, ..ReadOptions::default() };
+    let error = read_whole_rows_with(&path, &strict, &Quiet).unwrap_err();
+    assert!(matches!(&error, Error::Malformed(row) if row.line == 2), "{error}");
+    let path = home.file("bad.jsonl", &lines[1..].join("\n"));
+    let error = read_whole_rows_with(&path, &ReadOptions::default(), &Quiet).unwrap_err();
+    assert!(matches!(&error, Error::AllMalformed { read: 2, .. }), "{error}");
+}
+
+#[test]
 fn malformed_rows_are_collected_with_their_line() {
     let set = rows(&[
         json!({"text": "fine"}),

@@ -1,10 +1,14 @@
-//! Rewards: of rows of text, and of stored embeddings, in their order.
+//! Rewards: of rows of text, and of stored embeddings, in their order; or beside the rows they are of, in
+//! a file.
+
+mod file;
 
 use crate::inputs::resolve_input;
 use crate::models::{check_arrays, matrix, note_server, note_truncated, open_encoder_of_bundle};
 use crate::options::BundleModelOptions;
 use crate::{Error, Progress};
-use lens_core::{Exchange, Threads};
+pub use file::{ScoreFileOptions, ScoredFile, score_to_file};
+use lens_core::{Exchange, Judged, Rows, Threads};
 use lens_data::bundle::Bundle;
 use lens_data::{
     Input, MalformedRow, ReadOptions, Row, ScoreRow, StoredTable, read_exchanges_with,
@@ -42,6 +46,12 @@ impl ScoreOptions {
             normalise: false,
             reading: ReadOptions::default(),
         }
+    }
+
+    /// The file, if it holds embeddings, not text.
+    fn arrays(&self) -> Option<&Path> {
+        let is_array = |path: &&Path| path.extension().is_some_and(|e| e == "safetensors" || e == "npy");
+        self.file.single().filter(is_array)
     }
 }
 
@@ -92,6 +102,52 @@ pub struct Scores {
     pub malformed: usize,
 }
 
+/// What a reward model says of one response.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Judgement {
+    /// The reward: the mean of the ensemble's members.
+    pub reward: f32,
+    /// The reward in standard deviations from the mean of the training responses.
+    pub normalised: f64,
+    /// The standard deviation of the ensemble's members: how far they disagree.
+    pub deviation: f64,
+    /// The distance from the training responses ([`lens_core::Novelty`]); `None` where the reward model
+    /// does not measure it.
+    pub novelty: Option<f64>,
+    /// Whether that distance is beyond the threshold, so that the response is unlike those.
+    pub out_of_distribution: Option<bool>,
+}
+
+impl Judgement {
+    /// Whether every figure is a finite number.
+    pub fn is_finite(&self) -> bool {
+        let figures = [f64::from(self.reward), self.normalised, self.deviation];
+        figures.into_iter().chain(self.novelty).all(f64::is_finite)
+    }
+}
+
+/// What a reward model says of embeddings, a row each.
+fn judgements(bundle: &Bundle, embeddings: &dyn Rows) -> Result<Vec<Judgement>, Error> {
+    let threads = Threads::available();
+    let Judged { rewards, normalised, deviations } = bundle.model.judge(embeddings, threads)?;
+    let novelty = bundle.vae.as_ref().zip(bundle.novelty.as_ref());
+    let distances = novelty.map(|(vae, novelty)| {
+        novelty.distances(vae, &bundle.model.standardiser, embeddings, threads)
+    });
+    let distances = distances.transpose()?;
+    let one = |i: usize| {
+        let distance = distances.as_ref().map(|all| all[i]);
+        Judgement {
+            reward: rewards[i],
+            normalised: normalised[i],
+            deviation: deviations[i],
+            novelty: distance,
+            out_of_distribution: novelty.zip(distance).map(|((_, n), d)| n.is_beyond(d)),
+        }
+    };
+    Ok((0..rewards.len()).map(one).collect())
+}
+
 /// A reward model and its encoder, opened: for callers that score more than once.
 pub struct Scorer {
     bundle: Bundle,
@@ -131,6 +187,27 @@ impl Scorer {
         self.rewards(&self.encoder.encode_exchanges(exchanges, progress)?, progress)
     }
 
+    /// All that the reward model says of exchanges, in their order.
+    ///
+    /// # Errors
+    /// As [`Scorer::score`].
+    pub fn judge(
+        &self,
+        exchanges: &[Exchange],
+        progress: &dyn Progress,
+    ) -> Result<Vec<Judgement>, Error> {
+        self.judgements(&self.encoder.encode_exchanges(exchanges, progress)?, progress)
+    }
+
+    fn judgements(
+        &self,
+        encoded: &[Encoded],
+        progress: &dyn Progress,
+    ) -> Result<Vec<Judgement>, Error> {
+        note_truncated(encoded, self.encoder.identity().max_length, progress);
+        judgements(&self.bundle, &matrix(encoded.iter(), self.encoder.dim())?)
+    }
+
     fn rewards(&self, encoded: &[Encoded], progress: &dyn Progress) -> Result<Vec<f32>, Error> {
         note_truncated(encoded, self.encoder.identity().max_length, progress);
         let embeddings = matrix(encoded.iter(), self.encoder.dim())?;
@@ -144,9 +221,7 @@ impl Scorer {
 /// As [`Scorer::open`]; a file that cannot be read; [`Error::ArraysMismatch`] for embeddings of another
 /// encoder.
 pub fn score(options: &ScoreOptions, progress: &dyn Progress) -> Result<Scores, Error> {
-    let is_array =
-        |path: &&Path| path.extension().is_some_and(|e| e == "safetensors" || e == "npy");
-    if let Some(path) = options.file.single().filter(is_array) {
+    if let Some(path) = options.arrays() {
         return arrays(options, path, progress);
     }
     let bundle = Bundle::read(&options.bundle)?;

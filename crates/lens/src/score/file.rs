@@ -1,0 +1,368 @@
+//! Scores beside what they are of: every row of a file with all its columns, and behind them what the
+//! reward model says of its responses.
+
+use super::{Judgement, ScoreOptions, Scorer, exchanges_of, judgements};
+use crate::error::stop_if_cancelled;
+use crate::inputs::resolve_input;
+use crate::models::{check_arrays, note_server, open_encoder_of_bundle};
+use crate::outputs::{check_new, check_output};
+use crate::{Error, Progress};
+use lens_core::metrics::sigmoid;
+use lens_data::bundle::Bundle;
+use lens_data::{
+    Kind, ScoreRow, StoredTable, Table, TableFormat, TableRow, WholeRow, read_whole_rows_with,
+};
+use lens_eval::EvalError;
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+/// The column with what is wrong with a row that cannot be scored.
+const ERROR: &str = "error";
+/// The column with the probability that the chosen response of a pair is preferred.
+const PROBABILITY: &str = "probability";
+/// The column with the place of an embedding, which has no columns of its own.
+const LINE: &str = "line";
+
+/// What [`score_to_file`] is told.
+#[derive(Debug, Clone)]
+pub struct ScoreFileOptions {
+    /// What is scored, and with which reward model. [`ScoreOptions::normalise`] must not be set: the
+    /// file has both units.
+    pub score: ScoreOptions,
+    /// The file to write: `.jsonl`, `.csv`, `.tsv` (each also with `.gz` or `.zst`) or `.parquet`.
+    pub output: PathBuf,
+    /// What the names of the new columns begin with. Defaults to nothing.
+    pub prefix: String,
+    /// Replace a file that is there. Defaults to `false`.
+    pub overwrite: bool,
+}
+
+impl ScoreFileOptions {
+    /// The defaults, for what is scored and the file to write.
+    pub fn new(score: ScoreOptions, output: impl Into<PathBuf>) -> Self {
+        ScoreFileOptions { score, output: output.into(), prefix: String::new(), overwrite: false }
+    }
+}
+
+/// What [`score_to_file`] wrote. Serialises to what `lens score -o FILE --json` prints.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ScoredFile {
+    /// Rows of the file: those that were scored, and the malformed ones.
+    pub rows: usize,
+    /// How many of them are malformed, and have an error instead of rewards.
+    pub malformed: usize,
+    /// Responses that were scored.
+    pub responses: usize,
+    /// How many of these are unlike the training responses; `None` where the reward model does not
+    /// measure that.
+    pub out_of_distribution: Option<usize>,
+    /// The columns that were added, in their order.
+    pub columns: Vec<String>,
+    /// The file.
+    pub output: PathBuf,
+}
+
+/// A figure of a response.
+struct Figure {
+    /// Its column, where a row has one response.
+    one: &'static str,
+    /// Its column, where a row has several: a list.
+    several: &'static str,
+    kind: Kind,
+    of: fn(&Judgement) -> Value,
+}
+
+/// Every figure of a response, in the order of the columns.
+const FIGURES: [Figure; 5] = [
+    Figure { one: "reward", several: "rewards", kind: Kind::REAL, of: |j| json!(j.reward) },
+    Figure {
+        one: "normalised_reward",
+        several: "normalised_rewards",
+        kind: Kind::REAL,
+        of: |j| json!(j.normalised),
+    },
+    Figure {
+        one: "deviation",
+        several: "deviations",
+        kind: Kind::REAL,
+        of: |j| json!(j.deviation),
+    },
+    Figure { one: "novelty", several: "novelties", kind: Kind::REAL, of: |j| json!(j.novelty) },
+    Figure {
+        one: "out_of_distribution",
+        several: "out_of_distributions",
+        kind: Kind::Bool,
+        of: |j| json!(j.out_of_distribution),
+    },
+];
+
+/// Which of its responses a row's column is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Only,
+    All,
+    Chosen,
+    Rejected,
+}
+
+/// What the reward model says of a row.
+enum Answer {
+    One(Judgement),
+    Several(Vec<Judgement>),
+    Pair([Judgement; 2]),
+    Error(String),
+}
+
+impl Place {
+    fn column(self, figure: &Figure) -> (String, Kind) {
+        match self {
+            Place::Only => (figure.one.to_owned(), figure.kind.clone()),
+            Place::All => (figure.several.to_owned(), Kind::list(figure.kind.clone())),
+            Place::Chosen => (format!("chosen_{}", figure.one), figure.kind.clone()),
+            Place::Rejected => (format!("rejected_{}", figure.one), figure.kind.clone()),
+        }
+    }
+
+    /// The value of a row; null where it has no such response.
+    fn value(self, figure: &Figure, answer: &Answer) -> Value {
+        match (self, answer) {
+            (Place::Only, Answer::One(one)) => (figure.of)(one),
+            (Place::All, Answer::Several(all)) => all.iter().map(figure.of).collect(),
+            (Place::Chosen, Answer::Pair([chosen, _])) => (figure.of)(chosen),
+            (Place::Rejected, Answer::Pair([_, rejected])) => (figure.of)(rejected),
+            _ => Value::Null,
+        }
+    }
+}
+
+/// The probability that the chosen response is preferred (Bradley and Terry); null for other rows.
+fn probability(answer: &Answer) -> Value {
+    match answer {
+        Answer::Pair([chosen, rejected]) => {
+            json!(sigmoid(f64::from(chosen.reward) - f64::from(rejected.reward)))
+        }
+        _ => Value::Null,
+    }
+}
+
+fn error(answer: &Answer) -> Value {
+    match answer {
+        Answer::Error(error) => json!(error),
+        _ => Value::Null,
+    }
+}
+
+/// The columns that are added, each with what it holds of a row.
+struct Added(Vec<(String, Kind, Box<dyn Fn(&Answer) -> Value>)>);
+
+impl Added {
+    /// The columns for the kinds of rows that there are.
+    fn new(places: &[Place], prefix: &str) -> Added {
+        let mut columns: Vec<(String, Kind, Box<dyn Fn(&Answer) -> Value>)> = Vec::new();
+        for &place in places {
+            for figure in &FIGURES {
+                let (name, kind) = place.column(figure);
+                let value = move |answer: &Answer| place.value(figure, answer);
+                columns.push((format!("{prefix}{name}"), kind, Box::new(value)));
+            }
+        }
+        if places.contains(&Place::Chosen) {
+            columns.push((format!("{prefix}{PROBABILITY}"), Kind::REAL, Box::new(probability)));
+        }
+        columns.push((format!("{prefix}{ERROR}"), Kind::Text, Box::new(error)));
+        Added(columns)
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.0.iter().map(|(name, ..)| name.clone()).collect()
+    }
+
+    /// Refuses names that the table has already.
+    fn check(&self, table: &Table, file: &Path) -> Result<(), Error> {
+        let taken = |name: &str| table.names().any(|known| known == name);
+        match self.0.iter().find(|(name, ..)| taken(name)) {
+            None => Ok(()),
+            Some((name, ..)) => Err(Error::option(
+                "prefix",
+                format!(
+                    "{} has a column `{name}` already; --prefix NAME_ puts NAME_ before the names \
+                     of the new columns",
+                    file.display()
+                ),
+            )),
+        }
+    }
+
+    fn add_to(&self, table: &mut Table, answers: &[Answer]) -> Result<(), Error> {
+        for (name, kind, value) in &self.0 {
+            table.add(name, kind.clone(), answers.iter().map(value).collect())?;
+        }
+        Ok(())
+    }
+}
+
+/// Scores every row of a file, and writes all of them with their columns and their figures into
+/// another, which appears whole or not at all.
+///
+/// # Errors
+/// As [`score`](super::score()). [`Error::Option`] for the name of an output that asks for no format,
+/// and for a column of the file that has the name of a new one; these, and an output that cannot be
+/// written, are found before any model is opened.
+pub fn score_to_file(
+    options: &ScoreFileOptions,
+    progress: &dyn Progress,
+) -> Result<ScoredFile, Error> {
+    let ScoreFileOptions { score, output, prefix, overwrite } = options;
+    TableFormat::of_name(output)?;
+    if score.normalise {
+        let detail = "must not be set with -o: the file has rewards in both units";
+        return Err(Error::option("normalise", detail));
+    }
+    check_output(&score.file, output)?;
+    check_new(output, *overwrite, "-o")?;
+    let bundle = Bundle::read(&score.bundle)?;
+    if bundle.novelty.is_none() {
+        progress.note("this reward model does not measure novelty: those columns are null");
+    }
+    let (mut table, added, answers) = match score.arrays() {
+        Some(path) => of_arrays(&bundle, score, path, prefix, progress)?,
+        None => of_texts(bundle, score, prefix, progress)?,
+    };
+    added.add_to(&mut table, &answers)?;
+    stop_if_cancelled(progress)?;
+    table.write(output)?;
+    let judged = || {
+        answers.iter().flat_map(|answer| match answer {
+            Answer::One(one) => std::slice::from_ref(one),
+            Answer::Several(all) => all,
+            Answer::Pair(both) => both,
+            Answer::Error(_) => &[],
+        })
+    };
+    let beyond = judged().map(|one| one.out_of_distribution.map(usize::from));
+    Ok(ScoredFile {
+        rows: answers.len(),
+        malformed: answers.iter().filter(|answer| matches!(answer, Answer::Error(_))).count(),
+        responses: judged().count(),
+        out_of_distribution: beyond.sum(),
+        columns: added.names(),
+        output: output.clone(),
+    })
+}
+
+type Filled = (Table, Added, Vec<Answer>);
+
+fn of_texts(
+    bundle: Bundle,
+    options: &ScoreOptions,
+    prefix: &str,
+    progress: &dyn Progress,
+) -> Result<Filled, Error> {
+    let input = resolve_input(&options.file, &options.encoder.runtime, progress)?;
+    let file = &options.file.name();
+    let rows = read_whole_rows_with(&input, &options.reading, progress)?;
+    let mut places = Vec::new();
+    let kinds: [(fn(&ScoreRow) -> bool, &[Place]); 3] = [
+        (|row| matches!(row, ScoreRow::Single(_) | ScoreRow::Text(_)), &[Place::Only]),
+        (|row| matches!(row, ScoreRow::Candidates { .. }), &[Place::All]),
+        (|row| matches!(row, ScoreRow::Pair(_)), &[Place::Chosen, Place::Rejected]),
+    ];
+    for (is, own) in kinds {
+        if rows.iter().filter_map(|row| row.value.as_ref().ok()).any(is) {
+            places.extend_from_slice(own);
+        }
+    }
+    let added = Added::new(&places, prefix);
+    let (columns, values): (Vec<TableRow>, Vec<_>) =
+        rows.into_iter().map(|WholeRow { line, columns, value }| (columns, (line, value))).unzip();
+    let table = Table::new(columns);
+    added.check(&table, file)?;
+
+    let encoder = open_encoder_of_bundle(&bundle, &options.bundle, &options.encoder, progress)?;
+    note_server(encoder.as_ref(), progress);
+    let scorer = Scorer { bundle, encoder };
+    let (mut exchanges, mut texts) = (Vec::new(), Vec::new());
+    let (mut exchange_lines, mut text_lines) = (Vec::new(), Vec::new());
+    for (line, value) in &values {
+        match value {
+            Ok(ScoreRow::Text(text)) => {
+                texts.push(text.clone());
+                text_lines.push(*line);
+            }
+            Ok(other) => {
+                exchanges.extend(exchanges_of(other));
+                exchange_lines.resize(exchanges.len(), *line);
+            }
+            Err(_) => {}
+        }
+    }
+    let mut encoded = scorer.encoder.encode_exchanges(&exchanges, progress)?;
+    encoded.extend(scorer.encoder.encode_texts(&texts, progress)?);
+    exchange_lines.extend(text_lines);
+    let judged = scorer.judgements(&encoded, progress)?;
+    check_finite(&judged, file, |i| exchange_lines[i])?;
+    let (of_exchanges, of_texts) = judged.split_at(exchanges.len());
+    let (mut of_exchanges, mut of_texts) = (of_exchanges.iter().copied(), of_texts.iter().copied());
+    let answers = values.into_iter().map(|(_, value)| {
+        let mut take = |n: usize| of_exchanges.by_ref().take(n).collect::<Vec<_>>();
+        let answer = match &value {
+            Ok(ScoreRow::Text(_)) => of_texts.next().map(Answer::One),
+            Ok(ScoreRow::Single(_)) => take(1).pop().map(Answer::One),
+            Ok(ScoreRow::Candidates { responses, .. }) => {
+                Some(Answer::Several(take(responses.len())))
+            }
+            Ok(ScoreRow::Pair(_)) => take(2).try_into().ok().map(Answer::Pair),
+            Err(bad) => Some(Answer::Error(bad.to_string())),
+        };
+        answer.ok_or_else(too_few)
+    });
+    let answers = answers.collect::<Result<Vec<_>, Error>>()?;
+    let malformed = answers.iter().filter(|a| matches!(a, Answer::Error(_))).count();
+    if malformed > 0 {
+        let rows = answers.len();
+        progress.note(&format!(
+            "{malformed} of {rows} rows are malformed: they have no reward, and say why in `{prefix}{ERROR}`"
+        ));
+    }
+    Ok((table, added, answers))
+}
+
+/// The error of an encoder that answered fewer vectors than it was asked for.
+fn too_few() -> Error {
+    Error::Refused("the encoder answered fewer embeddings than there are responses".to_owned())
+}
+
+/// Stored embeddings, a row each: of their file there is nothing but their place.
+fn of_arrays(
+    bundle: &Bundle,
+    options: &ScoreOptions,
+    path: &Path,
+    prefix: &str,
+    progress: &dyn Progress,
+) -> Result<Filled, Error> {
+    let stored = StoredTable::open(path, options.key.as_deref(), progress)?;
+    check_arrays(bundle, stored.encoder.as_ref(), path, progress)?;
+    let judged = judgements(bundle, &*stored.rows);
+    stored.check_reads()?;
+    let judged = judged?;
+    let line = |i: usize| i as u64 + 1;
+    check_finite(&judged, path, line)?;
+    let row = |i: usize| TableRow::from_iter([(LINE.to_owned(), json!(line(i)))]);
+    let table = Table::new((0..judged.len()).map(row).collect());
+    let added = Added::new(&[Place::Only], prefix);
+    added.check(&table, path)?;
+    Ok((table, added, judged.into_iter().map(Answer::One).collect()))
+}
+
+/// Refuses a figure that is NaN or infinite, which no file of numbers could hold.
+fn check_finite(
+    judged: &[Judgement],
+    file: &Path,
+    line: impl Fn(usize) -> u64,
+) -> Result<(), Error> {
+    match judged.iter().position(|one| !one.is_finite()) {
+        None => Ok(()),
+        Some(i) => Err(EvalError::NotFinite { file: file.to_owned(), line: line(i) }.into()),
+    }
+}
