@@ -56,7 +56,7 @@ mod text_encoder;
 mod tokenizer;
 mod view;
 
-pub use encoder::{EncodeStats, Encoded, Encoder, MemoryEstimate};
+pub use encoder::{EncodeStats, Encoded, Encoder, Likeness, MemoryEstimate, Refused};
 pub use error::{EncoderError, Result, ServerError};
 pub use family::{
     Activation, Biases, LayerKind, ModelSpec, NormKind, NormPlacement, Rope, RopeScaling, SUPPORTED,

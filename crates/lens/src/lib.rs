@@ -43,6 +43,7 @@
 
 mod earlier;
 pub mod embed;
+mod encoded;
 mod error;
 pub mod evaluate;
 pub mod generate;

@@ -12,12 +12,16 @@ pub(super) fn parse(text: &str) -> Option<Vec<Message>> {
     if !trimmed.starts_with(HUMAN.trim_start()) {
         return None;
     }
-    let whole = format!("\n\n{trimmed}");
     let mut messages: Vec<Message> = Vec::new();
-    let mut rest = whole.as_str();
+    append(&mut messages, &format!("\n\n{trimmed}"));
+    Some(messages)
+}
+
+/// Goes on with the turns of `text`, which begins with the mark of one.
+pub(super) fn append(messages: &mut Vec<Message>, text: &str) {
+    let mut rest = text;
     while let Some((role, body)) = strip_role(rest) {
-        let end = [HUMAN, ASSISTANT].iter().filter_map(|m| body.find(m)).min();
-        let (content, after) = body.split_at(end.unwrap_or(body.len()));
+        let (content, after) = until_turn(body);
         let content = content.trim();
         match messages.last_mut() {
             Some(last) if last.role == role => {
@@ -30,7 +34,12 @@ pub(super) fn parse(text: &str) -> Option<Vec<Message>> {
     if messages.last().is_some_and(|m| m.role == "assistant" && m.content.is_empty()) {
         messages.pop();
     }
-    Some(messages)
+}
+
+/// A text up to the mark of a turn, and from there on.
+pub(super) fn until_turn(text: &str) -> (&str, &str) {
+    let mark = [HUMAN, ASSISTANT].iter().filter_map(|mark| text.find(mark)).min();
+    text.split_at(mark.unwrap_or(text.len()))
 }
 
 fn strip_role(text: &str) -> Option<(&'static str, &str)> {
