@@ -19,7 +19,7 @@ use lens_core::source::{RivalSettings, SourceKind};
 use lens_core::synthesis::SynthesisSettings;
 use lens_core::vae::VaeSettings;
 use lens_data::bundle::Manifest;
-use lens_data::{FloatType, StoreKeys};
+use lens_data::{FloatType, ReadOptions, StoreKeys};
 use lens_encoder::{EncoderOptions, GenerateOptions, LayerChoice, Pooling, ServerApi, ViewChoice};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;

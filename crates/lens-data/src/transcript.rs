@@ -11,12 +11,8 @@ pub fn parse(text: &str) -> Option<Vec<Message>> {
     if !begins(text) {
         return None;
     }
-    let whole = format!("\n\n{}", text.trim_start());
-    let mut messages = Vec::new();
-    add(&mut messages, &whole);
-    if messages.last().is_some_and(|m| m.role == "assistant" && m.content.is_empty()) {
-        messages.pop();
-    }
+    let mut messages: Vec<Message> = Vec::new();
+    append(&mut messages, &format!("\n\n{}", text.trim_start()));
     Some(messages)
 }
 
@@ -25,41 +21,29 @@ pub fn begins(text: &str) -> bool {
     text.trim_start().starts_with(HUMAN.trim_start())
 }
 
-/// Goes on with a transcript, of which `turns` have been parsed, by the text of the response to it; it
-/// may have more turns in it. Returns all turns, and how many of them are the prompt's: an answer that
-/// was begun there belongs to the response.
-pub fn go_on(mut turns: Vec<Message>, response: &str) -> (Vec<Message>, usize) {
-    let end = [HUMAN, ASSISTANT].iter().filter_map(|mark| response.find(mark)).min();
-    let (answer, rest) = response.split_at(end.unwrap_or(response.len()));
-    let mut of_prompt = turns.len();
-    match turns.last_mut() {
-        // The prompt breaks off inside the assistant's turn: the response goes on.
-        Some(last) if last.role == "assistant" => {
-            let gap = if answer.starts_with(char::is_whitespace) { "" } else { " " };
-            last.content = format!("{}{gap}{}", last.content, answer.trim_end());
-            of_prompt -= 1;
-        }
-        _ => turns.push(Message { role: "assistant".into(), content: answer.trim().into() }),
-    }
-    add(&mut turns, rest);
-    (turns, of_prompt)
-}
-
-/// Adds the turns of `text`, which begins with the mark of one.
-fn add(turns: &mut Vec<Message>, text: &str) {
+/// Goes on with the turns of `text`, which begins with the mark of one.
+pub fn append(messages: &mut Vec<Message>, text: &str) {
     let mut rest = text;
     while let Some((role, body)) = strip_role(rest) {
-        let end = [HUMAN, ASSISTANT].iter().filter_map(|m| body.find(m)).min();
-        let (content, after) = body.split_at(end.unwrap_or(body.len()));
+        let (content, after) = until_turn(body);
         let content = content.trim();
-        match turns.last_mut() {
+        match messages.last_mut() {
             Some(last) if last.role == role => {
                 last.content = format!("{}\n\n{content}", last.content);
             }
-            _ => turns.push(Message { role: role.into(), content: content.into() }),
+            _ => messages.push(Message { role: role.into(), content: content.into() }),
         }
         rest = after;
     }
+    if messages.last().is_some_and(|m| m.role == "assistant" && m.content.is_empty()) {
+        messages.pop();
+    }
+}
+
+/// A text up to the mark of a turn, and from there on.
+pub fn until_turn(text: &str) -> (&str, &str) {
+    let mark = [HUMAN, ASSISTANT].iter().filter_map(|mark| text.find(mark)).min();
+    text.split_at(mark.unwrap_or(text.len()))
 }
 
 fn strip_role(text: &str) -> Option<(&'static str, &str)> {

@@ -25,23 +25,45 @@ fn of(prompt: &Content, response: &Content) -> (Vec<Message>, usize) {
             None => vec![message("user", text)],
         },
     };
-    let of_prompt = messages.len();
+    let mut of_prompt = messages.len();
     match response {
         Content::Messages(response) => messages.extend(response.iter().cloned()),
+        Content::Text(text) if from_transcript => of_prompt -= go_on(&mut messages, text),
         Content::Text(text) => {
             // The implicit form: the whole conversation stands in the response.
-            let whole = if messages.is_empty() { transcript::parse(text) } else { None };
-            match whole {
+            match messages.is_empty().then(|| transcript::parse(text)).flatten() {
                 Some(whole) => {
-                    let of_prompt = whole.len().saturating_sub(1);
-                    return (whole, of_prompt);
+                    of_prompt = whole.len().saturating_sub(1);
+                    messages = whole;
                 }
-                None if from_transcript => return transcript::go_on(messages, text),
                 None => messages.push(message("assistant", text)),
             }
         }
     }
     (messages, of_prompt)
+}
+
+/// Goes on with a transcript's response: the assistant's words, and the turns that follow them.
+/// Returns how many turns of the prompt (one or none) the response goes on with.
+fn go_on(messages: &mut Vec<Message>, response: &str) -> usize {
+    let (words, turns) = transcript::until_turn(response);
+    let mut shared = 0;
+    match messages.last_mut() {
+        // The prompt's last turn ends where another begins.
+        _ if words.trim().is_empty() && !turns.is_empty() => {}
+        // The prompt breaks off inside the assistant's turn.
+        Some(last) if last.role == "assistant" => {
+            let gap = if words.starts_with(char::is_whitespace) { "" } else { " " };
+            last.content = format!("{}{gap}{}", last.content, words.trim_end());
+            shared = 1;
+        }
+        // Turns of a transcript are trimmed, so this one is too.
+        _ => messages.push(Message { role: "assistant".into(), content: words.trim().into() }),
+    }
+    if !turns.is_empty() {
+        transcript::append(messages, turns);
+    }
+    shared
 }
 
 /// 128 bits that name a judgement: the two conversations that were compared. The same conversation has

@@ -49,6 +49,11 @@ pub enum Reason {
     TooLong,
     /// After shortening, both sides are the same tokens to the encoder.
     EqualAfterTruncation,
+    /// Both sides are the same tokens to the encoder, whatever their length: the template leaves out
+    /// what differs between them, or the tokenizer makes the same of it.
+    EqualTokens,
+    /// The template refuses one of the sides.
+    TemplateRefused,
 }
 
 impl Reason {
@@ -66,6 +71,8 @@ impl Reason {
             Reason::TrainedOn => "trained-on",
             Reason::TooLong => "too-long",
             Reason::EqualAfterTruncation => "equal-after-truncation",
+            Reason::EqualTokens => "equal-tokens",
+            Reason::TemplateRefused => "template-refused",
         }
     }
 }

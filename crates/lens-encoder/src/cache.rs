@@ -15,8 +15,11 @@ use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Counts changes of the record layout and of what a vector means.
+/// Counts changes of the record layout.
 const FORMAT: u32 = 2;
+/// Counts changes of what becomes of an input before it is tokenised: what was computed otherwise is
+/// not found.
+const READING: u32 = 3;
 const MAGIC: &[u8; 8] = b"LENSEMB\0";
 /// Magic, format, dim, identity.
 const HEADER: usize = 8 + 4 + 4 + 32;
@@ -40,7 +43,7 @@ pub(crate) struct Record {
 /// each part with its length, so that no two items look the same.
 pub(crate) fn key(item: Item) -> Key {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(&FORMAT.to_le_bytes());
+    hasher.update(&READING.to_le_bytes());
     let mut part = |tag: u8, text: &str| {
         hasher.update(&[tag]);
         hasher.update(&(text.len() as u64).to_le_bytes());

@@ -123,6 +123,7 @@ mod tests {
             template: "plain".into(),
             template_sha256: "11".into(),
             add_bos: true,
+            add_eos: false,
             special_tokens: SpecialTokens::Text,
             views: vec![View { layer: 2, pooling: Pooling::Last, suffix: None }],
             dtype: "f32".into(),

@@ -12,8 +12,9 @@ pub enum Input {
     Exchange(Exchange),
     /// Text as it is.
     Text(String),
-    /// Text that was rendered with a chat template before: names of special tokens in it are special
-    /// tokens, and a BOS that it begins with is not added again.
+    /// Text that was rendered with the template before: names of special tokens in it are special
+    /// tokens, and what stands around it (padding, BOS, the end of the last turn) becomes what the
+    /// template itself writes around the conversation.
     Rendered(String),
 }
 
@@ -72,8 +73,9 @@ pub(crate) fn prepare(
         Item::Text(text) => (std::borrow::Cow::Borrowed(text), None),
         // Nothing in it is shielded, so the marker may be any that it does not hold.
         Item::Rendered(text) => {
-            let marker = tokenizer.marker(std::iter::once(text))?;
-            (std::borrow::Cow::Borrowed(text), Some(marker))
+            let text = template.canonical(text, tokenizer);
+            let marker = tokenizer.marker(std::iter::once(text.as_str()))?;
+            (std::borrow::Cow::Owned(text), Some(marker))
         }
         Item::Exchange(exchange) => {
             let rendered = template.render(exchange, tokenizer)?;

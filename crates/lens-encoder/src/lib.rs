@@ -56,7 +56,7 @@ mod text_encoder;
 mod tokenizer;
 mod view;
 
-pub use encoder::{EncodeStats, Encoded, Encoder, MemoryEstimate};
+pub use encoder::{EncodeStats, Encoded, Encoder, Likeness, MemoryEstimate, Refused};
 pub use error::{EncoderError, Result, ServerError};
 pub use family::{
     Activation, Biases, LayerKind, ModelSpec, NormKind, NormPlacement, Rope, RopeScaling, SUPPORTED,
@@ -77,6 +77,7 @@ pub use text_encoder::TextEncoder;
 pub mod models {
     pub use crate::error::{FetchError, Listed};
     pub use crate::fetch::{
-        DEFAULT, Hub, KNOWN, KnownModel, find_or_pull, find_or_pull_from, known, public_name, pull,
+        DEFAULT, DatasetName, Hub, KNOWN, KnownModel, dataset_files, find_or_pull,
+        find_or_pull_from, known, public_name, pull,
     };
 }

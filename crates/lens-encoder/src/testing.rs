@@ -7,7 +7,7 @@ use crate::model::stored::StoredType;
 use gguf::{Entry, Tensor};
 use std::fs::File;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A random Gemma 3 model of a few kilobytes. Its vectors mean nothing, but they depend on every
 /// token, every weight and every position, as those of a real model do.
@@ -67,12 +67,31 @@ const PIECES: [&str; 24] = [
 impl TinyModel {
     /// Writes the model.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let io = |source| EncoderError::Io { path: path.to_owned(), source };
         let (tokens, scores, types) = vocabulary();
         let tensors = self.tensors(tokens.len());
-        let bytes = gguf::file(&self.metadata(&tokens, &scores, &types), &tensors);
-        let mut file = File::create(path).map_err(io)?;
-        file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(io)
+        write(path, &gguf::file(&self.metadata(&tokens, &scores, &types), &tensors))
+    }
+
+    /// Writes the model split into so many files, as llama.cpp splits and names them.
+    pub fn write_parts(&self, folder: &Path, name: &str, parts: usize) -> Result<Vec<PathBuf>> {
+        let (tokens, scores, types) = vocabulary();
+        let tensors = self.tensors(tokens.len());
+        let mut metadata = self.metadata(&tokens, &scores, &types);
+        let mut paths = Vec::new();
+        for (part, own) in tensors.chunks(tensors.len().div_ceil(parts)).enumerate() {
+            // Only the first has what is said of the model.
+            let mut metadata = std::mem::take(&mut metadata);
+            let mut int = |key: &str, value: usize| {
+                metadata.push((format!("split.{key}"), Entry::U32(value as u32)));
+            };
+            int("no", part);
+            int("count", parts);
+            int("tensors.count", tensors.len());
+            let path = folder.join(format!("{name}-{:05}-of-{parts:05}.gguf", part + 1));
+            write(&path, &gguf::file(&metadata, own))?;
+            paths.push(path);
+        }
+        Ok(paths)
     }
 
     fn metadata(&self, tokens: &[String], scores: &[f32], types: &[i32]) -> Vec<(String, Entry)> {
@@ -155,6 +174,12 @@ impl TinyModel {
         }
         all
     }
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let io = |source| EncoderError::Io { path: path.to_owned(), source };
+    let mut file = File::create(path).map_err(io)?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io)
 }
 
 /// Tokens, scores, types.

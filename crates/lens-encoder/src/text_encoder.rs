@@ -1,6 +1,6 @@
 //! The interface of an encoder, wherever it computes.
 
-use crate::encoder::{EncodeStats, Encoded};
+use crate::encoder::{EncodeStats, Encoded, Likeness, Refused};
 use crate::error::Result;
 use crate::input::Input;
 use lens_core::{Exchange, Progress};
@@ -29,6 +29,12 @@ pub trait TextEncoder: Send + Sync {
     /// Counts and times of all calls since the encoder was opened.
     fn stats(&self) -> EncodeStats;
 
+    /// What is remarkable about the encoder, in sentences: files that contradict each other, a pooling
+    /// that the model declares and no view has.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// The server that computes, where one does.
     fn server(&self) -> Option<&ServerRecord> {
         None
@@ -46,4 +52,27 @@ pub trait TextEncoder: Send + Sync {
 
     /// Vectors of inputs of any kind, in their order: what they have in common is computed once.
     fn encode_inputs(&self, inputs: &[Input], progress: &dyn Progress) -> Result<Vec<Encoded>>;
+
+    /// Vectors of the texts of a file, in their order: one that the template refuses costs no other.
+    /// No vector is kept of it, so that it is refused again.
+    ///
+    /// # Errors
+    /// As [`TextEncoder::encode_inputs`]; before anything is computed
+    /// [`EncoderError::AlreadyRendered`](crate::EncoderError::AlreadyRendered), for exchanges and texts
+    /// that the chat template would wrap, or the tokenizer spell out, a second time. What a server
+    /// makes of texts cannot be told: there every text is taken as it is.
+    fn encode_each(
+        &self,
+        inputs: &[Input],
+        progress: &dyn Progress,
+    ) -> Result<Vec<std::result::Result<Encoded, Refused>>> {
+        Ok(self.encode_inputs(inputs, progress)?.into_iter().map(Ok).collect())
+    }
+
+    /// How far two exchanges are the same to the encoder, before they are shortened. A server's tokens
+    /// are not known here.
+    ///
+    /// # Errors
+    /// The problem of the tokenizer or the template.
+    fn likeness(&self, a: &Exchange, b: &Exchange) -> Result<Likeness>;
 }

@@ -60,7 +60,12 @@ impl Failure {
                 "text {}: the hidden state is not finite",
                 index.saturating_sub(offset)
             )),
-            EncoderError::Template { .. } => Failure::field("messages", error.to_string()),
+            EncoderError::Refused { index, name, detail } => {
+                text(*index, &format!("the template '{name}' refuses it: {detail}"))
+            }
+            EncoderError::NotEmbedded { index, token, .. } => {
+                text(*index, &format!("the model has no embedding of its token {token:?}"))
+            }
             EncoderError::Server(ServerError::TooLong { index, message, .. }) => {
                 text(*index, &format!("is too long for the model: {message}"))
             }
@@ -84,6 +89,8 @@ pub(crate) fn faulty_text(error: &EncoderError) -> Option<usize> {
         EncoderError::EmptyText { index }
         | EncoderError::NoPrompt { index }
         | EncoderError::NonFinite { index }
+        | EncoderError::Refused { index, .. }
+        | EncoderError::NotEmbedded { index, .. }
         | EncoderError::Server(
             ServerError::TooLong { index, .. } | ServerError::RefusedText { index, .. },
         ) => Some(*index),

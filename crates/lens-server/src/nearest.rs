@@ -2,7 +2,7 @@
 
 use lens_core::{Content, PreferencePair, Quiet, Standardiser};
 use lens_data::{ReadOptions, read_pairs, vet};
-use lens_encoder::TextEncoder;
+use lens_encoder::{Input, TextEncoder};
 use serde::Serialize;
 use std::path::Path;
 
@@ -44,16 +44,25 @@ impl NearestPairs {
         encoder: &dyn TextEncoder,
         standardiser: &Standardiser,
     ) -> Result<NearestPairs, String> {
+        let n = pairs.len();
         let chosen = pairs.iter().map(PreferencePair::chosen_exchange);
-        let all: Vec<_> =
-            chosen.chain(pairs.iter().map(PreferencePair::rejected_exchange)).collect();
-        let encoded = encoder.encode_exchanges(&all, &Quiet).map_err(|e| e.to_string())?;
+        let all = chosen.chain(pairs.iter().map(PreferencePair::rejected_exchange));
+        let inputs: Vec<Input> = all.map(Input::Exchange).collect();
+        let encoded = encoder.encode_each(&inputs, &Quiet).map_err(|e| e.to_string())?;
+        let (chosen, rejected) = encoded.split_at(n);
+        // A pair that the template refuses was not trained on.
+        let usable: Vec<bool> =
+            chosen.iter().zip(rejected).map(|(a, b)| a.is_ok() && b.is_ok()).collect();
         let dim = encoder.dim();
         let mut directions = Vec::with_capacity(encoded.len() * dim);
-        for one in &encoded {
-            directions.extend(direction(&one.vector, standardiser));
+        for (index, one) in encoded.iter().enumerate() {
+            if let (true, Ok(one)) = (usable[index % n], one) {
+                directions.extend(direction(&one.vector, standardiser));
+            }
         }
-        Ok(NearestPairs { pairs, directions, dim })
+        let pairs =
+            pairs.into_iter().zip(usable).filter_map(|(pair, usable)| usable.then_some(pair));
+        Ok(NearestPairs { pairs: pairs.collect(), directions, dim })
     }
 
     /// The `k` responses of pairs nearest to an embedding, the nearest first.

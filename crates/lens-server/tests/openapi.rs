@@ -50,6 +50,7 @@ fn identity() -> EncoderIdentity {
         template: String::new(),
         template_sha256: String::new(),
         add_bos: false,
+        add_eos: false,
         special_tokens: SpecialTokens::Text,
         views: Vec::new(),
         dtype: String::new(),

@@ -1,7 +1,7 @@
 //! Preference pairs of any shape as TRL has them: prompt, chosen, rejected.
 
+use crate::data_source;
 use crate::error::stop_if_cancelled;
-use crate::inputs::resolve_input;
 use crate::notes;
 use crate::options::RuntimeOptions;
 use crate::outputs::{check_new, check_output};
@@ -9,7 +9,8 @@ use crate::{Error, Progress};
 use lens_core::{Content, PreferencePair};
 use lens_data::turns::turns;
 use lens_data::{
-    Input, ReadOptions, Row, Table, TableFormat, TableRow, VetReport, Vetted, read_pairs_with, vet,
+    DataSource, ReadOptions, Row, Table, TableFormat, TableRow, VetReport, Vetted, read_pairs_with,
+    vet,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -19,7 +20,7 @@ use std::path::PathBuf;
 #[derive(Debug, Clone)]
 pub struct ConvertOptions {
     /// Preference pairs in any shape that is read.
-    pub pairs: Input,
+    pub pairs: DataSource,
     /// The file to write: `.jsonl`, `.csv`, `.tsv` (each also with `.gz` or `.zst`) or `.parquet`.
     pub output: PathBuf,
     /// How rows are read. Defaults to counting and listing malformed ones.
@@ -35,7 +36,7 @@ pub struct ConvertOptions {
 
 impl ConvertOptions {
     /// The defaults, for pairs and a file to write.
-    pub fn new(pairs: impl Into<Input>, output: impl Into<PathBuf>) -> Self {
+    pub fn new(pairs: impl Into<DataSource>, output: impl Into<PathBuf>) -> Self {
         ConvertOptions {
             pairs: pairs.into(),
             output: output.into(),
@@ -67,7 +68,7 @@ pub fn convert(options: &ConvertOptions, progress: &dyn Progress) -> Result<Conv
     TableFormat::of_name(&options.output)?;
     check_output(&options.pairs, &options.output)?;
     check_new(&options.output, options.overwrite, "-o")?;
-    let input = resolve_input(&options.pairs, &options.runtime, progress)?;
+    let input = data_source::resolve(&options.pairs, &options.runtime, progress)?;
     let data = read_pairs_with(&input, &options.reading, progress)?;
     notes::malformed(&data.malformed, progress);
     notes::layout(&data, progress);

@@ -1,22 +1,22 @@
 //! Texts or pairs to embeddings, stored as safetensors.
 
+use crate::data_source;
+use crate::encoded::{EncoderOf, encode_rows};
 use crate::error::stop_if_cancelled;
-use crate::inputs::resolve_input;
-use crate::models::{
-    encoder_record, note_encoder, note_truncated, open_encoder, open_encoder_of_bundle,
-};
+use crate::models::{encoder_record, note_encoder, open_encoder, open_encoder_of_bundle};
 use crate::options::{BundleModelOptions, ModelOptions};
 use crate::outputs::check_output;
 use crate::{Error, Progress};
 use lens_core::{Content, Exchange, Label};
 use lens_data::bundle::Bundle;
 use lens_data::{
-    Array2, EmbeddingsFile, FloatType, Input, PromptColumn, ReadOptions, Row, ScoreRow, prompt_key,
-    prompt_numbers, read_exchanges_with,
+    Array2, DataSource, EmbeddingsFile, FloatType, Place, PromptColumn, ReadOptions, Row, ScoreRow,
+    prompt_key, prompt_numbers, read_exchanges_with,
 };
-use lens_encoder::{Encoded, TextEncoder};
+use lens_encoder::{Encoded, Input, Refused, TextEncoder};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -24,7 +24,7 @@ use std::time::Instant;
 #[derive(Debug, Clone)]
 pub struct EmbedOptions {
     /// Rows of pairs, of prompt and response(s), or of text.
-    pub file: Input,
+    pub file: DataSource,
     /// The safetensors file to write; one that is there is replaced.
     pub output: PathBuf,
     /// The encoder.
@@ -51,7 +51,7 @@ pub enum EmbedWith {
 
 impl EmbedOptions {
     /// The defaults, for a file of rows and a file to write.
-    pub fn new(file: impl Into<Input>, output: impl Into<PathBuf>) -> Self {
+    pub fn new(file: impl Into<DataSource>, output: impl Into<PathBuf>) -> Self {
         EmbedOptions {
             file: file.into(),
             output: output.into(),
@@ -71,6 +71,8 @@ pub struct EmbedResult {
     pub embedded: usize,
     /// Rows that could not be read.
     pub malformed: usize,
+    /// Rows that the template refuses.
+    pub refused: usize,
     /// The tables written, with their shapes `[n, d]`, in their order.
     #[serde(serialize_with = "shapes")]
     pub tensors: Vec<(String, [usize; 2])>,
@@ -108,15 +110,21 @@ pub fn embed(options: &EmbedOptions, progress: &dyn Progress) -> Result<EmbedRes
         EmbedWith::Model(model) => &model.runtime,
         EmbedWith::Bundle { encoder, .. } => &encoder.runtime,
     };
-    let input = resolve_input(&options.file, runtime, progress)?;
+    let input = data_source::resolve(&options.file, runtime, progress)?;
     let set = read_exchanges_with(&input, &options.reading, progress)?;
     for row in &set.malformed {
         progress.note(&format!("left out: {row}"));
     }
     let (encoder, model) = open(&options.encoder, progress)?;
     note_encoder(encoder.as_ref(), progress);
-    let arrays = arrays(&set.rows, encoder.as_ref(), progress)?;
-    note_truncated(&arrays.encoded, encoder.identity().max_length, progress);
+    let arrays = Texts::of(&set.rows)?.embed(options, encoder.as_ref(), progress)?;
+    for (place, refused) in &arrays.refused {
+        progress.note(&format!("left out: {}, line {place}: {refused}", options.file));
+    }
+    if arrays.rows.is_empty() && !arrays.refused.is_empty() {
+        let (path, n) = (&options.file, arrays.refused.len());
+        return Err(Error::Refused(format!("{path}: the template refuses all {n} rows")));
+    }
     let tables: Vec<(&str, &Array2)> = arrays.tables.iter().map(|(n, a)| (*n, a)).collect();
     let prompts = match arrays.prompts.as_slice() {
         [] => PromptColumn::None,
@@ -136,8 +144,9 @@ pub fn embed(options: &EmbedOptions, progress: &dyn Progress) -> Result<EmbedRes
     let stats = encoder.stats();
     Ok(EmbedResult {
         read: set.read,
-        embedded: set.rows.len(),
+        embedded: set.rows.len() - arrays.refused.len(),
         malformed: set.malformed.len(),
+        refused: arrays.refused.len(),
         tensors: tables.iter().map(|(name, a)| ((*name).to_owned(), [a.rows, a.dim])).collect(),
         dtype: options.dtype,
         output: options.output.clone(),
@@ -171,81 +180,136 @@ struct Arrays {
     prompts: Vec<i64>,
     /// The labels of pairs; empty for other rows.
     labels: Vec<Label>,
-    encoded: Vec<Encoded>,
+    /// Rows that the template refuses.
+    refused: BTreeMap<Place, Refused>,
 }
 
-fn arrays(
-    rows: &[Row<ScoreRow>],
-    encoder: &dyn TextEncoder,
-    progress: &dyn Progress,
-) -> Result<Arrays, Error> {
-    let (mut texts, mut first, mut second) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut lines, mut prompts): (Vec<i64>, Vec<&Content>) = (Vec::new(), Vec::new());
-    let mut labels = Vec::new();
-    let (mut key, mut keys) = (None, Vec::new());
-    for row in rows {
-        let line = row.line.cast_signed();
-        let kind = match &row.value {
-            ScoreRow::Text(text) => {
-                lines.push(line);
-                texts.push(text.clone());
-                "text"
-            }
-            ScoreRow::Single(exchange) => {
-                lines.push(line);
-                prompts.push(&exchange.prompt);
-                first.push(exchange.clone());
-                "response"
-            }
-            ScoreRow::Candidates { prompt, responses } => {
-                for response in responses {
-                    lines.push(line);
-                    prompts.push(prompt);
-                    first.push(Exchange { prompt: prompt.clone(), response: response.clone() });
+/// What stands beside the vectors of one row of the arrays.
+struct Beside<'a> {
+    place: Place,
+    /// Of a row with a response.
+    prompt: Option<&'a Content>,
+    /// Of a pair: its prompt's key and its label.
+    pair: Option<(i64, Label)>,
+}
+
+/// The texts of a file whose rows are all of one kind.
+struct Texts<'a> {
+    /// The name of the first table.
+    key: &'static str,
+    beside: Vec<Beside<'a>>,
+    first: Vec<Input>,
+    /// The rejected responses of pairs.
+    second: Vec<Input>,
+}
+
+impl<'a> Texts<'a> {
+    fn of(rows: &'a [Row<ScoreRow>]) -> Result<Self, Error> {
+        let mut all = Texts { key: "text", beside: vec![], first: vec![], second: vec![] };
+        let mut known: Option<(&'static str, u64)> = None;
+        for row in rows {
+            let line = row.line;
+            let mut put = |prompt, pair, input| {
+                all.beside.push(Beside { place: row.place(), prompt, pair });
+                all.first.push(input);
+            };
+            let kind = match &row.value {
+                ScoreRow::Text(text) => {
+                    put(None, None, Input::Text(text.clone()));
+                    "text"
                 }
-                "responses"
+                ScoreRow::Single(exchange) => {
+                    put(Some(&exchange.prompt), None, Input::Exchange(exchange.clone()));
+                    "response"
+                }
+                ScoreRow::Candidates { prompt, responses } => {
+                    for response in responses {
+                        let (prompt_text, response) = (prompt.clone(), response.clone());
+                        let exchange = Exchange { prompt: prompt_text, response };
+                        put(Some(prompt), None, Input::Exchange(exchange));
+                    }
+                    "responses"
+                }
+                ScoreRow::Pair(pair) => {
+                    let beside = Some((prompt_key(pair), pair.label()));
+                    put(None, beside, Input::Exchange(pair.chosen_exchange()));
+                    all.second.push(Input::Exchange(pair.rejected_exchange()));
+                    "chosen"
+                }
+            };
+            match known {
+                None => known = Some((kind, line)),
+                Some((known, first)) if known != kind => {
+                    return Err(Error::Refused(format!(
+                        "line {first} is a row with `{known}`, line {line} one with `{kind}`: rows \
+                         of one kind go into one file"
+                    )));
+                }
+                Some(_) => {}
             }
-            ScoreRow::Pair(pair) => {
-                lines.push(line);
-                labels.push(pair.label());
-                keys.push(prompt_key(pair));
-                first.push(pair.chosen_exchange());
-                second.push(pair.rejected_exchange());
-                "chosen"
+        }
+        all.key = known.map_or("text", |(kind, _)| kind);
+        Ok(all)
+    }
+
+    fn embed(
+        self,
+        options: &EmbedOptions,
+        encoder: &dyn TextEncoder,
+        progress: &dyn Progress,
+    ) -> Result<Arrays, Error> {
+        let Texts { key, beside, first: mut inputs, second } = self;
+        let n = beside.len();
+        inputs.extend(second);
+        let of = match options.encoder {
+            EmbedWith::Model(_) => EncoderOf::Options,
+            EmbedWith::Bundle { .. } => EncoderOf::Bundle,
+        };
+        let name = options.file.name();
+        let place = |index: usize| {
+            let Place { file, line, .. } = &beside[index % n].place;
+            (file.as_deref().map_or(name.as_path(), Path::new), *line)
+        };
+        let encoded = encode_rows(encoder, &inputs, place, of, progress)?;
+        drop(inputs);
+
+        // A row of which the template refuses one text is left out whole.
+        let mut refused: BTreeMap<Place, Refused> = BTreeMap::new();
+        for (index, one) in encoded.iter().enumerate() {
+            if let Err(why) = one {
+                refused.entry(beside[index % n].place.clone()).or_insert_with(|| why.clone());
+            }
+        }
+        let kept: Vec<&Beside> =
+            beside.iter().filter(|b| !refused.contains_key(&b.place)).collect();
+        let usable = |(index, one): (usize, &'_ Result<Encoded, Refused>)| {
+            let kept = !refused.contains_key(&beside[index % n].place);
+            one.as_ref().ok().filter(|_| kept).cloned()
+        };
+        let vectors: Vec<Encoded> = encoded.iter().enumerate().filter_map(usable).collect();
+        let (first, second) = vectors.split_at(kept.len());
+        let array = |part: &[Encoded]| -> Result<Array2, Error> {
+            let data = part.iter().flat_map(|e| e.vector.iter().copied()).collect();
+            Ok(Array2::new(part.len(), encoder.dim(), data)?)
+        };
+        let tables = match key {
+            "chosen" => vec![("chosen", array(first)?), ("rejected", array(second)?)],
+            other => vec![(other, array(first)?)],
+        };
+        let pairs = || kept.iter().filter_map(|b| b.pair);
+        let prompts = match key {
+            "chosen" => pairs().map(|(key, _)| key).collect(),
+            _ => {
+                let numbers = prompt_numbers(kept.iter().filter_map(|b| b.prompt));
+                numbers.into_iter().map(i64::from).collect()
             }
         };
-        match key {
-            None => key = Some((kind, row.line)),
-            Some((known, line)) if known != kind => {
-                return Err(Error::Refused(format!(
-                    "line {line} is a row with `{known}`, line {} one with `{kind}`: rows of one \
-                     kind go into one file",
-                    row.line
-                )));
-            }
-            Some(_) => {}
-        }
+        Ok(Arrays {
+            tables,
+            rows: kept.iter().map(|b| b.place.line.cast_signed()).collect(),
+            prompts,
+            labels: pairs().map(|(_, label)| label).collect(),
+            refused,
+        })
     }
-    let key = key.map_or("text", |(k, _)| k);
-    let n = first.len();
-    let encoded = if key == "text" {
-        encoder.encode_texts(&texts, progress)?
-    } else {
-        first.extend(second);
-        encoder.encode_exchanges(&first, progress)?
-    };
-    let array = |part: &[Encoded]| -> Result<Array2, Error> {
-        let data = part.iter().flat_map(|e| e.vector.iter().copied()).collect();
-        Ok(Array2::new(part.len(), encoder.dim(), data)?)
-    };
-    let tables = match key {
-        "text" => vec![("text", array(&encoded)?)],
-        "chosen" => vec![("chosen", array(&encoded[..n])?), ("rejected", array(&encoded[n..])?)],
-        other => vec![(other, array(&encoded)?)],
-    };
-    let prompts = match keys.is_empty() {
-        true => prompt_numbers(prompts.into_iter()).into_iter().map(i64::from).collect(),
-        false => keys,
-    };
-    Ok(Arrays { tables, rows: lines, prompts, labels, encoded })
 }

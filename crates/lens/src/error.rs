@@ -94,6 +94,20 @@ pub enum Error {
         /// Counts by reason.
         left_out: String,
     },
+    /// Rows whose texts went through a chat template before they came here.
+    #[error(
+        "{rows} row{} went through a chat template already ({places}): control tokens would be \
+         spelt in letters, or turns wrapped a second time; {advice}",
+        plural(*rows)
+    )]
+    AlreadyRendered {
+        /// How many rows.
+        rows: usize,
+        /// The first of them by file and line, in words.
+        places: String,
+        /// How to read them, in words.
+        advice: &'static str,
+    },
     /// Two things that do not go together, in words.
     #[error("{0}")]
     Refused(String),

@@ -1,13 +1,13 @@
 //! Responses of a language model to prompts, as rows that [`crate::score()`] reads.
 
+use crate::data_source;
 use crate::error::stop_if_cancelled;
-use crate::inputs::resolve_input;
 use crate::models::open_generator;
 use crate::options::ModelOptions;
 use crate::outputs::check_output;
 use crate::{Error, Progress};
 use lens_core::Content;
-use lens_data::{Input, ReadOptions, read_prompts_with, write_atomic_with};
+use lens_data::{DataSource, ReadOptions, read_prompts_with, write_atomic_with};
 use lens_encoder::{Finish, GenerateOptions as SamplingOptions, Generated};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use std::time::Instant;
 #[derive(Debug, Clone)]
 pub struct GenerateOptions {
     /// Rows with a prompt.
-    pub file: Input,
+    pub file: DataSource,
     /// The file to write: JSON lines with prompt, responses, log_likelihoods and finish.
     pub output: PathBuf,
     /// The language model.
@@ -30,7 +30,7 @@ pub struct GenerateOptions {
 
 impl GenerateOptions {
     /// The defaults, for a file of prompts and a file to write.
-    pub fn new(file: impl Into<Input>, output: impl Into<PathBuf>) -> Self {
+    pub fn new(file: impl Into<DataSource>, output: impl Into<PathBuf>) -> Self {
         GenerateOptions {
             file: file.into(),
             output: output.into(),
@@ -91,7 +91,7 @@ pub fn generate(
     let start = Instant::now();
     options.check()?;
     check_output(&options.file, &options.output)?;
-    let input = resolve_input(&options.file, &options.model.runtime, progress)?;
+    let input = data_source::resolve(&options.file, &options.model.runtime, progress)?;
     let set = read_prompts_with(&input, &options.reading, progress)?;
     for row in &set.malformed {
         progress.note(&format!("left out: {row}"));

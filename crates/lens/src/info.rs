@@ -2,12 +2,12 @@
 
 mod pairs;
 
-use crate::inputs::resolve_input;
+use crate::data_source;
 use crate::options::RuntimeOptions;
 use crate::{Error, Progress};
 use lens_core::head::HeadKind;
 use lens_data::bundle::{Bundle, Kept, MANIFEST};
-use lens_data::{ArrayFile, Input, ReadOptions};
+use lens_data::{ArrayFile, DataSource, ReadOptions};
 use lens_encoder::{Encoder, EncoderOptions};
 use lens_report::text::{percent, thousands};
 use serde::{Serialize, Serializer};
@@ -42,7 +42,7 @@ impl Serialize for Info {
 /// # Errors
 /// A file that is nothing of this, or damaged.
 pub fn info(
-    input: impl Into<Input>,
+    input: impl Into<DataSource>,
     reading: &ReadOptions,
     runtime: &RuntimeOptions,
     progress: &dyn Progress,
@@ -55,16 +55,22 @@ pub fn info(
         Some(path) => match extension(path).as_deref() {
             Some("gguf") => model(path, runtime)?,
             Some("safetensors" | "npy") => arrays(path)?,
-            _ => pairs::describe(&resolve_input(&input, runtime, progress)?, reading, progress)?,
+            _ => pairs::describe(
+                &data_source::resolve(&input, runtime, progress)?,
+                reading,
+                progress,
+            )?,
         },
-        None => pairs::describe(&resolve_input(&input, runtime, progress)?, reading, progress)?,
+        None => {
+            pairs::describe(&data_source::resolve(&input, runtime, progress)?, reading, progress)?
+        }
     };
     Ok(Info { path: input.name(), kind, table, details })
 }
 
 /// Whether a folder is, or should be, a reward model: it has the manifest, or nothing of a dataset.
 fn is_bundle(path: &Path) -> bool {
-    let dataset = || Input::from(path).files();
+    let dataset = || DataSource::from(path).files();
     path.is_dir()
         && (path.join(MANIFEST).exists()
             || (!path.join("config.json").is_file()

@@ -44,13 +44,15 @@
 //! ```
 
 pub mod convert;
+mod data_source;
 mod earlier;
 pub mod embed;
+mod encoded;
 mod error;
 pub mod evaluate;
 pub mod generate;
 pub mod info;
-mod inputs;
+
 pub mod likelihood;
 mod models;
 mod notes;
@@ -69,13 +71,13 @@ pub mod train;
 pub mod views;
 
 pub use convert::{ConvertOptions, ConvertResult, convert};
+pub use data_source::resolve as resolve_data;
 pub use earlier::WarmStartCounts;
 pub use embed::{EmbedOptions, EmbedResult, EmbedWith, embed};
 pub use error::Error;
 pub use evaluate::{EvaluateOptions, EvaluatedFile, evaluate};
 pub use generate::{GenerateOptions, GenerateResult, generate};
 pub use info::{Info, info};
-pub use inputs::resolve_input;
 pub use lens_core::{Progress, Quiet};
 pub use likelihood::{LikelihoodOptions, Likelihoods, likelihood};
 pub use models::{open_encoder, open_encoder_of_bundle};

@@ -1,14 +1,14 @@
 //! How likely responses are to a language model.
 
+use crate::data_source;
 use crate::error::stop_if_cancelled;
-use crate::inputs::resolve_input;
 use crate::models::open_generator;
 use crate::options::ModelOptions;
 use crate::outputs::check_output;
 use crate::score::exchanges_of;
 use crate::{Error, Progress};
 use lens_core::Exchange;
-use lens_data::{Input, ReadOptions, Row, ScoreRow, read_exchanges_with, write_atomic_with};
+use lens_data::{DataSource, ReadOptions, Row, ScoreRow, read_exchanges_with, write_atomic_with};
 use lens_encoder::LogLikelihood;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use std::path::PathBuf;
 #[derive(Debug, Clone)]
 pub struct LikelihoodOptions {
     /// Rows of prompt and response(s), or of pairs.
-    pub file: Input,
+    pub file: DataSource,
     /// JSON lines are written into this file, where one is named.
     pub output: Option<PathBuf>,
     /// The language model.
@@ -28,7 +28,7 @@ pub struct LikelihoodOptions {
 
 impl LikelihoodOptions {
     /// The defaults, for a file.
-    pub fn new(file: impl Into<Input>) -> Self {
+    pub fn new(file: impl Into<DataSource>) -> Self {
         LikelihoodOptions {
             file: file.into(),
             output: None,
@@ -119,7 +119,7 @@ pub fn likelihood(
     if let Some(output) = &options.output {
         check_output(&options.file, output)?;
     }
-    let input = resolve_input(&options.file, &options.model.runtime, progress)?;
+    let input = data_source::resolve(&options.file, &options.model.runtime, progress)?;
     let set = read_exchanges_with(&input, &options.reading, progress)?;
     if options.reading.strict
         && let Some(row) = set.rows.iter().find(|r| matches!(r.value, ScoreRow::Text(_)))

@@ -2,9 +2,9 @@
 
 use crate::options::{BundleModelOptions, ModelOptions, RuntimeOptions, template};
 use crate::{Error, Progress};
-use lens_core::{Exchange, Matrix, PreferencePair};
+use lens_core::Matrix;
 use lens_data::bundle::Bundle;
-use lens_data::{EncoderRecord, LeftOut, Place, file_name};
+use lens_data::{EncoderRecord, file_name};
 use lens_encoder::{
     Difference, Encoded, Encoder, EncoderError, EncoderOptions, Generator, RemoteEncoder,
     RemoteOptions, ServerRecord, TemplateChoice, TextEncoder, ViewChoice, models,
@@ -55,14 +55,16 @@ pub(crate) fn note_encoder(encoder: &dyn TextEncoder, progress: &dyn Progress) {
         many => format!("{} views", many.len()),
     };
     progress.note(&format!(
-        "encoder: {} ({}, {} layers, width {}), {views}, {} template{}",
+        "encoder: {} ({}, {} layers, width {}), {views}, {} template{}{}",
         id.model_file,
         id.architecture,
         id.layers,
         id.dim,
         id.template,
         if id.add_bos { ", BOS" } else { "" },
+        if id.add_eos { ", EOS" } else { "" },
     ));
+    encoder.notes().iter().for_each(|note| progress.note(note));
 }
 
 /// Says which server computes the embeddings, if one does.
@@ -250,28 +252,6 @@ fn server_differences(
     differences
 }
 
-/// Encodes both sides of every pair: all chosen, then all rejected.
-pub(crate) fn encode_pairs(
-    encoder: &dyn TextEncoder,
-    pairs: &[&PreferencePair],
-    progress: &dyn Progress,
-) -> Result<Vec<Encoded>, Error> {
-    let chosen = pairs.iter().map(|p| p.chosen_exchange());
-    let exchanges: Vec<Exchange> =
-        chosen.chain(pairs.iter().map(|p| p.rejected_exchange())).collect();
-    Ok(encoder.encode_exchanges(&exchanges, progress)?)
-}
-
-/// Why a pair is left out whose two sides are the same to the encoder, which they can become by
-/// shortening; `None` where they differ.
-pub(crate) fn equal_sides(place: Place, chosen: &Encoded, rejected: &Encoded) -> Option<LeftOut> {
-    let detail = match chosen.truncated {
-        true => "both sides are the same after shortening; raise max_length",
-        false => "both sides are the same tokens",
-    };
-    (chosen.ids_hash == rejected.ids_hash).then(|| LeftOut::at(place, detail))
-}
-
 /// The vectors as the rows of a matrix `[n, dim]`.
 pub(crate) fn matrix<'a>(
     vectors: impl ExactSizeIterator<Item = &'a Encoded>,
@@ -286,7 +266,7 @@ pub(crate) fn matrix<'a>(
 }
 
 /// Notes how many texts were shortened, if any.
-pub(crate) fn note_truncated(encoded: &[Encoded], max_length: usize, progress: &dyn Progress) {
+pub(crate) fn note_truncated(encoded: &[&Encoded], max_length: usize, progress: &dyn Progress) {
     let n = encoded.iter().filter(|e| e.truncated).count();
     if n > 0 {
         progress.note(&format!(

@@ -1,11 +1,11 @@
 //! Whether outputs may be written: asked before the work.
 
 use crate::Error;
-use lens_data::{AtomicFile, Input};
+use lens_data::{AtomicFile, DataSource};
 use std::path::Path;
 
 /// Refuses an output that is the very file that is read, or cannot be written.
-pub(crate) fn check_output(input: &Input, output: &Path) -> Result<(), Error> {
+pub(crate) fn check_output(input: &DataSource, output: &Path) -> Result<(), Error> {
     let same = |a: &Path, b: &Path| Some(a.canonicalize().ok()? == b.canonicalize().ok()?);
     // Parts that cannot be listed yet are names of the Hub: no output lies there.
     let files = input.files().unwrap_or_default();

@@ -1,22 +1,20 @@
 //! The main job: from a file of preference pairs to a saved reward model.
 
+use crate::data_source;
 use crate::earlier::{EarlierModel, PairKeys, WarmStartCounts};
+use crate::encoded::{EncoderOf, encode_pairs, keep_usable};
 use crate::error::stop_if_cancelled;
-use crate::inputs::resolve_input;
-use crate::models::{
-    encode_pairs, encoder_record, equal_sides, matrix, note_encoder, note_truncated, open_encoder,
-    open_encoder_of_bundle,
-};
+use crate::models::{encoder_record, matrix, note_encoder, open_encoder, open_encoder_of_bundle};
 use crate::notes;
 use crate::options::{BundleModelOptions, MethodOptions, ModelOptions, run_command, run_settings};
 use crate::save::{Finished, HeldOutPairs, Saved, save};
 use crate::select::{self, set_candidate_views};
 use crate::stages::{StageTime, Stages};
 use crate::{Error, Progress};
-use lens_core::{EmbeddedPairs, Extras, PreferencePair, Threads, fit_with};
+use lens_core::{EmbeddedPairs, Extras, Threads, fit_with};
 use lens_data::bundle::{Bundle, DataRecord, Kept, PAGE, REPORT, check_target};
 use lens_data::{
-    Input, KeyKind, LabelCounts, LeftOut, ReadOptions, Reason, VetReport, Vetted, file_name,
+    DataSource, KeyKind, LabelCounts, ReadOptions, Reason, VetReport, Vetted, file_name,
     read_pairs_with, shared_prompts, vet,
 };
 use lens_encoder::{Encoded, TextEncoder, ViewChoice};
@@ -31,9 +29,9 @@ use std::time::Instant;
 #[derive(Debug, Clone)]
 pub struct RunOptions {
     /// The preference pairs: a file, several, a folder, a dataset of the Hub.
-    pub pairs: Input,
+    pub pairs: DataSource,
     /// Held-out pairs to evaluate on. Defaults to a share of the prompts of `pairs`.
-    pub eval: Option<Input>,
+    pub eval: Option<DataSource>,
     /// The share of the prompts to hold out where there is no `eval`. Defaults to 0.2; 0 holds out
     /// nothing, and measures nothing.
     pub holdout: f64,
@@ -63,7 +61,7 @@ pub struct WarmStartOptions {
 
 impl RunOptions {
     /// The defaults, for a file of pairs.
-    pub fn new(pairs: impl Into<Input>) -> Self {
+    pub fn new(pairs: impl Into<DataSource>) -> Self {
         RunOptions {
             pairs: pairs.into(),
             eval: None,
@@ -159,7 +157,7 @@ pub fn run(options: &RunOptions, progress: &dyn Progress) -> Result<RunResult, E
 
     let mut stages = Stages::default();
     let (mut train_pairs, mut heldout_pairs) =
-        embed(encoder.as_ref(), &mut train, &mut heldout, &mut stages, progress)?;
+        embed(&options, encoder.as_ref(), &mut train, &mut heldout, &mut stages, progress)?;
     if train_pairs.is_empty() {
         return Err(nothing_left(&options.pairs.name(), &train));
     }
@@ -334,8 +332,8 @@ fn read(
     earlier: Option<&EarlierModel>,
     progress: &dyn Progress,
 ) -> Result<Pairs, Error> {
-    let load = |input: &Input| -> Result<Vetted, Error> {
-        let input = resolve_input(input, &options.model.runtime, progress)?;
+    let load = |input: &DataSource| -> Result<Vetted, Error> {
+        let input = data_source::resolve(input, &options.model.runtime, progress)?;
         let data = read_pairs_with(&input, &options.reading, progress)?;
         notes::malformed(&data.malformed, progress);
         notes::layout(&data, progress);
@@ -467,9 +465,10 @@ fn hold_out(
     Ok(train.hold_out(options.holdout, seed, is_new))
 }
 
-/// Embeds both sets in one go, so that their texts share batches. Pairs whose sides the encoder cannot
-/// tell apart are left out.
+/// Embeds both sets in one go, so that their texts share batches. Pairs that the template refuses, or
+/// whose sides the encoder cannot tell apart, are left out.
 fn embed(
+    options: &RunOptions,
     encoder: &dyn TextEncoder,
     train: &mut Vetted,
     heldout: &mut Vetted,
@@ -477,35 +476,33 @@ fn embed(
     progress: &dyn Progress,
 ) -> Result<(EmbeddedPairs, EmbeddedPairs), Error> {
     let start = Instant::now();
-    let (n, m) = (train.used.len(), heldout.used.len());
-    let pairs: Vec<&PreferencePair> =
-        train.used.iter().chain(&heldout.used).map(|row| &row.value).collect();
-    let encoded = encode_pairs(encoder, &pairs, progress)?;
-    note_truncated(&encoded, encoder.identity().max_length, progress);
-    let all = n + m;
-    let part =
-        |from: usize, to: usize| [&encoded[from..to], &encoded[all + from..all + to]].concat();
-    let train_pairs = embedded(train, &part(0, n), encoder)?;
-    let heldout_pairs = embedded(heldout, &part(n, all), encoder)?;
+    let (path, heldout_path) = (options.pairs.name(), options.eval.as_ref().map(DataSource::name));
+    let heldout_path = heldout_path.as_deref().unwrap_or(&path);
+    let files = [(path.as_path(), &*train.used), (heldout_path, &*heldout.used)];
+    let of = match options.warm_start {
+        Some(_) => EncoderOf::Bundle,
+        None => EncoderOf::Options,
+    };
+    let mut encoded = encode_pairs(encoder, &files, of, progress)?.into_iter();
+    let mut embedded = |vetted: &mut Vetted| {
+        let sides = keep_usable(vetted, encoded.next().unwrap_or_default());
+        embedded(vetted, &sides, encoder)
+    };
+    let pairs = (embedded(train)?, embedded(heldout)?);
     stages.push_embedding(start.elapsed().as_secs_f64(), &encoder.stats());
-    Ok((train_pairs, heldout_pairs))
+    Ok(pairs)
 }
 
-/// The pairs of vetted rows, of which `encoded` has all chosen, then all rejected responses.
+/// The pairs of vetted rows with the vectors of their sides.
 fn embedded(
-    vetted: &mut Vetted,
-    encoded: &[Encoded],
+    vetted: &Vetted,
+    sides: &[[Encoded; 2]],
     encoder: &dyn TextEncoder,
 ) -> Result<EmbeddedPairs, Error> {
     let dim = encoder.dim();
-    let n = vetted.used.len();
-    let equal: Vec<Option<LeftOut>> =
-        (0..n).map(|i| equal_sides(vetted.used[i].place(), &encoded[i], &encoded[i + n])).collect();
-    let kept: Vec<usize> = (0..n).filter(|&i| equal[i].is_none()).collect();
-    vetted.leave_out(Reason::EqualAfterTruncation, equal.into_iter().flatten());
     let pairs = EmbeddedPairs::with_prompts(
-        matrix(kept.iter().map(|&i| &encoded[i]), dim)?,
-        matrix(kept.iter().map(|&i| &encoded[i + n]), dim)?,
+        matrix(sides.iter().map(|[chosen, _]| chosen), dim)?,
+        matrix(sides.iter().map(|[_, rejected]| rejected), dim)?,
         vetted.prompt_numbers(),
     )?;
     let pairs = pairs.with_labels(vetted.used.iter().map(|row| row.value.label()).collect())?;

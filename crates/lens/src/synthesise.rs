@@ -69,7 +69,7 @@ impl SynthesiseOptions {
     /// Whether the file may be written: asked before the work.
     fn check_output(&self) -> Result<(), Error> {
         for file in &self.pairs.files {
-            check_output(file, &self.output)?;
+            check_output(&file.into(), &self.output)?;
         }
         check_new(&self.output, self.overwrite, "-o")
     }

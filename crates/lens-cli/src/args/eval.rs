@@ -1,7 +1,7 @@
 //! The command line of `lens eval`.
 
 use super::values::{self, heading};
-use super::{KeyArgs, ServerArgs, not_given};
+use super::{KeyArgs, ReadingArgs, ServerArgs, not_given};
 use clap::Args;
 use clap::builder::TypedValueParser;
 use lens_eval::figures::Benchmark;

@@ -27,10 +27,14 @@ pub fn run(args: &EmbedArgs, settings: &Settings, reporter: &Reporter) -> Result
     if settings.json {
         return output::json(&result);
     }
+    let mut rows = format!("{} read, {} malformed", result.read, result.malformed);
+    if result.refused > 0 {
+        rows += &format!(", {} refused by the template", result.refused);
+    }
     let tensor = |(name, [n, d]): &(String, [usize; 2])| format!("{name} [{n}, {d}]");
     let tensors: Vec<String> = result.tensors.iter().map(tensor).collect();
     output::line(&output::aligned(&[
-        ("rows".into(), format!("{} read, {} malformed", result.read, result.malformed)),
+        ("rows".into(), rows),
         ("tensors".into(), tensors.join(", ")),
         (
             "tokens".into(),

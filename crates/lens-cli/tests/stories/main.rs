@@ -13,6 +13,7 @@ mod evaluation;
 mod generation;
 mod interrupt;
 mod main_job;
+mod one_conversation;
 mod reference_data;
 mod remote;
 mod report_page;

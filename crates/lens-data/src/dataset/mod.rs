@@ -6,10 +6,10 @@
 mod arrow_rows;
 mod columns;
 mod content;
+mod data_source;
 mod delimited;
 mod exchanges;
 pub(crate) mod fingerprint;
-mod input;
 mod json;
 mod lines;
 mod pairs;
@@ -33,9 +33,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use columns::{ColumnNames, ColumnUse};
+pub use data_source::{DataSource, STANDARD_INPUT, ending, split_of};
 pub use exchanges::ScoreRow;
 pub use fingerprint::{Fingerprint, fingerprint, fingerprint_arrays, fingerprint_rows};
-pub use input::{Input, STANDARD_INPUT, ending, split_of};
 pub use pairs::{BestOfN, Shape};
 pub use ranked::{Candidates, JudgedRow, JudgedSet, RankedRow, ScoredRow, group_by_prompt};
 pub use source::{Compression, Format};
@@ -207,13 +207,13 @@ pub struct PromptSet {
 /// Malformed rows are collected unless [`ReadOptions::strict`] is set. A dataset without a single
 /// pair is an error, and so is a row with several responses on both sides
 /// ([`Error::UnsupportedShape`]).
-pub fn read_pairs(input: impl Into<Input>, options: &ReadOptions) -> Result<Dataset, Error> {
+pub fn read_pairs(input: impl Into<DataSource>, options: &ReadOptions) -> Result<Dataset, Error> {
     read_pairs_with(input, options, &Quiet)
 }
 
 /// As [`read_pairs`], with progress; [`Error::Cancelled`] where that is cancelled.
 pub fn read_pairs_with(
-    input: impl Into<Input>,
+    input: impl Into<DataSource>,
     options: &ReadOptions,
     progress: &dyn Progress,
 ) -> Result<Dataset, Error> {
@@ -259,7 +259,7 @@ pub fn read_pairs_with(
 /// Hands over one pair after another with its shape, for datasets that need not fit into memory. `None`
 /// where that cannot be: pairs are told from several rows at once, and have to be read together.
 pub(crate) fn visit_pairs(
-    input: &Input,
+    input: &DataSource,
     options: &ReadOptions,
     progress: &dyn Progress,
     visit: &mut dyn FnMut(Result<(Row<PreferencePair>, Shape), MalformedRow>),
@@ -301,7 +301,7 @@ enum Taken {
 /// prompt can be compared with is a malformed row. The line of a pair is that of its better response.
 fn compare_rows(
     ratings: Vec<Row<ScoredRow>>,
-    input: &Input,
+    input: &DataSource,
     pairs: &mut Vec<Row<PreferencePair>>,
     malformed: &mut Vec<MalformedRow>,
 ) {
@@ -353,13 +353,16 @@ fn compare_rows(
 }
 
 /// Reads the rows of a file to be scored or embedded; see [`ScoreRow`] for what they may look like.
-pub fn read_exchanges(input: impl Into<Input>, options: &ReadOptions) -> Result<ScoreSet, Error> {
+pub fn read_exchanges(
+    input: impl Into<DataSource>,
+    options: &ReadOptions,
+) -> Result<ScoreSet, Error> {
     read_exchanges_with(input, options, &Quiet)
 }
 
 /// As [`read_exchanges`], with progress; [`Error::Cancelled`] where that is cancelled.
 pub fn read_exchanges_with(
-    input: impl Into<Input>,
+    input: impl Into<DataSource>,
     options: &ReadOptions,
     progress: &dyn Progress,
 ) -> Result<ScoreSet, Error> {
@@ -376,7 +379,7 @@ pub fn read_exchanges_with(
 /// rows are collected unless [`ReadOptions::strict`] is set. [`Error::Cancelled`] where `progress` is
 /// cancelled.
 pub fn read_judged_with(
-    input: impl Into<Input>,
+    input: impl Into<DataSource>,
     options: &ReadOptions,
     progress: &dyn Progress,
 ) -> Result<JudgedSet, Error> {
@@ -406,7 +409,7 @@ pub fn read_judged_with(
 /// whatever else. A row without one, or with a blank one, is malformed. [`Error::Cancelled`] where
 /// `progress` is cancelled.
 pub fn read_prompts_with(
-    input: impl Into<Input>,
+    input: impl Into<DataSource>,
     options: &ReadOptions,
     progress: &dyn Progress,
 ) -> Result<PromptSet, Error> {
@@ -421,7 +424,7 @@ pub fn read_prompts_with(
 /// As [`read_exchanges`], but hands over one row after another, for files that need not fit into
 /// memory. `Break` ends the reading without an error. Returns how many rows were handed over.
 pub fn visit_exchanges(
-    input: impl Into<Input>,
+    input: impl Into<DataSource>,
     options: &ReadOptions,
     visit: &mut dyn FnMut(Result<Row<ScoreRow>, MalformedRow>) -> ControlFlow<()>,
 ) -> Result<usize, Error> {
@@ -445,7 +448,7 @@ struct Collected<T> {
 }
 
 fn collect<T>(
-    input: &Input,
+    input: &DataSource,
     options: &ReadOptions,
     progress: &dyn Progress,
     take: impl FnMut(&mut Fields) -> Result<Vec<T>, RowProblem>,
@@ -465,7 +468,7 @@ fn collect<T>(
 }
 
 /// The error of a dataset that gives nothing.
-fn nothing(input: &Input, read: usize, malformed: &[MalformedRow]) -> Error {
+fn nothing(input: &DataSource, read: usize, malformed: &[MalformedRow]) -> Error {
     let path = input.name();
     match malformed.first() {
         None => Error::NoRows { path },
@@ -474,7 +477,7 @@ fn nothing(input: &Input, read: usize, malformed: &[MalformedRow]) -> Error {
 }
 
 fn visit_rows<T>(
-    input: &Input,
+    input: &DataSource,
     options: &ReadOptions,
     progress: &dyn Progress,
     mut take: impl FnMut(&mut Fields) -> Result<Vec<T>, RowProblem>,

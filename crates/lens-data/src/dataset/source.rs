@@ -1,6 +1,6 @@
 //! From a path to bytes of a known format: compression and format by content, then by name.
 
-use super::input::STANDARD_INPUT;
+use super::data_source::STANDARD_INPUT;
 use super::pieces::{Layout, layout};
 use crate::error::{Error, shorten};
 use bytes::{Buf, Bytes};

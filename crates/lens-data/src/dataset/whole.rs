@@ -4,7 +4,7 @@ use super::exchanges::{ScoreRow, take_row};
 use super::pairs::RowProblem;
 use super::records::Fields;
 use super::repeated::strip_from_rows;
-use super::{Input, ReadOptions, visit_rows};
+use super::{DataSource, ReadOptions, visit_rows};
 use crate::error::{Error, MalformedRow, Problem};
 use lens_core::Progress;
 use std::ops::ControlFlow;
@@ -33,7 +33,7 @@ struct Taken {
 /// # Errors
 /// As [`read_exchanges_with`](super::read_exchanges_with).
 pub fn read_whole_rows_with(
-    input: impl Into<Input>,
+    input: impl Into<DataSource>,
     options: &ReadOptions,
     progress: &dyn Progress,
 ) -> Result<Vec<WholeRow>, Error> {

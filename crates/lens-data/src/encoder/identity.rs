@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
+/// The field that is left unsaid where it does not hold.
+const ADD_EOS: &str = "add_eos";
+
 /// Everything that decides the numbers an encoder returns for a text.
 ///
 /// A head trained on one identity must not score vectors of another: compare with
@@ -29,6 +32,10 @@ pub struct EncoderIdentity {
     pub template_sha256: String,
     /// Whether a BOS token begins each text.
     pub add_bos: bool,
+    /// Whether an EOS token ends each text because `add_eos_token` asks for it, where the
+    /// post-processor of the model's tokenizer adds none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub add_eos: bool,
     /// How names of special tokens in texts are read.
     #[serde(default)]
     pub special_tokens: SpecialTokens,
@@ -60,9 +67,9 @@ impl EncoderIdentity {
     /// The fields that differ, in declaration order; empty if vectors of the two are comparable.
     /// The file's name does not count.
     pub fn differences(&self, other: &Self) -> Vec<Difference> {
-        self.fields()
+        self.all_fields()
             .into_iter()
-            .zip(other.fields())
+            .zip(other.all_fields())
             .filter(|(ours, theirs)| ours.1 != theirs.1)
             .map(|((field, ours), (_, theirs))| Difference { field, ours, theirs })
             .collect()
@@ -75,8 +82,14 @@ impl EncoderIdentity {
     }
 
     /// The fields that decide the numbers, each with its value as text, in declaration order: all
-    /// but the file's name.
-    pub fn fields(&self) -> [(&'static str, String); 11] {
+    /// but the file's name, and `add_eos` only where it holds.
+    pub fn fields(&self) -> Vec<(&'static str, String)> {
+        let mut fields = self.all_fields().to_vec();
+        fields.retain(|(field, _)| *field != ADD_EOS || self.add_eos);
+        fields
+    }
+
+    fn all_fields(&self) -> [(&'static str, String); 12] {
         [
             ("model_sha256", self.model_sha256.clone()),
             ("architecture", self.architecture.clone()),
@@ -85,6 +98,7 @@ impl EncoderIdentity {
             ("template", self.template.clone()),
             ("template_sha256", self.template_sha256.clone()),
             ("add_bos", self.add_bos.to_string()),
+            (ADD_EOS, self.add_eos.to_string()),
             ("special_tokens", self.special_tokens.to_string()),
             ("views", self.views.iter().map(View::to_string).collect::<Vec<_>>().join("; ")),
             ("dtype", self.dtype.clone()),
@@ -144,6 +158,7 @@ mod tests {
             template: "plain".into(),
             template_sha256: "11".into(),
             add_bos: true,
+            add_eos: false,
             special_tokens: SpecialTokens::Text,
             views: vec![View { layer: 2, pooling: Pooling::Last, suffix: None }],
             dtype: "f32".into(),
@@ -162,6 +177,12 @@ mod tests {
         assert_eq!(fields, ["dim", "views"]);
         let text = serde_json::to_string(&a).unwrap();
         assert_eq!(serde_json::from_str::<EncoderIdentity>(&text).unwrap(), a);
+        assert!(!text.contains("add_eos") && a.fields().len() == 11);
+        b = EncoderIdentity { add_eos: true, ..identity() };
+        assert_eq!(a.differences(&b)[0].field, "add_eos");
+        assert_eq!(b.fields()[6], ("add_eos", "true".to_owned()));
+        let text = serde_json::to_string(&b).unwrap();
+        assert_eq!(serde_json::from_str::<EncoderIdentity>(&text).unwrap(), b);
     }
 
     #[test]

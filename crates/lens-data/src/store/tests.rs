@@ -28,6 +28,7 @@ fn record() -> EncoderRecord {
             template: "custom".into(),
             template_sha256: "11".into(),
             add_bos: true,
+            add_eos: false,
             special_tokens: SpecialTokens::Text,
             views: vec![view(6, Pooling::Last), view(2, Pooling::Mean)],
             dtype: "f32".into(),

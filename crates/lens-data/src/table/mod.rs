@@ -139,10 +139,13 @@ impl Table {
 
     fn write_rows(&self, format: Format, out: &mut (dyn Write + Send)) -> io::Result<()> {
         match format {
-            Format::JsonLines | Format::JsonArray => text::json_lines(self, out),
+            Format::JsonLines => text::json_lines(self, out),
             Format::Csv => text::delimited(self, b',', out),
             Format::Tsv => text::delimited(self, b'\t', out),
             Format::Parquet => columns::parquet(self, out),
+            Format::JsonArray | Format::JsonObjects | Format::Arrow => {
+                Err(io::Error::new(io::ErrorKind::Unsupported, format!("{format} is not written")))
+            }
         }
     }
 }

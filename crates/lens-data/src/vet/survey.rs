@@ -3,7 +3,7 @@
 use super::decide::{Decided, Entry, Prompts, decide};
 use super::{VetReport, vet};
 use crate::dataset::{
-    Dataset, Fingerprint, Input, Layout, ReadOptions, Row, Shape, read_pairs_with, visit_pairs,
+    DataSource, Dataset, Fingerprint, Layout, ReadOptions, Row, Shape, read_pairs_with, visit_pairs,
 };
 use crate::error::{Error, MalformedRow};
 use crate::labels::LabelCounts;
@@ -34,7 +34,7 @@ pub struct Survey {
 /// # Errors
 /// As [`read_pairs_with`].
 pub fn survey(
-    input: &Input,
+    input: &DataSource,
     options: &ReadOptions,
     progress: &dyn Progress,
 ) -> Result<Survey, Error> {

@@ -166,6 +166,8 @@ fn names_agree_with_serde() {
         Reason::TrainedOn,
         Reason::TooLong,
         Reason::EqualAfterTruncation,
+        Reason::EqualTokens,
+        Reason::TemplateRefused,
     ] {
         assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
     }

@@ -1,6 +1,6 @@
 //! One call of the encoder: what the cache does not have is computed, batch by batch.
 
-use super::{EncodeStats, Encoded, Encoder, MAX_SUFFIX, hash_ids, lock};
+use super::{EncodeStats, Encoded, Encoder, MAX_SUFFIX, Refused, hash_ids, lock};
 use crate::cache::{Key, Record, key};
 use crate::error::{EncoderError, Result};
 use crate::forward::plan::{Batch, Rules, plan};
@@ -23,6 +23,17 @@ struct Slot {
     key: Key,
     /// One for each view.
     records: Vec<Option<Record>>,
+    refused: Option<Refused>,
+}
+
+/// What is done about a text that cannot be what its user meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Care {
+    /// A text that the template refuses fails the call; texts are taken as they are.
+    Strict,
+    /// A text that the template refuses is its own failure; texts that were rendered before fail the
+    /// call, before anything is computed.
+    Rows,
 }
 
 /// The views with one suffix, which need the same tokens.
@@ -41,6 +52,16 @@ struct TokenList {
 
 impl Encoder {
     pub(super) fn encode(&self, items: &[Item], progress: &dyn Progress) -> Result<Vec<Encoded>> {
+        let encoded = self.encode_with(items, Care::Strict, progress)?.into_iter().enumerate();
+        encoded.map(|(index, one)| one.map_err(|refused| refused.error(index))).collect()
+    }
+
+    pub(super) fn encode_with(
+        &self,
+        items: &[Item],
+        care: Care,
+        progress: &dyn Progress,
+    ) -> Result<Vec<std::result::Result<Encoded, Refused>>> {
         let start = Instant::now();
         let mut stats = EncodeStats { texts: items.len(), ..EncodeStats::default() };
         let groups = self.groups();
@@ -56,7 +77,8 @@ impl Encoder {
             .collect();
         let mut done = Ok(());
         if known.iter().flatten().any(|k| !k) {
-            done = self.compute(items, &mut slots, &groups, &known, progress, &mut stats);
+            let texts = Texts { items, slot_of: &slot_of, care };
+            done = self.compute(&texts, &mut slots, &groups, &known, progress, &mut stats);
         }
         // Also after a cancelled run the time was spent and the tokens were computed.
         let encoded = done.and_then(|()| collect(&slots, &slot_of));
@@ -100,7 +122,7 @@ impl Encoder {
             .map(|(item, key)| {
                 *known.entry(key).or_insert_with(|| {
                     let records = vec![None; self.identity.views.len()];
-                    slots.push(Slot { item, key, records });
+                    slots.push(Slot { item, key, records, refused: None });
                     slots.len() - 1
                 })
             })
@@ -122,7 +144,7 @@ impl Encoder {
     /// Computes what is missing, storing each batch.
     fn compute(
         &self,
-        items: &[Item],
+        texts: &Texts,
         slots: &mut [Slot],
         groups: &[SuffixGroup],
         known: &[Vec<bool>],
@@ -132,6 +154,7 @@ impl Encoder {
         if progress.cancelled() {
             return Err(EncoderError::Cancelled);
         }
+        let items = texts.items;
         let only_ids = items.iter().all(|item| matches!(item, Item::Ids(_)));
         let needs_tokenizer = !only_ids || groups.iter().any(|g| g.suffix.is_some());
         let (tokenizer, model) = rayon::join(
@@ -139,6 +162,9 @@ impl Encoder {
             || self.model(progress),
         );
         let (tokenizer, model) = (tokenizer?, model?);
+        if let (Care::Rows, Some(tokenizer)) = (texts.care, &tokenizer) {
+            self.refuse_rendered(texts, slots, tokenizer)?;
+        }
         let mut lists = TokenLists::default();
         for (g, group) in groups.iter().enumerate() {
             let suffix = match (&group.suffix, &tokenizer) {
@@ -150,7 +176,7 @@ impl Encoder {
                 if progress.cancelled() {
                     return Err(EncoderError::Cancelled);
                 }
-                let prepared: Vec<(Vec<usize>, Prepared)> = chunk
+                let prepared: Vec<(Vec<usize>, Result<Prepared>)> = chunk
                     .par_iter()
                     .map(|s| {
                         let slot = &slots[*s];
@@ -163,12 +189,20 @@ impl Encoder {
                             &views,
                             &suffix,
                             tokenizer.as_deref(),
-                        )?;
-                        Ok((views, p))
+                        );
+                        (views, p)
                     })
-                    .collect::<Result<_>>()?;
+                    .collect();
                 for (s, (views, prepared)) in chunk.iter().zip(prepared) {
-                    lists.add(*s, views, prepared);
+                    match prepared {
+                        Ok(prepared) => lists.add(*s, views, prepared),
+                        Err(EncoderError::Refused { name, detail, .. })
+                            if texts.care == Care::Rows =>
+                        {
+                            slots[*s].refused = Some(Refused { template: name, detail });
+                        }
+                        Err(error) => return Err(error),
+                    }
                 }
             }
         }
@@ -196,6 +230,26 @@ impl Encoder {
         let result = batches.iter().try_for_each(|batch| work.batch(batch, progress));
         progress.end();
         result
+    }
+
+    /// Refuses what went through a chat template already.
+    fn refuse_rendered(
+        &self,
+        texts: &Texts,
+        slots: &[Slot],
+        tokenizer: &TextTokenizer,
+    ) -> Result<()> {
+        let rendered: Vec<bool> = slots
+            .par_iter()
+            .map(|slot| match texts.items[slot.item] {
+                Item::Exchange(exchange) => self.template.is_wrapped_twice(exchange, tokenizer),
+                Item::Text(text) => self.template.is_spelt_out(text, tokenizer),
+                Item::Rendered(_) | Item::Ids(_) => false,
+            })
+            .collect();
+        let found = |index: &usize| rendered[texts.slot_of[*index]];
+        let indices: Vec<usize> = (0..texts.items.len()).filter(found).collect();
+        if indices.is_empty() { Ok(()) } else { Err(EncoderError::AlreadyRendered { indices }) }
     }
 
     /// Token ids of a suffix: control tokens in it are parsed, nothing is added.
@@ -235,7 +289,8 @@ impl Encoder {
         };
         // The limit is one of texts; a suffix comes on top, so that it shares the whole text, as far
         // as the model's context goes.
-        let mut p = prepare(max.min(self.spec.context.saturating_sub(suffix.len())))?;
+        let mut p = prepare(max.min(self.spec.context.saturating_sub(suffix.len())))
+            .map_err(|error| error.at(index))?;
         if p.ids.is_empty() {
             return Err(EncoderError::EmptyText { index });
         }
@@ -245,6 +300,13 @@ impl Encoder {
         p.ids.extend_from_slice(suffix);
         Ok(p)
     }
+}
+
+/// The items of a call, and the slot of each.
+struct Texts<'a> {
+    items: &'a [Item<'a>],
+    slot_of: &'a [usize],
+    care: Care,
 }
 
 /// The distinct lists of tokens to compute.
@@ -330,12 +392,18 @@ impl BatchRunner<'_> {
     }
 }
 
-fn collect(slots: &[Slot], slot_of: &[usize]) -> Result<Vec<Encoded>> {
+fn collect(
+    slots: &[Slot],
+    slot_of: &[usize],
+) -> Result<Vec<std::result::Result<Encoded, Refused>>> {
     slot_of
         .iter()
         .map(|slot| {
-            // Every slot is filled once the batches are through: each list ends in one of them.
             let slot = &slots[*slot];
+            if let Some(refused) = &slot.refused {
+                return Ok(Err(refused.clone()));
+            }
+            // Every other slot is filled once the batches are through: each list ends in one of them.
             let missing = || EncoderError::EmptyText { index: slot.item };
             let records: Vec<&Record> = slot.records.iter().flatten().collect();
             let first = *records.first().ok_or_else(missing)?;
@@ -346,12 +414,12 @@ fn collect(slots: &[Slot], slot_of: &[usize]) -> Result<Vec<Encoded>> {
                 [one] => Arc::clone(&one.vector),
                 all => all.iter().flat_map(|r| r.vector.iter().copied()).collect(),
             };
-            Ok(Encoded {
+            Ok(Ok(Encoded {
                 vector,
                 tokens: first.tokens as usize,
                 truncated: records.iter().any(|r| r.truncated),
                 ids_hash: first.ids_hash,
-            })
+            }))
         })
         .collect()
 }

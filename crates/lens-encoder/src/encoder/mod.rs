@@ -2,6 +2,9 @@
 
 mod held;
 mod job;
+mod outcome;
+mod own;
+mod pooling;
 
 use crate::cache::DiskCache;
 use crate::error::{EncoderError, Result};
@@ -14,60 +17,21 @@ use crate::model::memory::{self, MemoryNeeds, Precision};
 use crate::options::EncoderOptions;
 use crate::template::Template;
 use crate::text_encoder::TextEncoder;
-use crate::tokenizer::{TextTokenizer, adds_bos, adds_bos_of_folder, chat_template_of_folder};
+use crate::tokenizer::TextTokenizer;
 use crate::view;
+use job::Care;
 use lens_core::{Exchange, Progress};
-use lens_data::encoder::{EncoderIdentity, SpecialTokens, TemplateChoice, View, ViewChoice};
+use lens_data::encoder::{EncoderIdentity, TemplateChoice, View, ViewChoice};
+use outcome::hash_ids;
+pub use outcome::{EncodeStats, Encoded, Likeness, MemoryEstimate, Refused};
+use own::own_eos;
+pub(crate) use own::{own_bos, own_template, own_tokenizer};
+use pooling::DeclaredPooling;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Most tokens of a view's suffix.
 const MAX_SUFFIX: usize = 512;
-
-/// One text's vector, and what became of the text.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Encoded {
-    /// The hidden states of all views side by side, as the model has them: not normalised.
-    pub vector: Arc<[f32]>,
-    /// Tokens the vector was computed from; of several views, those of the first.
-    pub tokens: usize,
-    /// Whether the text was longer than the limit and lost a part.
-    pub truncated: bool,
-    /// A hash of the token ids: two sides of a pair with equal hashes are the same to the model.
-    pub ids_hash: u128,
-}
-
-/// Counts and times of all encoding since the encoder was opened.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct EncodeStats {
-    /// Texts asked for.
-    pub texts: usize,
-    /// Tokens of all texts asked for; a text with a suffix counts as a text of its own.
-    pub tokens: u64,
-    /// Tokens that went through the model.
-    pub computed: u64,
-    /// Tokens saved because texts begin alike.
-    pub shared: u64,
-    /// Tokens saved because texts are equal.
-    pub repeated: u64,
-    /// Tokens saved because their vectors were in the cache.
-    pub cached: u64,
-    /// Seconds spent, loading included.
-    pub seconds: f64,
-    /// Seconds of these in the forward pass.
-    pub forward_seconds: f64,
-}
-
-/// Bytes an encoder will need, known before anything is loaded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MemoryEstimate {
-    /// Weights, in the form they are held in.
-    pub weights: u64,
-    /// Buffers of the forward pass, for one batch.
-    pub workspace: u64,
-    /// The mapped model file: pages the system can take back at any time.
-    pub mapped: u64,
-}
 
 /// Turns texts into hidden states of one model. Loads weights and tokenizer when it first needs
 /// them: if the cache has everything, never.
@@ -78,6 +42,10 @@ pub struct Encoder {
     template: Template,
     options: EncoderOptions,
     identity: EncoderIdentity,
+    /// What is remarkable about the model's files.
+    notes: Vec<String>,
+    /// The pooling that they declare.
+    declared: Option<DeclaredPooling>,
     /// One for each view.
     caches: Option<Mutex<Vec<DiskCache>>>,
     tokenizer: Mutex<Option<Arc<TextTokenizer>>>,
@@ -103,7 +71,8 @@ impl Encoder {
             });
         }
         let own = own_template(&files)?;
-        let template = Template::resolve(&options.template, own.as_deref(), path)?;
+        let special = options.special_tokens;
+        let template = Template::resolve(&options.template, own.as_deref(), special, path)?;
         let add_bos = match options.add_bos {
             Some(choice) => choice,
             None => own_bos(&files)?,
@@ -113,7 +82,9 @@ impl Encoder {
             std::fs::create_dir_all(dir)
                 .map_err(|source| EncoderError::Cache { path: dir.to_owned(), source })?;
         }
-        let model_file = path.file_name().unwrap_or(path.as_os_str());
+        let model_file = files.path().file_name().unwrap_or(path.as_os_str());
+        let (add_eos, notes) = own_eos(&files)?;
+        let declared = DeclaredPooling::of(&files)?;
         let identity = EncoderIdentity {
             model_file: model_file.to_string_lossy().into_owned(),
             model_sha256: files.sha256(cache_dir)?,
@@ -123,6 +94,7 @@ impl Encoder {
             template: template.name.to_owned(),
             template_sha256: template.sha256.clone(),
             add_bos,
+            add_eos,
             special_tokens: options.special_tokens,
             views,
             // Only rounding makes other numbers; how exact weights are held does not.
@@ -137,6 +109,8 @@ impl Encoder {
             template,
             options: options.clone(),
             identity,
+            notes,
+            declared,
             caches,
             tokenizer: Mutex::new(None),
             model: Mutex::new(None),
@@ -299,6 +273,14 @@ impl Encoder {
         prepare(item, &self.template, &tokenizer, self.identity.max_length, false)
     }
 
+    /// Token ids of a text that was rendered before, as [`Input::Rendered`] is computed.
+    ///
+    /// # Errors
+    /// The problem of the tokenizer.
+    pub fn rendered_ids(&self, text: &str) -> Result<Vec<u32>> {
+        self.prepared(Item::Rendered(text)).map(|p| p.ids)
+    }
+
     fn tokenizer(&self) -> Result<Arc<TextTokenizer>> {
         let mut slot = lock(&self.tokenizer);
         if let Some(tokenizer) = slot.as_ref() {
@@ -365,38 +347,6 @@ fn open_caches(
     }
 }
 
-/// The model's own chat template.
-pub(crate) fn own_template(files: &ModelFiles) -> Result<Option<String>> {
-    match files {
-        ModelFiles::Gguf(file) => Ok(file.text("tokenizer.chat_template")?.map(str::to_owned)),
-        ModelFiles::Folder(folder) => chat_template_of_folder(folder.path()),
-    }
-}
-
-/// Whether the model asks for a BOS token.
-pub(crate) fn own_bos(files: &ModelFiles) -> Result<bool> {
-    match files {
-        ModelFiles::Gguf(file) => adds_bos(file),
-        // A model without a tokenizer takes lists of ids; texts are refused when they come.
-        ModelFiles::Folder(folder) if !folder.path().join("tokenizer.json").is_file() => Ok(false),
-        ModelFiles::Folder(folder) => adds_bos_of_folder(folder.path()),
-    }
-}
-
-pub(crate) fn own_tokenizer(
-    files: &ModelFiles,
-    spec: &ModelSpec,
-    add_bos: bool,
-    special: SpecialTokens,
-) -> Result<TextTokenizer> {
-    match files {
-        ModelFiles::Gguf(file) => TextTokenizer::from_gguf(file, spec.vocab, add_bos, special),
-        ModelFiles::Folder(folder) => {
-            TextTokenizer::from_folder(folder.path(), spec.vocab, add_bos, special)
-        }
-    }
-}
-
 impl TextEncoder for Encoder {
     fn identity(&self) -> &EncoderIdentity {
         Encoder::identity(self)
@@ -412,6 +362,11 @@ impl TextEncoder for Encoder {
 
     fn stats(&self) -> EncodeStats {
         Encoder::stats(self)
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let pooling = pooling::note(self.declared.as_ref(), &self.identity);
+        self.notes.iter().cloned().chain(pooling).collect()
     }
 
     fn encode_exchanges(
@@ -430,28 +385,27 @@ impl TextEncoder for Encoder {
         let items: Vec<Item> = inputs.iter().map(Input::item).collect();
         self.encode(&items, progress)
     }
-}
 
-fn hash_ids(ids: &[u32]) -> u128 {
-    let mut hasher = blake3::Hasher::new();
-    for id in ids {
-        hasher.update(&id.to_le_bytes());
+    fn encode_each(
+        &self,
+        inputs: &[Input],
+        progress: &dyn Progress,
+    ) -> Result<Vec<std::result::Result<Encoded, Refused>>> {
+        let items: Vec<Item> = inputs.iter().map(Input::item).collect();
+        self.encode_with(&items, Care::Rows, progress)
     }
-    let mut first = [0; 16];
-    first.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-    u128::from_le_bytes(first)
-}
 
-impl EncodeStats {
-    fn add(&mut self, other: &Self) {
-        self.texts += other.texts;
-        self.tokens += other.tokens;
-        self.computed += other.computed;
-        self.shared += other.shared;
-        self.repeated += other.repeated;
-        self.cached += other.cached;
-        self.seconds += other.seconds;
-        self.forward_seconds += other.forward_seconds;
+    fn likeness(&self, a: &Exchange, b: &Exchange) -> Result<Likeness> {
+        let tokenizer = self.tokenizer()?;
+        let text = |exchange| self.template.render(exchange, &tokenizer);
+        if text(a)? == text(b)? {
+            return Ok(Likeness::Text);
+        }
+        let ids = |exchange| {
+            let item = Item::Exchange(exchange);
+            prepare(item, &self.template, &tokenizer, usize::MAX, false).map(|p| p.ids)
+        };
+        Ok(if ids(a)? == ids(b)? { Likeness::Tokens } else { Likeness::None })
     }
 }
 

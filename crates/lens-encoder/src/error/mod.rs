@@ -96,13 +96,21 @@ pub enum EncoderError {
         /// The setting that helps.
         advice: String,
     },
-    /// Shards that the index of a model names, but that are not there.
+    /// Shards that the index of a model names, or parts of a split one, that are not there.
     #[error("{path}: {} of the model's weight files are missing: {}", missing.len(), missing.join(", "))]
     MissingShards {
         /// The model's folder.
         path: PathBuf,
         /// Their names.
         missing: Vec<String>,
+    },
+    /// A folder with several models, of which one has to be named.
+    #[error("{path} holds several models; name one of them: {}", models.join(", "))]
+    SeveralModels {
+        /// The folder.
+        path: PathBuf,
+        /// Their files, of split ones the first.
+        models: Vec<String>,
     },
     /// The tokenizer in the model file cannot be built, or failed on a text.
     #[error("tokenizer: {detail}")]
@@ -144,6 +152,41 @@ pub enum EncoderError {
         name: String,
         /// The engine's message.
         detail: String,
+    },
+    /// The template refuses a text.
+    #[error("text {index}: template '{name}' refuses it: {detail}")]
+    Refused {
+        /// Position in the caller's slice.
+        index: usize,
+        /// Which template.
+        name: String,
+        /// Its own words, or the engine's message.
+        detail: String,
+    },
+    /// Texts that went through the chat template already, and would be wrapped a second time.
+    #[error(
+        "{} texts went through a chat template already (the first is text {}); give them as \
+         messages, or parse special tokens with the plain template",
+        indices.len(), indices.first().copied().unwrap_or_default()
+    )]
+    AlreadyRendered {
+        /// Positions in the caller's slice, in ascending order.
+        indices: Vec<usize>,
+    },
+    /// A text has a token that the tokenizer knows and the model does not.
+    #[error(
+        "text {index} has the token {token:?} (id {id}), of which the model has no embedding: it \
+         embeds {rows} tokens"
+    )]
+    NotEmbedded {
+        /// Position in the caller's slice.
+        index: usize,
+        /// The token.
+        token: String,
+        /// Its id.
+        id: u32,
+        /// Rows of the model's embedding table.
+        rows: usize,
     },
     /// An option has a value that cannot work.
     #[error("option {option}: {detail}")]
@@ -242,6 +285,19 @@ pub enum EncoderError {
     /// The caller's progress asked to stop; what was done is in the cache.
     #[error("cancelled")]
     Cancelled,
+}
+
+impl EncoderError {
+    /// The same about the text at `index`, where it is about a text.
+    pub(crate) fn at(self, index: usize) -> Self {
+        match self {
+            Self::Template { name, detail } => Self::Refused { index, name, detail },
+            Self::NotEmbedded { token, id, rows, .. } => {
+                Self::NotEmbedded { index, token, id, rows }
+            }
+            other => other,
+        }
+    }
 }
 
 /// `1.1 GB`

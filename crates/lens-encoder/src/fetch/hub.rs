@@ -7,6 +7,7 @@ use crate::error::{EncoderError, FetchError, Result};
 use crate::http::{
     Answer, Client, HttpError, Limits, Retry, Secret, escaped, interruptible, passes, wait,
 };
+use crate::model::gguf::part_names;
 use lens_core::Progress;
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -141,11 +142,11 @@ pub(super) fn find(
     let memory = ours.join("refs").join(name.folder(&name.revision));
     let before = || {
         let commit = std::fs::read_to_string(&memory).ok()?;
-        Some(place(&ours, name, commit.trim())).filter(|p| p.exists())
+        Some(place(&ours, name, commit.trim())).filter(|p| is_there(p))
     };
     if is_commit(&name.revision) {
         let place = place(&ours, name, &name.revision);
-        if place.exists() {
+        if is_there(&place) {
             return Ok(place);
         }
     }
@@ -173,9 +174,9 @@ pub(super) fn find(
     };
     let repo = Repository { hub, net, name, listing, progress };
     let place = place(&ours, name, &repo.listing.sha);
-    if !place.exists() {
+    if !is_there(&place) {
         match &name.file {
-            Some(file) => repo.fetch_one(file, &place)?,
+            Some(file) => repo.fetch_file(file, &place)?,
             None => repo.fetch_folder(&place)?,
         }
     }
@@ -206,9 +207,15 @@ fn in_users_cache(hub: &Hub, name: &HubName) -> Option<PathBuf> {
     let commit = commit.trim();
     let snapshot = Some(folder.join("snapshots").join(commit)).filter(|_| is_commit(commit))?;
     match &name.file {
-        Some(file) => Some(snapshot.join(file)).filter(|p| p.is_file()),
+        Some(file) => Some(snapshot.join(file)).filter(|p| is_there(p)),
         None => is_complete(&snapshot).then_some(snapshot),
     }
+}
+
+/// Whether a model's folder is there, or its file, with all other parts where it is one of several.
+fn is_there(place: &Path) -> bool {
+    let parts = || part_names(&place.to_string_lossy());
+    place.is_dir() || parts().iter().all(|part| Path::new(part).is_file())
 }
 
 /// Whether a folder has all that a model needs.
@@ -323,19 +330,24 @@ impl Repository<'_> {
         FetchError::Incomplete { repo, missing }.into()
     }
 
-    fn fetch_one(&self, file: &str, target: &Path) -> Result<()> {
+    /// A model file, with all other parts where it is one of several.
+    fn fetch_file(&self, file: &str, target: &Path) -> Result<()> {
         self.check_names()?;
-        if !self.has(file) {
+        let parts = part_names(file);
+        if let Some(missing) = parts.iter().find(|part| !self.has(part)) {
             let files = self.files(".gguf");
-            if files.is_empty() {
-                return Err(self.incomplete(file));
+            if files.is_empty() || missing != file {
+                return Err(self.incomplete(missing));
             }
             return Err(FetchError::OnlyGguf { repo: self.name.repo.clone(), files }.into());
         }
-        let size = self.size(file);
+        let size = parts.iter().map(|part| self.size(part)).sum::<Option<u64>>();
         self.progress.note(&format!("fetching {} ({})", self.name.shown(), megabytes(size)));
         self.progress.begin("fetch model", size.unwrap_or(0), "bytes");
-        let done = self.file(file, target);
+        let done = parts.iter().try_for_each(|part| {
+            let name = Path::new(part).file_name().unwrap_or_default();
+            self.file(part, &target.with_file_name(name))
+        });
         self.progress.end();
         done
     }
@@ -391,7 +403,7 @@ impl Repository<'_> {
         }
     }
 
-    /// Configuration, tokenizer, template.
+    /// Configuration, tokenizer, template, declared pooling.
     fn small_files(&self) -> Result<Vec<String>> {
         if !self.has("config.json") {
             return Err(self.no_weights());
@@ -402,6 +414,7 @@ impl Repository<'_> {
                 "special_tokens_map.json",
                 "added_tokens.json",
                 "generation_config.json",
+                "modules.json",
                 "chat_template.jinja",
                 "vocab.txt",
                 "vocab.json",
@@ -409,7 +422,9 @@ impl Repository<'_> {
                 "tokenizer.model",
             ];
             let tokenizer = name.starts_with("tokenizer") && name.ends_with(".json");
-            !name.contains('/') && (known.contains(&name) || tokenizer)
+            // What an embedding model declares of its vectors.
+            let pooling = name.ends_with("_Pooling/config.json") && name.matches('/').count() == 1;
+            pooling || (!name.contains('/') && (known.contains(&name) || tokenizer))
         };
         let names = self.listing.siblings.iter().map(|s| &s.rfilename);
         Ok(names.filter(|n| wanted(n)).cloned().collect())

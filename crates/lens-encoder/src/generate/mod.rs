@@ -143,7 +143,8 @@ impl Generator {
             return Err(EncoderError::NotGenerative { path: path.to_owned(), architecture });
         }
         let own = own_template(&files)?;
-        let template = Template::resolve(&options.template, own.as_deref(), path)?;
+        let special = options.special_tokens;
+        let template = Template::resolve(&options.template, own.as_deref(), special, path)?;
         let add_bos = match options.add_bos {
             Some(choice) => choice,
             None => own_bos(&files)?,
@@ -327,8 +328,11 @@ impl Generator {
     ) -> Result<Vec<LogLikelihood>> {
         let prepared = exchanges
             .par_iter()
-            .map(|e| {
-                prepare(Item::Exchange(e), &self.template, &self.tokenizer, self.max_length, true)
+            .enumerate()
+            .map(|(index, e)| {
+                let item = Item::Exchange(e);
+                prepare(item, &self.template, &self.tokenizer, self.max_length, true)
+                    .map_err(|error| error.at(index))
             })
             .collect::<Result<Vec<_>>>()?;
         let mut lists = Vec::with_capacity(prepared.len());

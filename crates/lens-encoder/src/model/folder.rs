@@ -17,7 +17,8 @@ use std::sync::Arc;
 
 /// Longest configuration or index that is read: the index of the largest models has a few MB.
 const MAX_JSON: u64 = 64 << 20;
-const CONFIG: &str = "config.json";
+/// The configuration, without which a folder is no model of transformers.
+pub(super) const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 /// Files that decide token ids or texts, if they are there.

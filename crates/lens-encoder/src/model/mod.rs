@@ -8,10 +8,10 @@ pub(crate) mod stored;
 
 use crate::error::{EncoderError, Result};
 use crate::identity::{file_sha256, sha256_hex};
-use folder::Folder;
+use folder::{CONFIG, Folder};
 use gguf::GgufFile;
 use memmap2::Mmap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use stored::StoredType;
 
@@ -37,7 +37,7 @@ impl Raw {
 /// An opened model.
 #[derive(Debug)]
 pub(crate) enum ModelFiles {
-    /// One GGUF file with everything in it.
+    /// One GGUF file with everything in it, or the parts of one that was split.
     Gguf(GgufFile),
     /// `config.json`, safetensors, `tokenizer.json`.
     Folder(Folder),
@@ -46,10 +46,16 @@ pub(crate) enum ModelFiles {
 impl ModelFiles {
     /// Maps the model's files and checks their headers.
     pub fn open(path: &Path) -> Result<Self> {
-        if path.is_dir() {
-            return Folder::open(path).map(Self::Folder);
+        if !path.is_dir() {
+            return GgufFile::open(path).map(Self::Gguf);
         }
-        GgufFile::open(path).map(Self::Gguf)
+        // A folder of GGUF files has no configuration.
+        if !path.join(CONFIG).is_file()
+            && let Some(first) = GgufFile::in_folder(path)?
+        {
+            return GgufFile::open(&first).map(Self::Gguf);
+        }
+        Folder::open(path).map(Self::Folder)
     }
 
     /// The file or folder.
@@ -63,7 +69,7 @@ impl ModelFiles {
     /// Bytes of the mapped files.
     pub fn mapped_bytes(&self) -> u64 {
         match self {
-            Self::Gguf(file) => file.bytes().len() as u64,
+            Self::Gguf(file) => file.size(),
             Self::Folder(folder) => folder.bytes(),
         }
     }
@@ -137,19 +143,22 @@ impl ModelFiles {
     }
 
     /// SHA-256 of everything that decides the numbers, in hex; remembered in `cache_dir` as long as
-    /// the files stay the same. For a folder: over the names and hashes of its files.
+    /// the files stay the same. For several files: over their names and hashes.
     pub fn sha256(&self, cache_dir: Option<&Path>) -> Result<String> {
-        match self {
-            Self::Gguf(file) => file_sha256(file.path(), cache_dir),
-            Self::Folder(folder) => {
-                let mut text = String::new();
-                for name in folder.files() {
-                    let hash = file_sha256(&folder.path().join(name), cache_dir)?;
-                    text.push_str(&format!("{hash}  {name}\n"));
-                }
-                Ok(sha256_hex(text.as_bytes()))
-            }
+        let files: Vec<PathBuf> = match self {
+            Self::Gguf(file) => match file.paths() {
+                [only] => return file_sha256(only, cache_dir),
+                parts => parts.to_vec(),
+            },
+            Self::Folder(folder) => folder.files().map(|name| folder.path().join(name)).collect(),
+        };
+        let mut text = String::new();
+        for path in files {
+            let hash = file_sha256(&path, cache_dir)?;
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            text.push_str(&format!("{hash}  {name}\n"));
         }
+        Ok(sha256_hex(text.as_bytes()))
     }
 
     /// An error about something this model says of itself.

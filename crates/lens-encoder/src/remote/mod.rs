@@ -13,18 +13,19 @@ mod probe;
 mod wire;
 
 use crate::cache::{DiskCache, Key, Record, key};
-use crate::encoder::{EncodeStats, Encoded};
+use crate::encoder::{EncodeStats, Encoded, Likeness};
 use crate::error::{EncoderError, Result, ServerError};
 use crate::http::LOOK;
 use crate::identity::{digests, sha256_hex};
 use crate::input::{Input, Item};
-use crate::template::{Template, plain, to_messages};
+use crate::template::{Template, plain};
 use crate::text_encoder::TextEncoder;
 use calls::{Caller, Pool, Vectors};
 use lens_core::{Exchange, Progress};
 use lens_data::encoder::{
     EncoderIdentity, ServerApi, ServerRecord, SpecialTokens, TemplateChoice, ViewChoice,
 };
+use lens_data::turns::turns as to_messages;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::mpsc::RecvTimeoutError;
@@ -269,7 +270,8 @@ fn identity(record: &ServerRecord, dim: usize, chat: bool) -> Result<EncoderIden
     let (template, template_sha256) = if chat {
         ("chat".to_owned(), sha256_hex(CHAT.as_bytes()))
     } else {
-        let plain = Template::resolve(&TemplateChoice::Plain, None, Path::new(""))?;
+        let (choice, special) = (TemplateChoice::Plain, SpecialTokens::Text);
+        let plain = Template::resolve(&choice, None, special, Path::new(""))?;
         (plain.name.to_owned(), plain.sha256)
     };
     Ok(EncoderIdentity {
@@ -281,6 +283,7 @@ fn identity(record: &ServerRecord, dim: usize, chat: bool) -> Result<EncoderIden
         template,
         template_sha256,
         add_bos: false,
+        add_eos: false,
         special_tokens: SpecialTokens::Text,
         views: Vec::new(),
         dtype: if record.normalised { "as served, normalised" } else { "as served" }.to_owned(),
@@ -326,6 +329,12 @@ impl TextEncoder for RemoteEncoder {
     fn encode_inputs(&self, inputs: &[Input], progress: &dyn Progress) -> Result<Vec<Encoded>> {
         let items: Vec<Item> = inputs.iter().map(Input::item).collect();
         self.encode(&items, progress)
+    }
+
+    fn likeness(&self, a: &Exchange, b: &Exchange) -> Result<Likeness> {
+        let payload = |exchange| self.payload(Item::Exchange(exchange), 0);
+        let same = hash(&payload(a)?) == hash(&payload(b)?);
+        Ok(if same { Likeness::Text } else { Likeness::None })
     }
 }
 

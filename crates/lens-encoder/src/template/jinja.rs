@@ -1,11 +1,13 @@
 //! Chat templates in Jinja, rendered as transformers renders them.
 
 use crate::error::{EncoderError, Result};
+use crate::tokenizer::TokenRoles;
 use lens_core::Message;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Value};
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, context};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind};
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// A compiled chat template.
 pub(super) struct Jinja {
@@ -61,30 +63,38 @@ impl Jinja {
         Ok(Self { name: name.to_owned(), environment })
     }
 
-    /// Renders messages; with `open`, the beginning of the assistant's next turn is appended.
-    pub fn render(&self, messages: &[Message], open: bool, bos: &str, eos: &str) -> Result<String> {
+    /// Renders messages; with `open`, the beginning of the assistant's next turn is appended. The
+    /// template knows the special tokens that there are, as with transformers; a role that no token
+    /// has is undefined.
+    pub fn render(&self, messages: &[Message], open: bool, roles: &TokenRoles) -> Result<String> {
         let template =
             self.environment.get_template(TEMPLATE).map_err(|e| refused(&self.name, &e))?;
         let turn = |m: &Message| {
             Value::from_pairs([("role", m.role.as_str()), ("content", m.content.as_str())])
         };
         let turns: Vec<Value> = messages.iter().map(turn).collect();
-        template
-            .render(context! {
-                messages => turns,
-                add_generation_prompt => open,
-                bos_token => bos,
-                eos_token => eos,
-                tools => (),
-                documents => (),
-            })
-            .map_err(|e| refused(&self.name, &e))
+        let mut variables: BTreeMap<&str, Value> =
+            roles.named().map(|(variable, token)| (variable, Value::from(token))).collect();
+        if !roles.additional().is_empty() {
+            let additional = Value::from(roles.additional().to_vec());
+            variables.insert("additional_special_tokens", additional);
+        }
+        variables.insert("messages", Value::from(turns));
+        variables.insert("add_generation_prompt", Value::from(open));
+        variables.insert("tools", Value::from(()));
+        variables.insert("documents", Value::from(()));
+        template.render(variables).map_err(|e| refused(&self.name, &e))
     }
 }
 
 fn refused(name: &str, error: &Error) -> EncoderError {
-    // The alternate form adds the line and the cause.
-    EncoderError::Template { name: name.to_owned(), detail: format!("{error:#}") }
+    let raised = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<Raised>());
+    let detail = match raised {
+        Some(Raised(words)) => words.clone(),
+        // The alternate form adds the line and the cause.
+        None => format!("{error:#}"),
+    };
+    EncoderError::Template { name: name.to_owned(), detail }
 }
 
 /// `{% generation %}` marks which tokens to train on; it renders to nothing.
@@ -101,8 +111,14 @@ fn without_generation_marks(source: &str) -> String {
     source
 }
 
+/// A refusal in the template's own words.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Raised(String);
+
 fn raise_exception(message: String) -> Result<String, Error> {
-    Err(Error::new(ErrorKind::InvalidOperation, message))
+    let kind = ErrorKind::InvalidOperation;
+    Err(Error::new(kind, message.clone()).with_source(Raised(message)))
 }
 
 /// The date in templates that state one. It stands still: the same text must have the same vector
@@ -198,7 +214,11 @@ mod tests {
 
     fn render(source: &str) -> String {
         let hello = Message { role: "user".into(), content: "a <b> \"ü\"".into() };
-        Jinja::compile("test", source).unwrap().render(&[hello], false, "<s>", "</s>").unwrap()
+        let mut roles = TokenRoles::default();
+        roles.set("bos", "<s>");
+        roles.set("pad", "<pad>");
+        roles.add("<extra>");
+        Jinja::compile("test", source).unwrap().render(&[hello], false, &roles).unwrap()
     }
 
     #[test]
@@ -229,11 +249,19 @@ mod tests {
     }
 
     #[test]
+    fn special_tokens_have_their_names_and_what_there_is_not_is_undefined() {
+        assert_eq!(render("{{ bos_token }}{{ pad_token }}{{ eos_token }}"), "<s><pad>");
+        assert_eq!(render("{{ eos_token is defined }}{{ tools is none }}"), "FalseTrue");
+        assert_eq!(render("{{ additional_special_tokens | join(' ') }}"), "<extra>");
+        assert_eq!(render("{{ enable_thinking is defined }}"), "False");
+    }
+
+    #[test]
     fn refusals_say_why() {
         let jinja =
             Jinja::compile("test", "{{ raise_exception('roles must alternate') }}").unwrap();
-        let error = jinja.render(&[], false, "", "").unwrap_err().to_string();
-        assert!(error.contains("roles must alternate"), "{error}");
+        let error = jinja.render(&[], false, &TokenRoles::default()).unwrap_err().to_string();
+        assert_eq!(error, "template 'test': roles must alternate");
         assert!(Jinja::compile("test", "{% if %}").is_err());
     }
 }

@@ -1,15 +1,19 @@
 //! How a prompt and a response become one text.
 
 mod jinja;
-mod transcript;
+mod rendered;
 
 use crate::error::{EncoderError, Result};
 use crate::identity::sha256_hex;
 use crate::tokenizer::TextTokenizer;
 use jinja::Jinja;
 use lens_core::{Content, Exchange, Message};
-use lens_data::encoder::TemplateChoice;
+use lens_data::encoder::{SpecialTokens, TemplateChoice};
+use lens_data::transcript;
+use lens_data::turns::turns as to_messages;
+use rendered::{Canonical, RenderedForm};
 use std::path::Path;
+use std::sync::OnceLock;
 
 /// Stands for the rules of the plain template in its hash: change it when they change.
 const PLAIN_RULES: &str = "plain 1: prompt + seam + response; messages as Human/Assistant turns";
@@ -20,7 +24,12 @@ pub(crate) struct Template {
     pub name: &'static str,
     /// SHA-256 of its source, in hex.
     pub sha256: String,
+    /// What renders exchanges; `None` for the plain template.
     jinja: Option<Jinja>,
+    /// The model's chat template, where another one renders: texts may have gone through it.
+    own: Option<Jinja>,
+    /// The form of texts that were rendered before, found out when it is first asked for.
+    form: OnceLock<RenderedForm>,
 }
 
 /// A rendered exchange.
@@ -33,8 +42,15 @@ pub(crate) struct Rendered {
 }
 
 impl Template {
-    /// Resolves a choice for a model with or without a template of its own.
-    pub fn resolve(choice: &TemplateChoice, own: Option<&str>, model: &Path) -> Result<Self> {
+    /// Resolves a choice for a model with or without a template of its own, whose texts are read as
+    /// `special` says.
+    pub fn resolve(
+        choice: &TemplateChoice,
+        own: Option<&str>,
+        special: SpecialTokens,
+        model: &Path,
+    ) -> Result<Self> {
+        let form = OnceLock::new();
         let (name, source) = match (choice, own) {
             (TemplateChoice::Custom(source), _) => ("custom", source.as_str()),
             (TemplateChoice::Auto | TemplateChoice::Chat, Some(source)) => ("chat", source),
@@ -42,28 +58,101 @@ impl Template {
                 return Err(EncoderError::NoChatTemplate { path: model.to_owned() });
             }
             (TemplateChoice::Plain, _) | (TemplateChoice::Auto, None) => {
-                let sha256 = sha256_hex(PLAIN_RULES.as_bytes());
-                return Ok(Self { name: "plain", sha256, jinja: None });
+                // A template that does not compile has rendered nothing.
+                let compiled = own.and_then(|source| Jinja::compile("chat", source).ok());
+                let rules = match (special, own.filter(|_| compiled.is_some())) {
+                    // It decides how parsed texts end.
+                    (SpecialTokens::Parse, Some(own)) => format!("{PLAIN_RULES}\n{own}"),
+                    _ => PLAIN_RULES.to_owned(),
+                };
+                let sha256 = sha256_hex(rules.as_bytes());
+                return Ok(Self { name: "plain", sha256, jinja: None, own: compiled, form });
             }
         };
         let jinja = Some(Jinja::compile(name, source)?);
-        Ok(Self { name, sha256: sha256_hex(source.as_bytes()), jinja })
+        Ok(Self { name, sha256: sha256_hex(source.as_bytes()), jinja, own: None, form })
+    }
+
+    /// The form of texts that went through this template before, or through the model's own where
+    /// this one is plain.
+    fn form(&self, tokenizer: &TextTokenizer) -> &RenderedForm {
+        let chat = self.jinja.as_ref().or(self.own.as_ref());
+        self.form.get_or_init(|| RenderedForm::new(chat, tokenizer))
+    }
+
+    /// Whether something of an exchange went through the chat template already, and would be spelt in
+    /// letters or wrapped a second time.
+    pub fn is_wrapped_twice(&self, exchange: &Exchange, tokenizer: &TextTokenizer) -> bool {
+        if self.parses(tokenizer) {
+            return false;
+        }
+        let form = self.form(tokenizer);
+        [&exchange.prompt, &exchange.response].into_iter().any(|content| match content {
+            Content::Text(text) => form.is_rendered(text),
+            Content::Messages(turns) => turns.iter().any(|turn| form.is_rendered(&turn.content)),
+        })
+    }
+
+    /// Whether a text as it is, without a template, has the chat template's tokens in letters.
+    pub fn is_spelt_out(&self, text: &str, tokenizer: &TextTokenizer) -> bool {
+        tokenizer.special() == SpecialTokens::Text && self.form(tokenizer).is_rendered(text)
+    }
+
+    /// Whether rendered texts are taken for what they are.
+    fn parses(&self, tokenizer: &TextTokenizer) -> bool {
+        self.jinja.is_none() && tokenizer.special() == SpecialTokens::Parse
+    }
+
+    /// A text that was rendered before, as this template writes its conversation. The plain template
+    /// writes nothing before or after a conversation.
+    pub fn canonical(&self, text: &str, tokenizer: &TextTokenizer) -> String {
+        self.read_rendered(text, tokenizer).text
+    }
+
+    fn read_rendered(&self, text: &str, tokenizer: &TextTokenizer) -> Canonical {
+        let form = self.form(tokenizer);
+        match self.jinja.is_some() || self.parses(tokenizer) {
+            true => form.canonical(text),
+            false => form.unframed(text),
+        }
     }
 
     /// Renders an exchange.
     pub fn render(&self, exchange: &Exchange, tokenizer: &TextTokenizer) -> Result<Rendered> {
         match &self.jinja {
-            None => Ok(Rendered { text: plain(exchange).0, marker: None }),
+            None => {
+                let parsed = self.parsed(exchange, tokenizer).map(|(text, _)| text);
+                let text = parsed.unwrap_or_else(|| plain(exchange).0);
+                Ok(Rendered { text, marker: None })
+            }
             Some(jinja) => {
                 let (messages, _) = to_messages(exchange);
                 let marker = tokenizer
                     .marker(messages.iter().flat_map(|m| [m.role.as_str(), m.content.as_str()]))?;
                 let messages = shielded(&messages, tokenizer, marker);
-                let (bos, eos) = (&tokenizer.bos_text, &tokenizer.eos_text);
-                let text = jinja.render(&messages, false, bos, eos)?;
+                let text = jinja.render(&messages, false, &tokenizer.roles)?;
                 Ok(Rendered { text, marker: Some(marker) })
             }
         }
+    }
+
+    /// An exchange whose text was rendered before, in the form in which the model's chat template
+    /// writes the conversation, and where the response begins in it; `None` for any other.
+    fn parsed(&self, exchange: &Exchange, tokenizer: &TextTokenizer) -> Option<(String, usize)> {
+        let (Content::Text(prompt), Content::Text(response)) =
+            (&exchange.prompt, &exchange.response)
+        else {
+            return None;
+        };
+        // What was cut in two is put together as it was.
+        let whole = format!("{prompt}{response}");
+        if !self.parses(tokenizer) || !self.form(tokenizer).is_rendered(&whole) {
+            return None;
+        }
+        let Canonical { text, removed, added } = self.form(tokenizer).canonical(&whole);
+        let at = (prompt.len().saturating_sub(removed) + added).min(text.len());
+        let at = (at..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
+        Some((text, at))
     }
 
     /// Renders a prompt up to where the response goes.
@@ -79,8 +168,7 @@ impl Template {
         };
         let marker = tokenizer.marker(messages.iter().map(|m| m.content.as_str()))?;
         let messages = shielded(&messages, tokenizer, marker);
-        let (bos, eos) = (&tokenizer.bos_text, &tokenizer.eos_text);
-        let text = jinja.render(&messages, true, bos, eos)?;
+        let text = jinja.render(&messages, true, &tokenizer.roles)?;
         Ok(Rendered { text, marker: Some(marker) })
     }
 
@@ -92,14 +180,14 @@ impl Template {
         tokenizer: &TextTokenizer,
     ) -> Result<usize> {
         let (Some(jinja), Some(marker)) = (&self.jinja, rendered.marker) else {
-            return Ok(plain(exchange).1);
+            let parsed = self.parsed(exchange, tokenizer).map(|(_, at)| at);
+            return Ok(parsed.unwrap_or_else(|| plain(exchange).1));
         };
         let (mut messages, of_prompt) = to_messages(exchange);
         messages.truncate(of_prompt);
         let messages = shielded(&messages, tokenizer, marker);
-        let (bos, eos) = (&tokenizer.bos_text, &tokenizer.eos_text);
         // Templates may refuse half a conversation; then everything counts as response.
-        let prompt = jinja.render(&messages, true, bos, eos).unwrap_or_default();
+        let prompt = jinja.render(&messages, true, &tokenizer.roles).unwrap_or_default();
         Ok(common_prefix(&prompt, &rendered.text))
     }
 }
@@ -150,49 +238,6 @@ fn seam(prompt: &str, response: &str) -> &'static str {
         false if prompt.ends_with(':') => " ",
         false => "\n\n",
     }
-}
-
-/// An exchange as messages, and how many of them are the prompt's. A transcript in the manner of
-/// HH-RLHF is taken apart; any other text is one turn.
-pub(crate) fn to_messages(exchange: &Exchange) -> (Vec<Message>, usize) {
-    let message =
-        |role: &str, content: &str| Message { role: role.into(), content: content.into() };
-    let mut from_transcript = false;
-    let mut messages = match &exchange.prompt {
-        Content::Messages(messages) => messages.clone(),
-        Content::Text(text) if text.trim().is_empty() => Vec::new(),
-        Content::Text(text) => match transcript::parse(text) {
-            Some(messages) => {
-                from_transcript = true;
-                messages
-            }
-            None => vec![message("user", text)],
-        },
-    };
-    let mut of_prompt = messages.len();
-    match &exchange.response {
-        Content::Messages(response) => messages.extend(response.iter().cloned()),
-        Content::Text(text) => {
-            // The implicit form: the whole conversation stands in the response.
-            let whole = if messages.is_empty() { transcript::parse(text) } else { None };
-            match (whole, messages.last_mut()) {
-                (Some(whole), _) => {
-                    of_prompt = whole.len().saturating_sub(1);
-                    messages = whole;
-                }
-                // A transcript that breaks off inside the assistant's turn: the response goes on.
-                (None, Some(last)) if from_transcript && last.role == "assistant" => {
-                    let gap = if text.starts_with(char::is_whitespace) { "" } else { " " };
-                    last.content = format!("{}{gap}{}", last.content, text.trim_end());
-                    of_prompt -= 1;
-                }
-                // Turns of a transcript are trimmed, so its last one is too.
-                (None, _) if from_transcript => messages.push(message("assistant", text.trim())),
-                (None, _) => messages.push(message("assistant", text)),
-            }
-        }
-    }
-    (messages, of_prompt)
 }
 
 #[cfg(test)]

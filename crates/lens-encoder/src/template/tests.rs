@@ -1,5 +1,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod rendered;
+
 use super::*;
+use crate::tokenizer::TokenRoles;
 
 /// Shortened from the templates these families ship, with the parts that decide white space.
 const GEMMA: &str = r#"{{ bos_token }}
@@ -92,10 +95,21 @@ fn turn(role: &str, content: &str) -> Message {
     Message { role: role.into(), content: content.into() }
 }
 
+fn resolved(source: &str) -> Template {
+    let choice = TemplateChoice::Chat;
+    Template::resolve(&choice, Some(source), SpecialTokens::Text, Path::new("m")).unwrap()
+}
+
+fn roles() -> TokenRoles {
+    let mut roles = TokenRoles::default();
+    roles.set("bos", "<bos>");
+    roles.set("eos", "<eos>");
+    roles
+}
+
 fn chat(source: &str, exchange: &Exchange) -> String {
-    let template = Template::resolve(&TemplateChoice::Chat, Some(source), Path::new("m")).unwrap();
     let (messages, _) = to_messages(exchange);
-    template.jinja.unwrap().render(&messages, false, "<bos>", "<eos>").unwrap()
+    resolved(source).jinja.unwrap().render(&messages, false, &roles()).unwrap()
 }
 
 #[test]
@@ -135,9 +149,8 @@ fn roles_that_do_not_alternate_are_refused() {
         prompt: Content::Messages(vec![turn("user", "a"), turn("user", "b")]),
         response: Content::Text("c".into()),
     };
-    let template = Template::resolve(&TemplateChoice::Chat, Some(GEMMA), Path::new("m")).unwrap();
     let (messages, _) = to_messages(&exchange);
-    let error = template.jinja.unwrap().render(&messages, false, "", "").unwrap_err();
+    let error = resolved(GEMMA).jinja.unwrap().render(&messages, false, &roles()).unwrap_err();
     assert!(matches!(error, EncoderError::Template { .. }));
 }
 
@@ -173,14 +186,53 @@ fn the_implicit_form_is_taken_apart() {
 }
 
 #[test]
+fn a_transcript_that_parts_before_its_last_turn_is_taken_apart() {
+    let prompt = "\n\nHuman: Hi\n\nAssistant: Yes?\n\nHuman: A tyre is flat.\n\nAssistant:";
+    let response = " Mend it.\n\nHuman: And then?\n\nAssistant: Ride on.\n\nAssistant: Slowly.";
+    let turns = [
+        turn("user", "Hi"),
+        turn("assistant", "Yes?"),
+        turn("user", "A tyre is flat."),
+        turn("assistant", "Mend it."),
+        turn("user", "And then?"),
+        turn("assistant", "Ride on.\n\nSlowly."),
+    ];
+    assert_eq!(to_messages(&text(prompt, response)), (turns.to_vec(), 3));
+    // Wherever the transcript is cut, it is the same conversation.
+    let whole = format!("{prompt}{response}");
+    for (at, mark) in whole.match_indices("\n\nAssistant:") {
+        let (prompt, response) = whole.split_at(at + mark.len());
+        assert_eq!(to_messages(&text(prompt, response)).0, turns, "{prompt:?} | {response:?}");
+    }
+    assert_eq!(to_messages(&text("", &whole)).0, turns);
+    let (messages, of_prompt) = to_messages(&text("\n\nHuman: Hi", "\n\nAssistant: Yes?"));
+    assert_eq!((messages.as_slice(), of_prompt), (&turns[..2], 1));
+    let cut_short = text("\n\nHuman: Hi\n\nAssistant: Well,", "yes.\n\nHuman: Good.");
+    let turns = [turn("user", "Hi"), turn("assistant", "Well, yes."), turn("user", "Good.")];
+    assert_eq!(to_messages(&cut_short), (turns.to_vec(), 1));
+    // An answer to what is no transcript may quote one.
+    let quoted = text("What is a transcript?", "Such as:\n\nHuman: Hi\n\nAssistant: Yes?");
+    assert_eq!(to_messages(&quoted).0.len(), 2);
+    assert_eq!(plain(&text(prompt, response)).0, whole);
+}
+
+#[test]
 fn choices_resolve() {
     let model = Path::new("m");
-    let name = |choice, own| Template::resolve(&choice, own, model).map(|t| t.name);
+    let text = SpecialTokens::Text;
+    let name = |choice, own| Template::resolve(&choice, own, text, model).map(|t| t.name);
     assert_eq!(name(TemplateChoice::Auto, None).unwrap(), "plain");
     assert_eq!(name(TemplateChoice::Auto, Some(QWEN)).unwrap(), "chat");
     assert_eq!(name(TemplateChoice::Plain, Some(QWEN)).unwrap(), "plain");
     assert_eq!(name(TemplateChoice::Custom("x".into()), None).unwrap(), "custom");
     assert!(matches!(name(TemplateChoice::Chat, None), Err(EncoderError::NoChatTemplate { .. })));
-    let sha = |own| Template::resolve(&TemplateChoice::Chat, Some(own), model).unwrap().sha256;
-    assert_ne!(sha(QWEN), sha(GEMMA));
+    let sha = |choice, own, special| {
+        Template::resolve(&choice, Some(own), special, model).unwrap().sha256
+    };
+    let (chat, plain) = (TemplateChoice::Chat, TemplateChoice::Plain);
+    assert_ne!(sha(chat.clone(), QWEN, text), sha(chat, GEMMA, text));
+    // Where texts are parsed, the model's own template decides how they end.
+    let parsed = |own| sha(plain.clone(), own, SpecialTokens::Parse);
+    assert_ne!(parsed(QWEN), parsed(GEMMA));
+    assert_eq!(sha(plain.clone(), QWEN, text), sha(plain.clone(), GEMMA, text));
 }

@@ -1,6 +1,7 @@
 //! The JSON files around a tokenizer in a folder of transformers.
 
 use super::pipeline::guarded;
+use super::roles::{ROLES, TokenRoles};
 use crate::error::{EncoderError, Result};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -96,7 +97,6 @@ impl TokenizerConfig {
 
     /// The special tokens that have a role, and those that have none.
     pub fn special_names(&self) -> Vec<&str> {
-        const ROLES: [&str; 7] = ["bos", "eos", "unk", "sep", "pad", "cls", "mask"];
         let roles = ROLES.iter().filter_map(|role| self.text(&format!("{role}_token")));
         let lists = ["additional_special_tokens", "extra_special_tokens"];
         let more = lists.iter().filter_map(|key| self.get(key)).flat_map(|list| match list {
@@ -105,6 +105,29 @@ impl TokenizerConfig {
             _ => Vec::new(),
         });
         roles.chain(more).collect()
+    }
+
+    /// The special tokens by their roles: those of transformers, and those that the model names
+    /// itself (`image_token`).
+    pub fn roles(&self) -> TokenRoles {
+        let mut roles = TokenRoles::default();
+        for role in ROLES {
+            roles.set(role, self.text(&format!("{role}_token")).unwrap_or_default());
+        }
+        let lists = ["additional_special_tokens", "extra_special_tokens"];
+        for list in lists.iter().filter_map(|key| self.get(key)) {
+            match list {
+                Value::Array(names) => {
+                    names.iter().filter_map(name_of).for_each(|name| roles.add(name));
+                }
+                Value::Object(names) => {
+                    let named = names.iter().filter_map(|(key, name)| Some((key, name_of(name)?)));
+                    named.for_each(|(key, name)| roles.set_variable(key, name));
+                }
+                _ => {}
+            }
+        }
+        roles
     }
 }
 
@@ -184,15 +207,31 @@ pub(crate) fn chat_template_of_folder(dir: &Path) -> Result<Option<String>> {
     Ok(None)
 }
 
+/// The key of the configuration that asks for an EOS token after texts.
+const ADD_EOS: &str = "add_eos_token";
+
+/// Whether the configuration of a folder asks for an EOS token after texts where `tokenizer.json` adds
+/// none; and a sentence, where the two contradict each other. As with BOS, the configuration is
+/// followed; what `tokenizer.json` adds stays.
+pub(crate) fn adds_eos_of_folder(dir: &Path) -> Result<(bool, Option<String>)> {
+    let Some(asked) = TokenizerConfig::read(dir)?.flag(ADD_EOS)? else { return Ok((false, None)) };
+    // A folder without a tokenizer takes lists of ids, around which nothing is added.
+    if !dir.join(TOKENIZER).exists() {
+        return Ok((false, None));
+    }
+    let adds = !own_frame(dir)?.1.is_empty();
+    let said =
+        |what: &str| Some(format!("{CONFIG} has {ADD_EOS} = {asked}, but {TOKENIZER} adds {what}"));
+    Ok(match (asked, adds) {
+        (true, false) => (true, said("no EOS after texts: it is added")),
+        (false, true) => (false, said("a token after texts: it is added")),
+        _ => (false, None),
+    })
+}
+
 /// Whether the tokenizer of a folder begins texts with a BOS token (or BERT's `[CLS]`): by
 /// `add_bos_token` of its configuration, else by what `tokenizer.json` adds to texts.
 pub(crate) fn adds_bos_of_folder(dir: &Path) -> Result<bool> {
-    #[derive(Deserialize)]
-    struct PostProcessorOnly {
-        post_processor: Option<PostProcessorWrapper>,
-        #[serde(rename = "model")]
-        _model: IgnoredAny,
-    }
     if let Some(flag) = TokenizerConfig::read(dir)?.flag("add_bos_token")? {
         return Ok(flag);
     }
@@ -200,9 +239,20 @@ pub(crate) fn adds_bos_of_folder(dir: &Path) -> Result<bool> {
     if !dir.join(TOKENIZER).exists() {
         return Ok(false);
     }
+    Ok(!own_frame(dir)?.0.is_empty())
+}
+
+/// The tokens that the `tokenizer.json` of a folder adds before and after a text.
+fn own_frame(dir: &Path) -> Result<(Vec<u32>, Vec<u32>)> {
+    #[derive(Deserialize)]
+    struct PostProcessorOnly {
+        post_processor: Option<PostProcessorWrapper>,
+        #[serde(rename = "model")]
+        _model: IgnoredAny,
+    }
     guarded(|| {
         let (path, file): (_, PostProcessorOnly) = tokenizer_json(dir)?;
-        Ok(!frame_of(file.post_processor.as_ref(), &path)?.0.is_empty())
+        frame_of(file.post_processor.as_ref(), &path)
     })
 }
 

@@ -63,8 +63,12 @@ impl TextTokenizer {
             model: file.model,
             decoder: file.decoder,
         };
+        // Padding and other special tokens may lie beyond the embeddings: no text need hold them.
+        let unneeded: HashSet<u32> =
+            parts.added.iter().filter(|a| a.token.special).map(|a| a.id).collect();
         let ids = parts.model.get_vocab().into_values().chain(parts.added.iter().map(|a| a.id));
-        let highest = ids.chain(prefix.iter().chain(&suffix).copied()).max().unwrap_or(0);
+        let needed = ids.filter(|id| !unneeded.contains(id));
+        let highest = needed.chain(prefix.iter().chain(&suffix).copied()).max().unwrap_or(0);
         if highest as usize >= vocab {
             return Err(EncoderError::ForeignTokenizer { path, highest, rows: vocab });
         }
@@ -80,8 +84,8 @@ impl TextTokenizer {
             prefix,
             suffix,
             end_ids: end_ids(dir)?.into_iter().chain(id(eos)).collect(),
-            bos_text: bos.to_owned(),
-            eos_text: eos.to_owned(),
+            embedded: vocab,
+            roles: config.roles(),
         };
         match id(bos) {
             Some(bos) if add_bos && frame.prefix.is_empty() => frame.prefix = vec![bos],
@@ -90,6 +94,12 @@ impl TextTokenizer {
                 return Err(unusable(&path, "has no BOS token, but BOS is wanted"));
             }
             _ => {}
+        }
+        if config.flag("add_eos_token")? == Some(true) && frame.suffix.is_empty() {
+            match id(eos) {
+                Some(eos) => frame.suffix = vec![eos],
+                None => return Err(unusable(&path, "has no EOS token, but EOS is wanted")),
+            }
         }
         Self::new(parts, frame, special)
     }

@@ -61,9 +61,6 @@ impl TextTokenizer {
     ) -> Result<Self> {
         let key = "tokenizer.ggml.tokens";
         let tokens = file.texts(key)?;
-        if tokens.len() > vocab {
-            return Err(file.bad(key, format!("has more than the {vocab} embedded tokens")));
-        }
         let count = tokens.len();
         let id_of = |name: &str| -> Result<Option<u32>> {
             let key = format!("tokenizer.ggml.{name}_token_id");
@@ -74,9 +71,24 @@ impl TextTokenizer {
         };
         let either = |a: &str, b: &str| -> Result<Option<u32>> { Ok(id_of(a)?.or(id_of(b)?)) };
         let (bos, eos, unknown) = (id_of("bos")?, id_of("eos")?, id_of("unknown")?);
-        let others = [id_of("padding")?, id_of("mask")?, id_of("cls")?, id_of("seperator")?];
-        let named: Vec<u32> = [bos, eos, unknown].into_iter().chain(others).flatten().collect();
+        let [padding, mask] = [id_of("padding")?, id_of("mask")?];
+        // The key is misspelt in the format.
+        let (cls, sep) = (id_of("cls")?, either("seperator", "separator")?);
+        let by_role = [
+            ("bos", bos),
+            ("eos", eos),
+            ("unk", unknown),
+            ("sep", sep),
+            ("pad", padding),
+            ("cls", cls),
+            ("mask", mask),
+        ];
+        let named: Vec<u32> = by_role.iter().filter_map(|(_, id)| *id).collect();
         let vocabulary = Vocabulary { kinds: kinds(file, count, &named)?, unknown, tokens };
+        // Padding and other tokens that no text need hold may lie beyond the embeddings.
+        if vocabulary.kinds.iter().skip(vocab).any(|kind| *kind == Kind::Normal) {
+            return Err(file.bad(key, format!("has more than the {vocab} embedded tokens")));
+        }
 
         let model = file.text(MODEL)?.unwrap_or("none");
         let architecture = file.text("general.architecture")?.unwrap_or_default();
@@ -96,18 +108,12 @@ impl TextTokenizer {
             let token = id.and_then(|id| vocabulary.tokens.get(id as usize));
             token.map(|t| t.to_string()).unwrap_or_default()
         };
-        let mut frame =
-            SpecialFrame { bos_text: name(bos), eos_text: name(eos), ..SpecialFrame::default() };
+        let mut frame = SpecialFrame { embedded: vocab, ..SpecialFrame::default() };
+        by_role.iter().for_each(|(role, id)| frame.roles.set(role, &name(*id)));
         if model == "bert" {
             let missing = |key| file.bad(key, "is missing");
-            let first = either("cls", "bos")?;
-            // The key is misspelt in the format.
-            let last = match either("seperator", "separator")? {
-                None => eos,
-                some => some,
-            };
-            let first = first.ok_or_else(|| missing("tokenizer.ggml.cls_token_id"))?;
-            let last = last.ok_or_else(|| missing("tokenizer.ggml.seperator_token_id"))?;
+            let first = cls.or(bos).ok_or_else(|| missing("tokenizer.ggml.cls_token_id"))?;
+            let last = sep.or(eos).ok_or_else(|| missing("tokenizer.ggml.seperator_token_id"))?;
             (frame.prefix, frame.suffix) = (vec![first], vec![last]);
         } else {
             if add_bos {

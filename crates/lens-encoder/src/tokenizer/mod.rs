@@ -13,6 +13,7 @@ mod files;
 mod folder;
 mod gguf;
 mod pipeline;
+mod roles;
 mod spm;
 mod stream;
 mod wordpiece;
@@ -21,10 +22,11 @@ use aho_corasick::{AhoCorasick, Input, MatchKind};
 use lens_data::encoder::SpecialTokens;
 use std::borrow::Cow;
 
-pub(crate) use files::{adds_bos_of_folder, chat_template_of_folder};
+pub(crate) use files::{adds_bos_of_folder, adds_eos_of_folder, chat_template_of_folder};
 pub(crate) use gguf::adds_bos;
 use gguf::{Kind, Vocabulary};
 use pipeline::{Parse, Parts, Pipeline, failed};
+pub(crate) use roles::TokenRoles;
 pub(crate) use stream::TextStream;
 
 use crate::error::{EncoderError, Result};
@@ -49,10 +51,10 @@ pub(crate) struct TextTokenizer {
     /// The ids that end every list: BERT's `[SEP]`, rarely EOS.
     suffix: Vec<u32>,
     end_ids: Vec<u32>,
-    /// BOS as templates write it.
-    pub bos_text: String,
-    /// EOS as templates write it.
-    pub eos_text: String,
+    /// Tokens that the model embeds: all ids below this.
+    embedded: usize,
+    /// Special tokens by their roles, as templates write them.
+    pub roles: TokenRoles,
 }
 
 /// The special tokens before and after a text, and their names.
@@ -62,8 +64,9 @@ struct SpecialFrame {
     suffix: Vec<u32>,
     /// EOS and others that end a text or a turn.
     end_ids: Vec<u32>,
-    bos_text: String,
-    eos_text: String,
+    /// Tokens that the model embeds.
+    embedded: usize,
+    roles: TokenRoles,
 }
 
 impl TextTokenizer {
@@ -80,17 +83,23 @@ impl TextTokenizer {
                     .map_err(failed)?,
             ),
         };
-        let SpecialFrame { prefix, suffix, mut end_ids, bos_text, eos_text } = frame;
+        let SpecialFrame { prefix, suffix, mut end_ids, embedded, roles } = frame;
         let turns = END_OF_TURN.iter().filter_map(|name| pipeline.id_of(name));
         end_ids.extend(turns.filter(|id| pipeline.is_special(*id)));
         end_ids.sort_unstable();
         end_ids.dedup();
-        Ok(Self { pipeline, special, names: search, prefix, suffix, end_ids, bos_text, eos_text })
+        let around = prefix.iter().chain(&suffix);
+        if let Some(id) = around.copied().find(|id| *id as usize >= embedded) {
+            let token = pipeline.name_of(id).unwrap_or_default();
+            return Err(EncoderError::NotEmbedded { index: 0, token, id, rows: embedded });
+        }
+        let names = search;
+        Ok(Self { pipeline, special, names, prefix, suffix, end_ids, embedded, roles })
     }
 
     /// Ids of a text as it is.
     pub fn text(&self, text: &str) -> Result<Vec<u32>> {
-        let ids = self.pipeline.ids(text, self.parse(None))?;
+        let ids = self.ids(text, self.parse(None))?;
         Ok(match self.special {
             SpecialTokens::Text => [self.prefix.as_slice(), &ids, &self.suffix].concat(),
             SpecialTokens::Parse => self.framed(ids),
@@ -101,13 +110,27 @@ impl TextTokenizer {
     /// `marker` disappears, and BOS is added if the template did not write it.
     pub fn rendered(&self, text: &str, marker: char) -> Result<Vec<u32>> {
         let (text, marks) = unmarked(text, marker);
-        self.pipeline.ids(&text, self.parse(Some(&marks))).map(|ids| self.framed(ids))
+        self.ids(&text, self.parse(Some(&marks))).map(|ids| self.framed(ids))
     }
 
     /// Ids of a text by the model's user rather than the texts' (a view's suffix): control tokens in
     /// it are parsed, and nothing is added around it.
     pub fn fragment(&self, text: &str) -> Result<Vec<u32>> {
-        self.pipeline.ids(text, self.parse(Some(&[])))
+        self.ids(text, self.parse(Some(&[])))
+    }
+
+    /// Ids of a text, each of which the model embeds.
+    fn ids(&self, text: &str, parse: Parse) -> Result<Vec<u32>> {
+        let ids = self.pipeline.ids(text, parse)?;
+        match ids.iter().find(|id| **id as usize >= self.embedded) {
+            None => Ok(ids),
+            Some(id) => Err(EncoderError::NotEmbedded {
+                index: 0,
+                token: self.pipeline.name_of(*id).unwrap_or_default(),
+                id: *id,
+                rows: self.embedded,
+            }),
+        }
     }
 
     /// How many of the ids that [`Self::text`] or [`Self::rendered`] (with a marker) returned
@@ -221,6 +244,39 @@ impl TextTokenizer {
         &self.end_ids
     }
 
+    /// How names of special tokens in texts are read.
+    pub fn special(&self) -> SpecialTokens {
+        self.special
+    }
+
+    /// Names of the special tokens that stand in a text, in their order.
+    pub fn special_names_in<'a>(&self, text: &'a str) -> impl Iterator<Item = &'a str> {
+        let found = self.names.iter().flat_map(move |names| names.find_iter(text));
+        found.map(move |name| &text[name.range()])
+    }
+
+    /// Names of the tokens that begin lists or texts: BOS, `[CLS]`.
+    pub fn names_before(&self) -> Vec<String> {
+        let prefix = self.prefix.iter().filter_map(|id| self.pipeline.name_of(*id));
+        distinct(prefix.chain(self.roles.get("bos").map(str::to_owned)))
+    }
+
+    /// Names of the tokens that end lists, texts or turns: EOS, `[SEP]`, `<|im_end|>`.
+    pub fn names_after(&self) -> Vec<String> {
+        let special = self.end_ids.iter().filter(|id| self.pipeline.is_special(**id));
+        let ends = self.suffix.iter().chain(special);
+        let named = ends.filter_map(|id| self.pipeline.name_of(*id));
+        distinct(named.chain(self.roles.get("eos").map(str::to_owned)))
+    }
+
+    /// Names of the tokens that fill lists up to one length: the padding token, and what the files
+    /// call one.
+    pub fn names_of_padding(&self) -> Vec<String> {
+        let is_padding = |name: &&str| name.to_ascii_lowercase().contains("pad");
+        let named = self.pipeline.special_names().filter(is_padding).map(str::to_owned);
+        distinct(named.chain(self.roles.get("pad").map(str::to_owned)))
+    }
+
     /// The id of a token by its name.
     #[cfg(test)]
     pub fn id_of(&self, name: &str) -> Option<u32> {
@@ -231,6 +287,14 @@ impl TextTokenizer {
     fn is_special(&self, id: u32) -> bool {
         self.pipeline.is_special(id)
     }
+}
+
+/// Each name once, empty ones not at all.
+fn distinct(names: impl Iterator<Item = String>) -> Vec<String> {
+    let mut all: Vec<String> = names.filter(|name| !name.is_empty()).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
 }
 
 /// A text without the marker, and where the marker was, as positions in what is left.

@@ -264,6 +264,11 @@ impl Pipeline {
         self.by_name.get(name).copied().or_else(|| self.model.token_to_id(name))
     }
 
+    pub fn name_of(&self, id: u32) -> Option<String> {
+        let added = self.by_id.get(&id).map(|token| token.content.clone());
+        added.or_else(|| self.model.id_to_token(id))
+    }
+
     pub fn is_special(&self, id: u32) -> bool {
         self.by_id.get(&id).is_some_and(|token| token.special)
     }

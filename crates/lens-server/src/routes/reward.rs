@@ -6,7 +6,7 @@ use crate::body;
 use crate::clock::now;
 use crate::embeddings::{Dtype, Embeddings, rows_from_bytes};
 use crate::failure::Failure;
-use crate::input::{Chats, TextOrChat};
+use crate::input::{Beside, Chats, TextOrChat};
 use crate::models::Model;
 use crate::nearest::NearPair;
 use crate::response::{Usage, json_response, response};
@@ -16,7 +16,7 @@ use axum::http::HeaderMap;
 use axum::http::header::ACCEPT;
 use axum::response::Response;
 use lens_core::metrics::sigmoid;
-use lens_core::{Content, Exchange, Judged, Matrix};
+use lens_core::{Exchange, Judged, Matrix};
 use lens_encoder::Input;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -40,6 +40,8 @@ struct RewardRequest {
     /// How many of the nearest training pairs to name.
     #[serde(default)]
     nearest: usize,
+    #[serde(flatten)]
+    beside: Beside,
 }
 
 /// The body of an answer.
@@ -142,9 +144,10 @@ fn answer_of(
 
 /// The texts or embeddings of a body, in whichever form it has them.
 fn reward_input(body: RewardRequest, model: &Model) -> Result<RewardInput, Failure> {
+    let beside = &body.beside;
     match (body.messages, body.prompt, body.responses, body.embeddings) {
         (Some(chats), None, None, None) => {
-            Ok(RewardInput::Texts { inputs: chats.exchanges()?, compared: false })
+            Ok(RewardInput::Texts { inputs: chats.exchanges(beside)?, compared: false })
         }
         (None, Some(prompt), Some(responses), None) => {
             if responses.len() > MAX_RESPONSES {
@@ -153,13 +156,14 @@ fn reward_input(body: RewardRequest, model: &Model) -> Result<RewardInput, Failu
                     format!("{n} responses to a prompt; at most {MAX_RESPONSES} are compared");
                 return Err(Failure::field("responses", message));
             }
-            let prompt = Content::from(prompt);
-            let one = |response: TextOrChat| {
-                let (prompt, response) = (prompt.clone(), response.into());
-                Input::Exchange(Exchange { prompt, response })
+            let prompt = prompt.read("prompt", beside)?;
+            let one = |(i, response): (usize, TextOrChat)| {
+                let response = response.read(&format!("responses[{i}]"), beside)?;
+                Ok(Input::Exchange(Exchange { prompt: prompt.clone(), response }))
             };
+            let inputs = responses.into_iter().enumerate().map(one);
             Ok(RewardInput::Texts {
-                inputs: responses.into_iter().map(one).collect(),
+                inputs: inputs.collect::<Result<_, Failure>>()?,
                 compared: true,
             })
         }

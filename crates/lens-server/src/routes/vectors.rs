@@ -3,7 +3,7 @@
 
 use crate::app::{App, Scored};
 use crate::failure::Failure;
-use crate::input::{Chats, Texts, texts_or_chats};
+use crate::input::{Beside, Chats, Texts, texts_or_chats};
 use crate::models::Model;
 use axum::extract::Request;
 use base64::Engine;
@@ -20,6 +20,8 @@ struct VectorRequest {
     messages: Option<Chats>,
     #[serde(default)]
     encoding_format: NumberFormat,
+    #[serde(flatten)]
+    beside: Beside,
 }
 
 /// How the numbers of a vector are written.
@@ -47,7 +49,8 @@ pub(super) struct Vectors {
 pub(super) async fn vectors(app: &App, request: Request) -> Result<Vectors, Failure> {
     let body: VectorRequest = app.json(request).await?;
     let model = app.registry.find(body.model.as_deref())?;
-    let scored = app.score(&model, texts_or_chats(body.input, body.messages)?).await?;
+    let scored =
+        app.score(&model, texts_or_chats(body.input, body.messages, &body.beside)?).await?;
     let vector = |reward: &f32| match body.encoding_format {
         NumberFormat::Float => json!([reward]),
         NumberFormat::Base64 => json!(STANDARD.encode(reward.to_le_bytes())),

@@ -6,7 +6,7 @@ use super::{tei, usage_json};
 use crate::app::App;
 use crate::clock::now;
 use crate::failure::Failure;
-use crate::input::{Chats, Texts, pair, texts_or_chats};
+use crate::input::{Beside, Chats, Texts, pair, texts_or_chats};
 use crate::models::Model;
 use crate::response::{Usage, json_response};
 use crate::score::values;
@@ -26,6 +26,8 @@ struct ClassifyRequest {
     messages: Option<Chats>,
     #[serde(alias = "use_activation")]
     activation: Option<bool>,
+    #[serde(flatten)]
+    beside: Beside,
 }
 
 /// vLLM's answer: a list with one entry for each text, in their order. Its identifier begins with
@@ -55,7 +57,8 @@ pub(super) async fn classify(
 ) -> Result<Response, Failure> {
     let body: ClassifyRequest = app.json(request).await?;
     let model = app.registry.find(body.model.as_deref())?;
-    let scored = app.score(&model, texts_or_chats(body.input, body.messages)?).await?;
+    let scored =
+        app.score(&model, texts_or_chats(body.input, body.messages, &body.beside)?).await?;
     let one = |(index, value): (usize, f64)| json!({"index": index, "label": "LABEL_0", "probs": [value], "num_classes": 1});
     let data: Vec<Value> = values(&scored.judged, body.activation == Some(true))
         .into_iter()

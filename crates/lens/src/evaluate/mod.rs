@@ -78,7 +78,7 @@ impl EvaluateOptions {
     fn check_report(&self) -> Result<(), Error> {
         let Some(report) = &self.report else { return Ok(()) };
         for file in &self.files {
-            check_output(file, report)?;
+            check_output(&file.into(), report)?;
         }
         check_new(report, self.overwrite, "--report")
     }

@@ -2,16 +2,17 @@
 
 use super::outputs::Outputs;
 use super::{EvaluateOptions, EvaluatedFile, nothing_left};
-use crate::inputs::resolve_input;
-use crate::models::{equal_sides, matrix, note_truncated};
+use crate::data_source;
+use crate::encoded::{EncoderOf, encode_rows, equal_sides, leave_out, left_out};
+use crate::models::matrix;
 use crate::{Error, Progress};
 use lens_core::{Content, Exchange, PreferencePair, Threads};
 use lens_data::bundle::Bundle;
 use lens_data::{
-    Candidates, JudgedRow, JudgedSet, KeyKind, LeftOut, RankedRow, Reason, Row, VetReport, Vetted,
+    Candidates, JudgedRow, JudgedSet, KeyKind, Place, RankedRow, Reason, Row, VetReport, Vetted,
     content_key, group_by_prompt, prompt_numbers, read_judged_with, vet,
 };
-use lens_encoder::{Encoded, TextEncoder};
+use lens_encoder::{Encoded, Input, Refused, TextEncoder};
 use lens_eval::EvalError;
 use lens_eval::figures::best_of_n::Scored;
 use lens_eval::figures::heldout::PairRewards;
@@ -42,7 +43,7 @@ pub(super) fn prepare(
     options: &EvaluateOptions,
     progress: &dyn Progress,
 ) -> Result<Prepared, Error> {
-    let input = resolve_input(&path.into(), &options.encoder.runtime, progress)?;
+    let input = data_source::resolve(&path.into(), &options.encoder.runtime, progress)?;
     let mut set = read_judged_with(&input, &options.reading, progress)?;
     let benchmark = recognise(&set.rows, options.benchmark, path)?;
     let how = if options.benchmark.is_some() { "as asked" } else { "--benchmark says otherwise" };
@@ -126,41 +127,76 @@ fn report(set: &JudgedSet) -> VetReport {
     VetReport::all_but_malformed(set.rows.len(), &set.malformed, set.layout.files.len() > 1)
 }
 
-/// Distinct exchanges in the order in which they were first met.
+/// Distinct exchanges in the order in which they were first met, each with the line of its row.
 #[derive(Default)]
-struct Distinct(HashMap<Exchange, usize>);
+struct Distinct {
+    known: HashMap<Exchange, usize>,
+    lines: Vec<u64>,
+}
 
 impl Distinct {
-    fn add(&mut self, prompt: &Content, response: &Content) -> usize {
-        let next = self.0.len();
+    fn add(&mut self, prompt: &Content, response: &Content, line: u64) -> usize {
+        let next = self.lines.len();
         let exchange = Exchange { prompt: prompt.clone(), response: response.clone() };
-        *self.0.entry(exchange).or_insert(next)
+        let at = *self.known.entry(exchange).or_insert(next);
+        if at == next {
+            self.lines.push(line);
+        }
+        at
     }
 
-    fn into_list(self) -> Vec<Exchange> {
-        let mut all: Vec<(Exchange, usize)> = self.0.into_iter().collect();
+    /// The exchanges, and the line of each.
+    fn into_lists(self) -> (Vec<Input>, Vec<u64>) {
+        let mut all: Vec<(Exchange, usize)> = self.known.into_iter().collect();
         all.sort_unstable_by_key(|(_, at)| *at);
-        all.into_iter().map(|(exchange, _)| exchange).collect()
+        (all.into_iter().map(|(exchange, _)| Input::Exchange(exchange)).collect(), self.lines)
     }
 }
 
-/// Every distinct exchange with what the encoder made of it, and its reward.
-struct ScoredExchanges {
-    encoded: Vec<Encoded>,
-    rewards: Vec<f32>,
+/// An exchange as the encoder has it, with its reward.
+struct ScoredText {
+    encoded: Encoded,
+    reward: f32,
 }
 
-fn score(
-    distinct: Distinct,
-    bundle: &Bundle,
-    encoder: &dyn TextEncoder,
-    progress: &dyn Progress,
-) -> Result<ScoredExchanges, Error> {
-    let encoded = encoder.encode_exchanges(&distinct.into_list(), progress)?;
-    note_truncated(&encoded, encoder.identity().max_length, progress);
-    let embeddings = matrix(encoded.iter(), encoder.dim())?;
-    let rewards = bundle.model.rewards(&embeddings, Threads::available())?;
-    Ok(ScoredExchanges { encoded, rewards })
+/// Every distinct exchange, or why it has no reward.
+type ScoredTexts = Vec<Result<ScoredText, Refused>>;
+
+/// The reward model at work on a file.
+struct Judge<'a> {
+    path: &'a Path,
+    bundle: &'a Bundle,
+    encoder: &'a dyn TextEncoder,
+    progress: &'a dyn Progress,
+}
+
+impl Judge<'_> {
+    fn score(&self, distinct: Distinct) -> Result<ScoredTexts, Error> {
+        let (inputs, lines) = distinct.into_lists();
+        let place = |index: usize| (self.path, lines[index]);
+        let encoded = encode_rows(self.encoder, &inputs, place, EncoderOf::Bundle, self.progress)?;
+        let computed: Vec<&Encoded> = encoded.iter().flatten().collect();
+        let embeddings = matrix(computed.iter().copied(), self.encoder.dim())?;
+        let rewards = self.bundle.model.rewards(&embeddings, Threads::available())?;
+        let mut rewards = rewards.into_iter();
+        let scored = encoded.into_iter().map(|one| {
+            one.map(|encoded| ScoredText { encoded, reward: rewards.next().unwrap_or(f32::NAN) })
+        });
+        Ok(scored.collect())
+    }
+}
+
+/// Why one of these exchanges has no reward, if one has none.
+fn refusal<'a>(
+    scored: &'a ScoredTexts,
+    ids: impl IntoIterator<Item = usize>,
+) -> Option<&'a Refused> {
+    ids.into_iter().find_map(|id| scored[id].as_ref().err())
+}
+
+/// The reward of an exchange that is known to have one.
+fn reward_of(scored: &ScoredTexts, id: usize) -> f32 {
+    scored[id].as_ref().map_or(f32::NAN, |text| text.reward)
 }
 
 /// A prompt of best-of-n, with rewards.
@@ -209,12 +245,13 @@ impl Prepared {
     ) -> Result<EvaluatedFile, Error> {
         let Prepared { path, benchmark, material, trained_on } = self;
         let seed = options.seed;
+        let judge = Judge { path: &path, bundle, encoder, progress };
         let (rows, evaluation, rewards) = match material {
             Material::Pairs(mut vetted) => {
                 let (chosen, rejected) = {
                     let ids = add_pairs(&vetted.used);
-                    let scored = score(ids.0, bundle, encoder, progress)?;
-                    pair_rewards(&mut vetted, benchmark, &ids.1, &scored)
+                    let scored = judge.score(ids.0)?;
+                    pair_rewards(&mut vetted, benchmark, encoder, &ids.1, &scored)?
                 };
                 if vetted.used.is_empty() {
                     return Err(nothing_left(&path, &vetted.report));
@@ -232,8 +269,11 @@ impl Prepared {
                 }
                 (vetted.report, evaluation, PairRewards { chosen, rejected })
             }
-            Material::Ranked(rows, report) => {
-                let ranked = rank(&rows, benchmark, bundle, encoder, progress)?;
+            Material::Ranked(mut rows, mut report) => {
+                let ranked = rank(&mut rows, &mut report, benchmark, &judge)?;
+                if rows.is_empty() {
+                    return Err(nothing_left(&path, &report));
+                }
                 let texts = |row: usize, chosen: usize, rejected: usize| {
                     let RankedRow { prompt, chosen: c, rejected: r, .. } = &rows[row].value;
                     Texts::new(prompt, &c[chosen], &r[rejected])
@@ -252,18 +292,22 @@ impl Prepared {
                 let rejected = all(|row| &row.rejected).collect();
                 (report, of, PairRewards { chosen, rejected })
             }
-            Material::Scored(groups, report) => {
+            Material::Scored(mut groups, mut report) => {
                 if outputs.is_some() {
                     return Err(Outputs::not_for(benchmark));
                 }
                 let mut distinct = Distinct::default();
-                let ids: Vec<usize> = groups
-                    .iter()
-                    .flat_map(|g| g.responses.iter().map(|r| (&g.prompt, r)))
-                    .map(|(prompt, response)| distinct.add(prompt, response))
-                    .collect();
-                let all = score(distinct, bundle, encoder, progress)?;
-                let mut rewards = ids.iter().map(|&id| all.rewards[id]);
+                let add = |g: &Candidates, d: &mut Distinct| -> Vec<usize> {
+                    g.responses.iter().map(|r| d.add(&g.prompt, r, g.line)).collect()
+                };
+                let mut ids: Vec<Vec<usize>> =
+                    groups.iter().map(|g| add(g, &mut distinct)).collect();
+                let all = judge.score(distinct)?;
+                leave_out_groups(&mut groups, &mut ids, &mut report, &all);
+                if groups.is_empty() {
+                    return Err(nothing_left(&path, &report));
+                }
+                let mut rewards = ids.iter().flatten().map(|&id| reward_of(&all, id));
                 let mut next = || rewards.next().unwrap_or(f32::NAN);
                 let prompts: Vec<Scored> = groups.iter().map(|g| scored(g, &mut next)).collect();
                 let texts = |prompt: usize, best: usize, picked: usize| {
@@ -285,58 +329,101 @@ impl Prepared {
     }
 }
 
+/// Leaves out prompts of which the template refuses a response: without it another one would be the
+/// best. Each of their rows is counted, at the line of the first.
+fn leave_out_groups(
+    groups: &mut Vec<Candidates>,
+    ids: &mut Vec<Vec<usize>>,
+    report: &mut VetReport,
+    scored: &ScoredTexts,
+) {
+    let why: Vec<Option<&Refused>> =
+        ids.iter().map(|ids| refusal(scored, ids.iter().copied())).collect();
+    let rows = groups.iter().zip(&why).filter_map(|(group, why)| Some((group, (*why)?)));
+    let rows = rows
+        .flat_map(|(group, why)| {
+            vec![left_out(Place { file: None, line: group.line, part: 0 }, why); group.rows]
+        })
+        .collect();
+    report.leave_out(Reason::TemplateRefused, rows);
+    let mut kept = why.iter().map(Option::is_none);
+    groups.retain(|_| kept.next() == Some(true));
+    let mut kept = why.iter().map(Option::is_none);
+    ids.retain(|_| kept.next() == Some(true));
+}
+
 /// The exchanges of pairs, and where each side of each stands among them.
 fn add_pairs(rows: &[Row<PreferencePair>]) -> (Distinct, Vec<[usize; 2]>) {
     let mut distinct = Distinct::default();
     let ids = rows
         .iter()
-        .map(|Row { value: pair, .. }| {
-            [&pair.chosen, &pair.rejected].map(|side| distinct.add(&pair.prompt, side))
+        .map(|Row { line, value: pair, .. }| {
+            [&pair.chosen, &pair.rejected].map(|side| distinct.add(&pair.prompt, side, *line))
         })
         .collect();
     (distinct, ids)
 }
 
-/// The rewards of both sides; pairs that are the same to the encoder are left out, but of RewardBench,
-/// where they are ties.
+/// The rewards of both sides. Pairs that the template refuses are left out; so are those that are the
+/// same to the encoder, but of RewardBench, where they are ties.
 fn pair_rewards(
     vetted: &mut Vetted,
     benchmark: Benchmark,
+    encoder: &dyn TextEncoder,
     ids: &[[usize; 2]],
-    scored: &ScoredExchanges,
-) -> (Vec<f32>, Vec<f32>) {
-    let equal: Vec<Option<LeftOut>> = ids
-        .iter()
-        .zip(&vetted.used)
-        .map(|(&[a, b], row)| match benchmark {
+    scored: &ScoredTexts,
+) -> Result<(Vec<f32>, Vec<f32>), Error> {
+    let mut unusable = Vec::new();
+    let (mut chosen, mut rejected) = (Vec::new(), Vec::new());
+    for (&[a, b], row) in ids.iter().zip(&vetted.used) {
+        let (a, b) = match (&scored[a], &scored[b]) {
+            (Ok(a), Ok(b)) => (a, b),
+            (Err(why), _) | (_, Err(why)) => {
+                unusable.push((Reason::TemplateRefused, left_out(row.place(), why)));
+                continue;
+            }
+        };
+        let equal = match benchmark {
             Benchmark::RewardBench => None,
-            _ => equal_sides(row.place(), &scored.encoded[a], &scored.encoded[b]),
-        })
-        .collect();
-    let kept = || ids.iter().zip(&equal).filter(|(_, equal)| equal.is_none()).map(|(ids, _)| ids);
-    let rewards = |side: usize| kept().map(|ids| scored.rewards[ids[side]]).collect();
-    let rewards = (rewards(0), rewards(1));
-    vetted.leave_out(Reason::EqualAfterTruncation, equal.into_iter().flatten());
-    rewards
+            _ => equal_sides(encoder, row, &a.encoded, &b.encoded)?,
+        };
+        match equal {
+            Some(equal) => unusable.push(equal),
+            None => {
+                chosen.push(a.reward);
+                rejected.push(b.reward);
+            }
+        }
+    }
+    leave_out(vetted, unusable);
+    Ok((chosen, rejected))
 }
 
+/// The rewards of rows with several responses a side. Rows that the template refuses are left out.
 fn rank(
-    rows: &[Row<RankedRow>],
+    rows: &mut Vec<Row<RankedRow>>,
+    report: &mut VetReport,
     benchmark: Benchmark,
-    bundle: &Bundle,
-    encoder: &dyn TextEncoder,
-    progress: &dyn Progress,
+    judge: &Judge,
 ) -> Result<Vec<Ranked>, Error> {
     let mut distinct = Distinct::default();
-    let ids: Vec<[Vec<usize>; 2]> = rows
+    let mut ids: Vec<[Vec<usize>; 2]> = rows
         .iter()
-        .map(|Row { value, .. }| {
+        .map(|Row { line, value, .. }| {
             [&value.chosen, &value.rejected]
-                .map(|side| side.iter().map(|r| distinct.add(&value.prompt, r)).collect())
+                .map(|side| side.iter().map(|r| distinct.add(&value.prompt, r, *line)).collect())
         })
         .collect();
-    let scored = score(distinct, bundle, encoder, progress)?;
-    let rewards = |ids: &[usize]| ids.iter().map(|&id| scored.rewards[id]).collect();
+    let scored = judge.score(distinct)?;
+    let why = |ids: &[Vec<usize>; 2]| refusal(&scored, ids.iter().flatten().copied());
+    let refused =
+        rows.iter().zip(&ids).filter_map(|(row, ids)| Some(left_out(row.place(), why(ids)?)));
+    report.leave_out(Reason::TemplateRefused, refused.collect());
+    let mut kept = ids.iter().map(|ids| why(ids).is_none());
+    rows.retain(|_| kept.next() == Some(true));
+    ids.retain(|ids| why(ids).is_none());
+
+    let rewards = |ids: &[usize]| ids.iter().map(|&id| reward_of(&scored, id)).collect();
     let prompts = prompt_numbers(rows.iter().map(|r| &r.value.prompt));
     let one = |((row, [chosen, rejected]), prompt): ((&Row<RankedRow>, &[Vec<usize>; 2]), u32)| {
         // Files of numbers only have numbers for ids.

@@ -2,8 +2,8 @@
 
 use super::Described;
 use crate::{Error, Progress};
-use lens_data::{Input, Layout, ReadOptions, Survey, read_exchanges_with, survey};
-use lens_eval::figures::heldout::longer_wins;
+use lens_core::metrics::longer_wins;
+use lens_data::{DataSource, Layout, ReadOptions, Survey, read_exchanges_with, survey};
 use lens_report::text::percent;
 use serde_json::json;
 
@@ -12,7 +12,7 @@ const NAMED: usize = 12;
 
 /// Describes preference pairs, or rows to score or embed.
 pub(super) fn describe(
-    input: &Input,
+    input: &DataSource,
     reading: &ReadOptions,
     progress: &dyn Progress,
 ) -> Result<Described, Error> {

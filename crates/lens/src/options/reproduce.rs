@@ -4,7 +4,7 @@ use super::{Keep, MethodOptions, ModelOptions, ViewSelection};
 use crate::Error;
 use crate::run::RunOptions;
 use crate::train::TrainOptions;
-use lens_data::{Input, file_name};
+use lens_data::{DataSource, file_name};
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
@@ -18,7 +18,7 @@ pub(crate) fn run_command(options: &RunOptions) -> String {
 }
 
 /// The parts of a dataset as a shell takes them.
-fn inputs(input: &Input) -> String {
+fn inputs(input: &DataSource) -> String {
     let named: Vec<String> = input.parts().iter().map(|part| quoted(&file_name(part))).collect();
     named.join(" ")
 }

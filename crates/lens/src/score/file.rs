@@ -2,8 +2,9 @@
 //! reward model says of its responses.
 
 use super::{Judgement, ScoreOptions, Scorer, exchanges_of, judgements};
+use crate::data_source;
+use crate::encoded::{EncoderOf, encode_rows};
 use crate::error::stop_if_cancelled;
-use crate::inputs::resolve_input;
 use crate::models::{check_arrays, note_server, open_encoder_of_bundle};
 use crate::outputs::{check_new, check_output};
 use crate::{Error, Progress};
@@ -12,6 +13,7 @@ use lens_data::bundle::Bundle;
 use lens_data::{
     Kind, ScoreRow, StoredTable, Table, TableFormat, TableRow, WholeRow, read_whole_rows_with,
 };
+use lens_encoder::Input;
 use lens_eval::EvalError;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -259,7 +261,7 @@ fn of_texts(
     prefix: &str,
     progress: &dyn Progress,
 ) -> Result<Filled, Error> {
-    let input = resolve_input(&options.file, &options.encoder.runtime, progress)?;
+    let input = data_source::resolve(&options.file, &options.encoder.runtime, progress)?;
     let file = &options.file.name();
     let rows = read_whole_rows_with(&input, &options.reading, progress)?;
     let mut places = Vec::new();
@@ -282,47 +284,57 @@ fn of_texts(
     let encoder = open_encoder_of_bundle(&bundle, &options.bundle, &options.encoder, progress)?;
     note_server(encoder.as_ref(), progress);
     let scorer = Scorer { bundle, encoder };
-    let (mut exchanges, mut texts) = (Vec::new(), Vec::new());
-    let (mut exchange_lines, mut text_lines) = (Vec::new(), Vec::new());
+    let (mut inputs, mut lines) = (Vec::new(), Vec::new());
     for (line, value) in &values {
         match value {
-            Ok(ScoreRow::Text(text)) => {
-                texts.push(text.clone());
-                text_lines.push(*line);
-            }
-            Ok(other) => {
-                exchanges.extend(exchanges_of(other));
-                exchange_lines.resize(exchanges.len(), *line);
-            }
+            Ok(ScoreRow::Text(text)) => inputs.push(Input::Text(text.clone())),
+            Ok(other) => inputs.extend(exchanges_of(other).into_iter().map(Input::Exchange)),
             Err(_) => {}
         }
+        lines.resize(inputs.len(), *line);
     }
-    let mut encoded = scorer.encoder.encode_exchanges(&exchanges, progress)?;
-    encoded.extend(scorer.encoder.encode_texts(&texts, progress)?);
-    exchange_lines.extend(text_lines);
-    let judged = scorer.judgements(&encoded, progress)?;
-    check_finite(&judged, file, |i| exchange_lines[i])?;
-    let (of_exchanges, of_texts) = judged.split_at(exchanges.len());
-    let (mut of_exchanges, mut of_texts) = (of_exchanges.iter().copied(), of_texts.iter().copied());
+    let place = |index: usize| (file.as_path(), lines[index]);
+    let encoder = scorer.encoder.as_ref();
+    let encoded = encode_rows(encoder, &inputs, place, EncoderOf::Bundle, progress)?;
+    let computed =
+        || encoded.iter().zip(&lines).filter_map(|(one, line)| Some((one.as_ref().ok()?, *line)));
+    let judged = scorer.judgements(&computed().map(|(one, _)| one).collect::<Vec<_>>())?;
+    let computed_lines: Vec<u64> = computed().map(|(_, line)| line).collect();
+    check_finite(&judged, file, |i| computed_lines[i])?;
+    let mut judged = judged.into_iter();
+    // A text that the template refuses has its words instead of figures.
+    let mut each = encoded.iter().map(|one| match one {
+        Ok(_) => judged.next().ok_or_else(too_few).map(Ok),
+        Err(refused) => Ok(Err(refused.to_string())),
+    });
     let answers = values.into_iter().map(|(_, value)| {
-        let mut take = |n: usize| of_exchanges.by_ref().take(n).collect::<Vec<_>>();
-        let answer = match &value {
-            Ok(ScoreRow::Text(_)) => of_texts.next().map(Answer::One),
-            Ok(ScoreRow::Single(_)) => take(1).pop().map(Answer::One),
-            Ok(ScoreRow::Candidates { responses, .. }) => {
-                Some(Answer::Several(take(responses.len())))
-            }
-            Ok(ScoreRow::Pair(_)) => take(2).try_into().ok().map(Answer::Pair),
-            Err(bad) => Some(Answer::Error(bad.to_string())),
+        let texts = match &value {
+            Ok(ScoreRow::Candidates { responses, .. }) => responses.len(),
+            Ok(ScoreRow::Pair(_)) => 2,
+            Ok(ScoreRow::Single(_) | ScoreRow::Text(_)) => 1,
+            Err(_) => 0,
         };
-        answer.ok_or_else(too_few)
+        // All are taken, also where the first is refused.
+        let own =
+            each.by_ref().take(texts).collect::<Result<Vec<Result<Judgement, String>>, Error>>()?;
+        let own: Vec<Judgement> = match own.into_iter().collect() {
+            Ok(own) => own,
+            Err(refused) => return Ok(Answer::Error(refused)),
+        };
+        Ok(match (value, own.as_slice()) {
+            (Err(bad), _) => Answer::Error(bad.to_string()),
+            (Ok(ScoreRow::Candidates { .. }), _) => Answer::Several(own),
+            (Ok(ScoreRow::Pair(_)), [chosen, rejected]) => Answer::Pair([*chosen, *rejected]),
+            (Ok(_), [one]) => Answer::One(*one),
+            (Ok(_), _) => return Err(too_few()),
+        })
     });
     let answers = answers.collect::<Result<Vec<_>, Error>>()?;
     let malformed = answers.iter().filter(|a| matches!(a, Answer::Error(_))).count();
     if malformed > 0 {
         let rows = answers.len();
         progress.note(&format!(
-            "{malformed} of {rows} rows are malformed: they have no reward, and say why in `{prefix}{ERROR}`"
+            "{malformed} of {rows} rows are malformed or refused: they have no reward, and say why in `{prefix}{ERROR}`"
         ));
     }
     Ok((table, added, answers))

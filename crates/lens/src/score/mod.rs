@@ -3,7 +3,8 @@
 
 mod file;
 
-use crate::inputs::resolve_input;
+use crate::data_source;
+use crate::encoded::{EncoderOf, encode_rows};
 use crate::models::{check_arrays, matrix, note_server, note_truncated, open_encoder_of_bundle};
 use crate::options::BundleModelOptions;
 use crate::{Error, Progress};
@@ -11,9 +12,9 @@ pub use file::{ScoreFileOptions, ScoredFile, score_to_file};
 use lens_core::{Exchange, Judged, Rows, Threads};
 use lens_data::bundle::Bundle;
 use lens_data::{
-    Input, MalformedRow, ReadOptions, Row, ScoreRow, StoredTable, read_exchanges_with,
+    DataSource, MalformedRow, ReadOptions, Row, ScoreRow, StoredTable, read_exchanges_with,
 };
-use lens_encoder::{Encoded, TextEncoder};
+use lens_encoder::{Encoded, Input, Refused, TextEncoder};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -24,7 +25,7 @@ pub struct ScoreOptions {
     pub bundle: PathBuf,
     /// Rows of prompt and response(s), of pairs or of text; or a safetensors or .npy file of
     /// embeddings.
-    pub file: Input,
+    pub file: DataSource,
     /// The encoder, where it is not the bundle's own.
     pub encoder: BundleModelOptions,
     /// Name of the array to score in a safetensors file. Defaults to its only one.
@@ -37,7 +38,7 @@ pub struct ScoreOptions {
 
 impl ScoreOptions {
     /// The defaults, for a reward model and a file.
-    pub fn new(bundle: impl Into<PathBuf>, file: impl Into<Input>) -> Self {
+    pub fn new(bundle: impl Into<PathBuf>, file: impl Into<DataSource>) -> Self {
         ScoreOptions {
             bundle: bundle.into(),
             file: file.into(),
@@ -50,7 +51,8 @@ impl ScoreOptions {
 
     /// The file, if it holds embeddings, not text.
     fn arrays(&self) -> Option<&Path> {
-        let is_array = |path: &&Path| path.extension().is_some_and(|e| e == "safetensors" || e == "npy");
+        let is_array =
+            |path: &&Path| path.extension().is_some_and(|e| e == "safetensors" || e == "npy");
         self.file.single().filter(is_array)
     }
 }
@@ -76,7 +78,7 @@ pub enum RowRewards {
         /// Reward of the rejected response.
         rejected: f64,
     },
-    /// Of a malformed row.
+    /// Of a malformed row, or of one that the template refuses.
     Error {
         /// What is wrong with it.
         error: String,
@@ -100,6 +102,8 @@ pub struct Scores {
     pub rows: Vec<ScoredRow>,
     /// How many of them are malformed rows.
     pub malformed: usize,
+    /// How many of them are rows that the template refuses.
+    pub refused: usize,
 }
 
 /// What a reward model says of one response.
@@ -184,7 +188,10 @@ impl Scorer {
         exchanges: &[Exchange],
         progress: &dyn Progress,
     ) -> Result<Vec<f32>, Error> {
-        self.rewards(&self.encoder.encode_exchanges(exchanges, progress)?, progress)
+        let encoded = self.encoder.encode_exchanges(exchanges, progress)?;
+        let encoded: Vec<&Encoded> = encoded.iter().collect();
+        note_truncated(&encoded, self.encoder.identity().max_length, progress);
+        self.rewards(&encoded)
     }
 
     /// All that the reward model says of exchanges, in their order.
@@ -196,21 +203,18 @@ impl Scorer {
         exchanges: &[Exchange],
         progress: &dyn Progress,
     ) -> Result<Vec<Judgement>, Error> {
-        self.judgements(&self.encoder.encode_exchanges(exchanges, progress)?, progress)
+        let encoded = self.encoder.encode_exchanges(exchanges, progress)?;
+        let encoded: Vec<&Encoded> = encoded.iter().collect();
+        note_truncated(&encoded, self.encoder.identity().max_length, progress);
+        self.judgements(&encoded)
     }
 
-    fn judgements(
-        &self,
-        encoded: &[Encoded],
-        progress: &dyn Progress,
-    ) -> Result<Vec<Judgement>, Error> {
-        note_truncated(encoded, self.encoder.identity().max_length, progress);
-        judgements(&self.bundle, &matrix(encoded.iter(), self.encoder.dim())?)
+    fn judgements(&self, encoded: &[&Encoded]) -> Result<Vec<Judgement>, Error> {
+        judgements(&self.bundle, &matrix(encoded.iter().copied(), self.encoder.dim())?)
     }
 
-    fn rewards(&self, encoded: &[Encoded], progress: &dyn Progress) -> Result<Vec<f32>, Error> {
-        note_truncated(encoded, self.encoder.identity().max_length, progress);
-        let embeddings = matrix(encoded.iter(), self.encoder.dim())?;
+    fn rewards(&self, encoded: &[&Encoded]) -> Result<Vec<f32>, Error> {
+        let embeddings = matrix(encoded.iter().copied(), self.encoder.dim())?;
         Ok(self.bundle.model.rewards(&embeddings, Threads::available())?)
     }
 }
@@ -225,29 +229,42 @@ pub fn score(options: &ScoreOptions, progress: &dyn Progress) -> Result<Scores, 
         return arrays(options, path, progress);
     }
     let bundle = Bundle::read(&options.bundle)?;
-    let input = resolve_input(&options.file, &options.encoder.runtime, progress)?;
+    let input = data_source::resolve(&options.file, &options.encoder.runtime, progress)?;
     let set = read_exchanges_with(&input, &options.reading, progress)?;
     let encoder = open_encoder_of_bundle(&bundle, &options.bundle, &options.encoder, progress)?;
     note_server(encoder.as_ref(), progress);
     let scorer = Scorer { bundle, encoder };
 
-    let (mut exchanges, mut texts) = (Vec::new(), Vec::new());
+    let (mut inputs, mut lines) = (Vec::new(), Vec::new());
     for row in &set.rows {
         match &row.value {
-            ScoreRow::Text(text) => texts.push(text.clone()),
-            other => exchanges.extend(exchanges_of(other)),
+            ScoreRow::Text(text) => inputs.push(Input::Text(text.clone())),
+            other => inputs.extend(exchanges_of(other).into_iter().map(Input::Exchange)),
         }
+        lines.resize(inputs.len(), row.line);
     }
-    let mut encoded = scorer.encoder.encode_exchanges(&exchanges, progress)?;
-    encoded.extend(scorer.encoder.encode_texts(&texts, progress)?);
-    let rewards = in_units(&scorer.bundle, scorer.rewards(&encoded, progress)?, options.normalise);
-    let (of_exchanges, of_texts) = rewards.split_at(exchanges.len());
-    let rows = in_order(&set.rows, &set.malformed, of_exchanges, of_texts);
+    let file = options.file.name();
+    let place = |index: usize| (file.as_path(), lines[index]);
+    let encoder = scorer.encoder.as_ref();
+    let encoded = encode_rows(encoder, &inputs, place, EncoderOf::Bundle, progress)?;
+    let computed: Vec<&Encoded> = encoded.iter().flatten().collect();
+    let rewards = in_units(&scorer.bundle, scorer.rewards(&computed)?, options.normalise);
+    let mut rewards = rewards.into_iter();
+    let answers = encoded.iter().map(|one| match one {
+        Ok(_) => Ok(rewards.next().unwrap_or(f64::NAN)),
+        Err(refused) => Err(refused),
+    });
+    let (rows, refused) = in_order(&set.rows, &set.malformed, answers);
     if !set.malformed.is_empty() {
         let (bad, read) = (set.malformed.len(), set.read);
         progress.note(&format!("{bad} of {read} rows are malformed and have no reward"));
     }
-    Ok(Scores { rows, malformed: set.malformed.len() })
+    if refused > 0 {
+        let read = set.read;
+        let note = format!("{refused} of {read} rows are refused by the template: no reward");
+        progress.note(&note);
+    }
+    Ok(Scores { rows, malformed: set.malformed.len(), refused })
 }
 
 /// The exchanges of a row, in the order of its answer; none of a row of text.
@@ -263,36 +280,49 @@ pub(crate) fn exchanges_of(row: &ScoreRow) -> Vec<Exchange> {
     }
 }
 
+/// The answers to rows whose texts have these rewards, and how many of them the template refuses.
 /// Malformed rows are answered in their place, so that lines never shift.
-fn in_order(
+fn in_order<'a>(
     rows: &[Row<ScoreRow>],
     malformed: &[MalformedRow],
-    of_exchanges: &[f64],
-    of_texts: &[f64],
-) -> Vec<ScoredRow> {
-    let mut exchanges = of_exchanges.iter().copied();
-    let mut texts = of_texts.iter().copied();
-    let mut answers: Vec<ScoredRow> = rows
-        .iter()
-        .map(|row| {
-            let mut next = || exchanges.next().unwrap_or(f64::NAN);
-            let rewards = match &row.value {
-                ScoreRow::Single(_) => RowRewards::One { reward: next() },
-                ScoreRow::Candidates { responses, .. } => {
-                    RowRewards::Several { rewards: responses.iter().map(|_| next()).collect() }
-                }
-                ScoreRow::Pair(_) => RowRewards::Pair { chosen: next(), rejected: next() },
-                ScoreRow::Text(_) => RowRewards::One { reward: texts.next().unwrap_or(f64::NAN) },
-            };
-            ScoredRow { rewards, line: row.line }
-        })
-        .collect();
+    mut rewards: impl Iterator<Item = Result<f64, &'a Refused>>,
+) -> (Vec<ScoredRow>, usize) {
+    let mut refused = 0;
+    let mut answers: Vec<ScoredRow> = Vec::with_capacity(rows.len() + malformed.len());
+    for row in rows {
+        let texts = match &row.value {
+            ScoreRow::Candidates { responses, .. } => responses.len(),
+            ScoreRow::Pair(_) => 2,
+            ScoreRow::Single(_) | ScoreRow::Text(_) => 1,
+        };
+        // All are taken, also where the first is refused.
+        let own: Vec<Result<f64, &Refused>> = rewards.by_ref().take(texts).collect();
+        let rewards = match own.into_iter().collect::<Result<Vec<f64>, _>>() {
+            Ok(rewards) => answer(&row.value, rewards),
+            Err(why) => {
+                refused += 1;
+                RowRewards::Error { error: why.to_string() }
+            }
+        };
+        answers.push(ScoredRow { rewards, line: row.line });
+    }
     answers.extend(malformed.iter().map(|bad| ScoredRow {
         rewards: RowRewards::Error { error: bad.to_string() },
         line: bad.line,
     }));
     answers.sort_by_key(|row| row.line);
-    answers
+    (answers, refused)
+}
+
+/// The answer to a row whose texts have these rewards.
+fn answer(row: &ScoreRow, rewards: Vec<f64>) -> RowRewards {
+    match (row, rewards.as_slice()) {
+        (ScoreRow::Candidates { .. }, _) => RowRewards::Several { rewards },
+        (ScoreRow::Pair(_), [chosen, rejected]) => {
+            RowRewards::Pair { chosen: *chosen, rejected: *rejected }
+        }
+        (_, all) => RowRewards::One { reward: all.first().copied().unwrap_or(f64::NAN) },
+    }
 }
 
 fn in_units(bundle: &Bundle, rewards: Vec<f32>, normalise: bool) -> Vec<f64> {
@@ -310,5 +340,5 @@ fn arrays(options: &ScoreOptions, path: &Path, progress: &dyn Progress) -> Resul
     let rewards = rewards?;
     let row = |(i, reward)| ScoredRow { rewards: RowRewards::One { reward }, line: i as u64 + 1 };
     let rows = in_units(&bundle, rewards, options.normalise).into_iter().enumerate().map(row);
-    Ok(Scores { rows: rows.collect(), malformed: 0 })
+    Ok(Scores { rows: rows.collect(), malformed: 0, refused: 0 })
 }

@@ -1,21 +1,21 @@
 //! The pool of a study: the same pairs as each of its encoders has them.
 //!
 //! Text is embedded once for all encoders that differ only in which hidden states they take; stored
-//! embeddings are cut by the views that they say they hold. A pair that one encoder cannot tell the
-//! sides of is left out for all, so that they are compared on the same pairs.
+//! embeddings are cut by the views that they say they hold. A pair that the template of one encoder
+//! refuses, or that it cannot tell the sides of, is left out for all, so that they are compared on the
+//! same pairs.
 
 use super::StudyOptions;
-use crate::inputs::resolve_input;
-use crate::models::{
-    encode_pairs, equal_sides, matrix, note_encoder, note_truncated, open_encoder,
-};
+use crate::data_source;
+use crate::encoded::{EncoderOf, encode_pairs, leave_out};
+use crate::models::{matrix, note_encoder, open_encoder};
 use crate::notes;
 use crate::options::{EncoderTable, ModelOptions, StoredPairsOptions};
 use crate::{Error, Progress};
-use lens_core::{EmbeddedPairs, Label, PreferencePair};
+use lens_core::{EmbeddedPairs, Label};
 use lens_data::store::{StoredViews, covers_all, pairs_of_columns};
 use lens_data::{
-    ArrayFile, LabelCounts, LeftOut, Reason, StoredPairs, Vetted, file_name, file_names,
+    ArrayFile, LabelCounts, LeftOut, Place, Reason, StoredPairs, Vetted, file_name, file_names,
     read_pairs_with, vet,
 };
 use lens_encoder::{EncoderIdentity, TextEncoder, View, ViewChoice};
@@ -135,6 +135,8 @@ impl Encoders<'_> {
 /// The pairs as one encoder of a study has them.
 struct Embedded {
     pairs: EmbeddedPairs,
+    /// The line of each.
+    places: Vec<Place>,
     identity: EncoderIdentity,
     server: String,
 }
@@ -149,7 +151,7 @@ fn text(
         path: path.to_owned(),
         left_out: vetted.report.summary(),
     };
-    let input = resolve_input(&path.into(), &options.model.runtime, progress)?;
+    let input = data_source::resolve(&path.into(), &options.model.runtime, progress)?;
     let data = read_pairs_with(&input, &options.reading, progress)?;
     notes::malformed(&data.malformed, progress);
     notes::layout(&data, progress);
@@ -179,28 +181,33 @@ fn text(
             None => passes.push((at, vec![i])),
         }
     }
-    let mut equal: BTreeMap<Place, LeftOut> = BTreeMap::new();
+    let mut unusable: BTreeMap<Place, (Reason, LeftOut)> = BTreeMap::new();
     let mut embedded: Vec<Option<Embedded>> = choices.iter().map(|_| None).collect();
     for (at, members) in passes {
         let encoder = &mut encoders.opened[at].1;
-        let of_pass =
-            embed_pass(encoder.as_mut(), &members, &views, &vetted, &mut equal, progress)?;
+        let pass = Pass { members: &members, views: &views, path, vetted: &vetted };
+        let of_pass = pass.embed(encoder.as_mut(), &mut unusable, progress)?;
         for (member, pairs) in members.into_iter().zip(of_pass) {
             embedded[member] = Some(pairs);
         }
     }
-    let kept: Vec<usize> =
-        (0..vetted.used.len()).filter(|&i| !equal.contains_key(&vetted.used[i].place())).collect();
-    vetted.leave_out(Reason::EqualAfterTruncation, equal.into_values());
-    if kept.is_empty() {
+    let usable = |place: &Place| !unusable.contains_key(place);
+    let kept_of = |embedded: &Embedded| -> Vec<usize> {
+        (0..embedded.places.len()).filter(|&i| usable(&embedded.places[i])).collect()
+    };
+    let kept: Vec<Option<Vec<usize>>> =
+        embedded.iter().map(|one| one.as_ref().map(kept_of)).collect();
+    leave_out(&mut vetted, unusable.into_values());
+    if vetted.used.is_empty() {
         return Err(nothing_left(&vetted));
     }
     note_left_out(&vetted, progress);
     let fingerprint = vetted.fingerprint();
     let (mut pairs, mut about, mut data) = (Vec::new(), Vec::new(), Vec::new());
     let mut names = Vec::new();
-    for (choice, embedded) in choices.iter().zip(embedded) {
-        let Some(Embedded { pairs: all, identity, server }) = embedded else {
+    for (choice, (embedded, kept)) in choices.iter().zip(embedded.into_iter().zip(kept)) {
+        let (Some(Embedded { pairs: all, identity, server, .. }), Some(kept)) = (embedded, kept)
+        else {
             return Err(Error::Refused(format!("encoder `{}` was not embedded", choice.name)));
         };
         let views: Vec<String> = identity.views.iter().map(View::to_string).collect();
@@ -222,67 +229,86 @@ fn text(
     Ok(Pool { encoders: choices, pairs, views: names, identity, summary, stored: Vec::new() })
 }
 
-/// Embeds the pairs once for all `members` of an encoder, whose views are `views`. Pairs whose sides
-/// the encoder cannot tell apart go into `equal`, by line.
-fn embed_pass(
-    encoder: &mut dyn TextEncoder,
-    members: &[usize],
-    views: &[Vec<ViewChoice>],
-    vetted: &Vetted,
-    equal: &mut BTreeMap<Place, LeftOut>,
-    progress: &dyn Progress,
-) -> Result<Vec<Embedded>, Error> {
-    let layers = encoder.identity().layers;
-    let mut union: Vec<ViewChoice> = Vec::new();
-    for view in members.iter().flat_map(|&m| &views[m]) {
-        let view = view.counted_from_zero(layers);
-        if !union.contains(&view) {
-            union.push(view);
-        }
-    }
-    if encoder.server().is_none() {
-        encoder.set_views(if members.len() == 1 { &views[members[0]] } else { &union })?;
-    }
-    note_encoder(encoder, progress);
-    let all: Vec<&PreferencePair> = vetted.used.iter().map(|r| &r.value).collect();
-    let labels: Vec<Label> = all.iter().map(|p| p.label()).collect();
-    let encoded = encode_pairs(encoder, &all, progress)?;
-    note_truncated(&encoded, encoder.identity().max_length, progress);
-    let (n, width) = (all.len(), encoder.dim());
-    let (chosen, rejected) = encoded.split_at(n);
-    for (row, (a, b)) in vetted.used.iter().zip(chosen.iter().zip(rejected)) {
-        equal.extend(equal_sides(row.place(), a, b).map(|l| (l.place(), l)));
-    }
-    let pairs = EmbeddedPairs::with_prompts(
-        matrix(chosen.iter(), width)?,
-        matrix(rejected.iter(), width)?,
-        vetted.prompt_numbers(),
-    )?;
-    let pairs = pairs.with_labels(labels)?;
-    let id = encoder.identity().clone();
-    let server = match encoder.server() {
-        Some(record) => json(record)?,
-        None => String::new(),
-    };
-    let of_member = |&member: &usize| {
-        let (columns, of_member) = if members.len() == 1 {
-            (whole(width), id.views.clone())
-        } else {
-            let mut columns = Vec::new();
-            for asked in views[member].iter().map(|v| v.counted_from_zero(layers)) {
-                let here = id.views.iter().enumerate().filter(|(_, v)| asked.asks_for(v));
-                columns.extend(here.map(|(i, _)| i));
+/// The pairs of a file, to be embedded once for all `members` of an encoder.
+struct Pass<'a> {
+    members: &'a [usize],
+    /// The views of every choice.
+    views: &'a [Vec<ViewChoice>],
+    path: &'a Path,
+    vetted: &'a Vetted,
+}
+
+impl Pass<'_> {
+    /// Embeds the pairs. Those that the template refuses, or whose sides the encoder cannot tell apart,
+    /// go into `unusable`, by their place.
+    fn embed(
+        &self,
+        encoder: &mut dyn TextEncoder,
+        unusable: &mut BTreeMap<Place, (Reason, LeftOut)>,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Embedded>, Error> {
+        let Pass { members, views, path, vetted } = *self;
+        let layers = encoder.identity().layers;
+        let mut union: Vec<ViewChoice> = Vec::new();
+        for view in members.iter().flat_map(|&m| &views[m]) {
+            let view = view.counted_from_zero(layers);
+            if !union.contains(&view) {
+                union.push(view);
             }
-            let of_member = columns.iter().map(|&i| id.views[i].clone()).collect();
-            let at = |i: usize| i * id.dim..(i + 1) * id.dim;
-            (columns.into_iter().map(at).collect(), of_member)
+        }
+        if encoder.server().is_none() {
+            encoder.set_views(if members.len() == 1 { &views[members[0]] } else { &union })?;
+        }
+        note_encoder(encoder, progress);
+        let files = [(path, &*vetted.used)];
+        let encoded = encode_pairs(encoder, &files, EncoderOf::Options, progress)?;
+        let numbers = vetted.prompt_numbers();
+        let (mut sides, mut places) = (Vec::new(), Vec::new());
+        let (mut prompts, mut labels): (Vec<u32>, Vec<Label>) = (Vec::new(), Vec::new());
+        let rows = vetted.used.iter().zip(numbers);
+        for ((row, prompt), pair) in rows.zip(encoded.into_iter().flatten()) {
+            match pair {
+                Ok(pair) => {
+                    sides.push(pair);
+                    places.push(row.place());
+                    prompts.push(prompt);
+                    labels.push(row.value.label());
+                }
+                Err(left_out) => drop(unusable.insert(row.place(), left_out)),
+            }
+        }
+        let width = encoder.dim();
+        let pairs = EmbeddedPairs::with_prompts(
+            matrix(sides.iter().map(|[chosen, _]| chosen), width)?,
+            matrix(sides.iter().map(|[_, rejected]| rejected), width)?,
+            prompts,
+        )?;
+        let pairs = pairs.with_labels(labels)?;
+        let id = encoder.identity().clone();
+        let server = match encoder.server() {
+            Some(record) => json(record)?,
+            None => String::new(),
         };
-        let identity = EncoderIdentity { views: of_member, ..id.clone() };
-        let widths = vec![id.dim; identity.views.len()];
-        let pairs = pairs_of_columns(&pairs, &columns)?.with_views(widths)?;
-        Ok(Embedded { pairs, identity, server: server.clone() })
-    };
-    members.iter().map(of_member).collect()
+        let of_member = |&member: &usize| {
+            let (columns, of_member) = if members.len() == 1 {
+                (whole(width), id.views.clone())
+            } else {
+                let mut columns = Vec::new();
+                for asked in views[member].iter().map(|v| v.counted_from_zero(layers)) {
+                    let here = id.views.iter().enumerate().filter(|(_, v)| asked.asks_for(v));
+                    columns.extend(here.map(|(i, _)| i));
+                }
+                let of_member = columns.iter().map(|&i| id.views[i].clone()).collect();
+                let at = |i: usize| i * id.dim..(i + 1) * id.dim;
+                (columns.into_iter().map(at).collect(), of_member)
+            };
+            let identity = EncoderIdentity { views: of_member, ..id.clone() };
+            let widths = vec![id.dim; identity.views.len()];
+            let pairs = pairs_of_columns(&pairs, &columns)?.with_views(widths)?;
+            Ok(Embedded { pairs, places: places.clone(), identity, server: server.clone() })
+        };
+        members.iter().map(of_member).collect()
+    }
 }
 
 fn json(value: &impl serde::Serialize) -> Result<String, Error> {

@@ -59,7 +59,7 @@ fn names_come_from_the_special_tokens_map_too() {
     write(dir.path(), "special_tokens_map.json", r#"{"eos_token": {"content": "<|eot_id|>"}}"#);
     let open = || TextTokenizer::from_folder(dir.path(), ROWS, true, SpecialTokens::Text);
     let tokenizer = open().unwrap();
-    assert_eq!(tokenizer.eos_text, "<|eot_id|>");
+    assert_eq!(tokenizer.roles.get("eos"), Some("<|eot_id|>"));
     write(dir.path(), "generation_config.json", r#"{"eos_token_id": [1, 2]}"#);
     assert_eq!(open().unwrap().end_ids()[..2], [1, 2]);
     write(dir.path(), "generation_config.json", r#"{"eos_token_id": 7}"#);

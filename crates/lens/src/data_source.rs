@@ -3,7 +3,7 @@
 
 use crate::options::RuntimeOptions;
 use crate::{Error, Progress};
-use lens_data::Input;
+use lens_data::DataSource;
 use lens_encoder::models::{DatasetName, Hub, dataset_files};
 use std::path::PathBuf;
 
@@ -12,11 +12,11 @@ use std::path::PathBuf;
 ///
 /// # Errors
 /// A dataset that cannot be fetched, or of which a configuration or a split has to be named.
-pub fn resolve_input(
-    input: &Input,
+pub fn resolve(
+    input: &DataSource,
     runtime: &RuntimeOptions,
     progress: &dyn Progress,
-) -> Result<Input, Error> {
+) -> Result<DataSource, Error> {
     let mut parts: Vec<PathBuf> = Vec::new();
     let mut fetched = false;
     for part in input.parts() {
@@ -41,7 +41,7 @@ pub fn resolve_input(
         }
     }
     match fetched {
-        true => Ok(Input::new(parts).known_as(input.name())),
+        true => Ok(DataSource::new(parts).known_as(input.name())),
         false => Ok(input.clone()),
     }
 }

@@ -32,21 +32,21 @@ const SPLITS: [(&str, &[&str]); 3] = [
 /// Where a dataset lies: one or several of a file, a folder of shards, a folder that
 /// `datasets.save_to_disk` wrote, a pattern such as `shards/*.parquet`, and `-` for standard input.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Input {
+pub struct DataSource {
     parts: Vec<PathBuf>,
     /// What it is called in messages, where that is not told by its parts.
     name: Option<PathBuf>,
 }
 
-impl Input {
+impl DataSource {
     /// Several parts as one dataset, in this order.
-    pub fn new(parts: impl IntoIterator<Item = PathBuf>) -> Input {
-        Input { parts: parts.into_iter().collect(), name: None }
+    pub fn new(parts: impl IntoIterator<Item = PathBuf>) -> DataSource {
+        DataSource { parts: parts.into_iter().collect(), name: None }
     }
 
     /// The same files under another name for messages and records.
-    pub fn known_as(self, name: PathBuf) -> Input {
-        Input { name: Some(name), ..self }
+    pub fn known_as(self, name: PathBuf) -> DataSource {
+        DataSource { name: Some(name), ..self }
     }
 
     /// The path, if it is only one.
@@ -95,50 +95,50 @@ impl Input {
     }
 }
 
-impl fmt::Display for Input {
+impl fmt::Display for DataSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.name().display().fmt(f)
     }
 }
 
-impl From<PathBuf> for Input {
+impl From<PathBuf> for DataSource {
     fn from(path: PathBuf) -> Self {
-        Input { parts: vec![path], name: None }
+        DataSource { parts: vec![path], name: None }
     }
 }
 
-impl From<&PathBuf> for Input {
+impl From<&PathBuf> for DataSource {
     fn from(path: &PathBuf) -> Self {
         path.clone().into()
     }
 }
 
-impl From<&Path> for Input {
+impl From<&Path> for DataSource {
     fn from(path: &Path) -> Self {
         path.to_owned().into()
     }
 }
 
-impl From<&str> for Input {
+impl From<&str> for DataSource {
     fn from(path: &str) -> Self {
         PathBuf::from(path).into()
     }
 }
 
-impl From<String> for Input {
+impl From<String> for DataSource {
     fn from(path: String) -> Self {
         PathBuf::from(path).into()
     }
 }
 
-impl From<Vec<PathBuf>> for Input {
+impl From<Vec<PathBuf>> for DataSource {
     fn from(parts: Vec<PathBuf>) -> Self {
-        Input { parts, name: None }
+        DataSource { parts, name: None }
     }
 }
 
-impl From<&Input> for Input {
-    fn from(input: &Input) -> Self {
+impl From<&DataSource> for DataSource {
+    fn from(input: &DataSource) -> Self {
         input.clone()
     }
 }
@@ -293,7 +293,7 @@ mod tests {
         home
     }
 
-    fn names(home: &Path, input: Input) -> Vec<String> {
+    fn names(home: &Path, input: DataSource) -> Vec<String> {
         let files = input.files().unwrap();
         files.iter().map(|f| f.strip_prefix(home).unwrap().display().to_string()).collect()
     }
@@ -305,31 +305,31 @@ mod tests {
         assert_eq!(names(home.path(), home.path().into()), ["a.parquet", "b.parquet"]);
         let pattern = home.path().join("*.parquet").display().to_string();
         assert_eq!(names(home.path(), pattern.into()), [".x.parquet", "a.parquet", "b.parquet"]);
-        let both = Input::new([home.path().join("b.parquet"), home.path().join("a.parquet")]);
+        let both = DataSource::new([home.path().join("b.parquet"), home.path().join("a.parquet")]);
         assert!(both.name().display().to_string().ends_with("b.parquet (and 1 more)"));
         assert_eq!(names(home.path(), both), ["b.parquet", "a.parquet"]);
-        assert_eq!(Input::from("-").files().unwrap(), [PathBuf::from("-")]);
-        assert_eq!(Input::from("-").to_string(), "standard input");
-        let twice = Input::new(["-".into(), "-".into()]).files();
+        assert_eq!(DataSource::from("-").files().unwrap(), [PathBuf::from("-")]);
+        assert_eq!(DataSource::from("-").to_string(), "standard input");
+        let twice = DataSource::new(["-".into(), "-".into()]).files();
         assert!(matches!(twice, Err(Error::InputTwice { .. })));
     }
 
     #[test]
     fn what_is_ambiguous_has_to_be_named() {
         let splits = home(&["data/train-0.parquet", "data/train-1.parquet", "data/test-0.parquet"]);
-        match Input::from(splits.path()).files() {
+        match DataSource::from(splits.path()).files() {
             Err(Error::SeveralSplits { splits, .. }) => assert_eq!(splits, ["test", "train"]),
             other => panic!("{other:?}"),
         }
         let formats = home(&["a.jsonl.gz", "b.csv"]);
-        match Input::from(formats.path()).files() {
+        match DataSource::from(formats.path()).files() {
             Err(Error::SeveralFormats { formats, .. }) => assert_eq!(formats, ["csv", "jsonl"]),
             other => panic!("{other:?}"),
         }
         let empty = home(&["README.md"]);
-        assert!(matches!(Input::from(empty.path()).files(), Err(Error::NoDataFiles { .. })));
+        assert!(matches!(DataSource::from(empty.path()).files(), Err(Error::NoDataFiles { .. })));
         let none = empty.path().join("*.jsonl").display().to_string();
-        assert!(matches!(Input::from(none).files(), Err(Error::BadPattern { .. })));
+        assert!(matches!(DataSource::from(none).files(), Err(Error::BadPattern { .. })));
     }
 
     #[test]
@@ -347,7 +347,7 @@ mod tests {
         let home = home(&["data-00000-of-00001.arrow"]);
         let state = |text: &str| {
             fs::write(home.path().join("state.json"), text).unwrap();
-            Input::from(home.path()).files()
+            DataSource::from(home.path()).files()
         };
         let files =
             state(r#"{"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}"#).unwrap();
