@@ -30,7 +30,8 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Views {
-    /// As the settings name them.
+    /// As the settings name them; `asked` in earlier settings files.
+    #[serde(alias = "asked")]
     Fixed,
     /// Chosen by cross-validation on the training pairs.
     Auto,

@@ -37,7 +37,15 @@ pub mod heading {
 
 /// Each word with what it does, for help; any other word is a usage error that names all of them.
 fn words<const N: usize>(all: [(&'static str, &'static str); N]) -> PossibleValuesParser {
-    all.map(|(word, help)| PossibleValue::new(word).help(help)).into()
+    all.map(value).into()
+}
+
+fn value((word, help): (&'static str, &'static str)) -> PossibleValue {
+    match word {
+        // Its name before.
+        "fixed" => PossibleValue::new(word).help(help).alias("asked"),
+        _ => PossibleValue::new(word).help(help),
+    }
 }
 
 /// `--weights`.
