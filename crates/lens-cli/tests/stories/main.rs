@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod any_data;
 mod bad_input;
 mod bench;
 #[path = "common/browser.rs"]

@@ -47,8 +47,8 @@ pub(crate) fn take_row(
         return Ok(vec![take_candidates(fields)?]);
     }
     if let Some(name) = ["response", "completion"].into_iter().find(|name| has(name)) {
-        let response = take_content(fields, name)?;
         let prompt = take_prompt_column(fields)?;
+        let response = take_content(fields, name)?;
         let (prompt, responses) = without_repetition(prompt, vec![response]);
         return match responses.into_iter().next() {
             Some(response) => Ok(vec![ScoreRow::Single(Exchange { prompt, response })]),
@@ -162,8 +162,8 @@ fn take_conversation(fields: &mut Fields) -> Result<Exchange, Problem> {
 }
 
 fn take_candidates(fields: &mut Fields) -> Result<ScoreRow, Problem> {
-    let responses = take_list(fields, "responses")?;
     let prompt = take_prompt_column(fields)?;
+    let responses = take_list(fields, "responses")?;
     let (prompt, responses) = without_repetition(prompt, responses);
     Ok(ScoreRow::Candidates { prompt, responses })
 }

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod arrow_files;
 mod exchanges;
 mod files;
 mod parquet_files;

@@ -1,0 +1,80 @@
+use super::*;
+use arrow_array::builder::{ListBuilder, StringBuilder, StructBuilder};
+use arrow_array::{
+    ArrayRef, BooleanArray, DictionaryArray, Float64Array, Int32Array, RecordBatch, StringArray,
+    StringViewArray, types::Int32Type,
+};
+use arrow_ipc::writer::{FileWriter, StreamWriter};
+use arrow_schema::{DataType, Field, Fields};
+use std::sync::Arc;
+
+/// Two rows: pairs of messages, with columns of several types beside them.
+fn batch() -> RecordBatch {
+    let fields: Fields =
+        vec![Field::new("role", DataType::Utf8, true), Field::new("content", DataType::Utf8, true)]
+            .into();
+    let messages = |role: &str, texts: [&str; 2]| -> ArrayRef {
+        let builders: Vec<Box<dyn arrow_array::builder::ArrayBuilder>> =
+            vec![Box::new(StringBuilder::new()), Box::new(StringBuilder::new())];
+        let mut list = ListBuilder::new(StructBuilder::new(fields.clone(), builders));
+        for text in texts {
+            let message = list.values();
+            message.field_builder::<StringBuilder>(0).unwrap().append_value(role);
+            message.field_builder::<StringBuilder>(1).unwrap().append_value(text);
+            message.append(true);
+            list.append(true);
+        }
+        Arc::new(list.finish())
+    };
+    let dictionary: DictionaryArray<Int32Type> = vec!["easy", "easy"].into_iter().collect();
+    RecordBatch::try_from_iter([
+        ("prompt", Arc::new(StringViewArray::from(vec!["p", "q"])) as ArrayRef),
+        ("chosen", messages("assistant", ["yes", "good"])),
+        ("rejected", messages("assistant", ["no", "bad"])),
+        ("margin", Arc::new(Float64Array::from(vec![Some(1.5), Some(f64::NAN)]))),
+        ("tie", Arc::new(BooleanArray::from(vec![None, Some(false)]))),
+        ("count", Arc::new(Int32Array::from(vec![3, 4]))),
+        ("subset", Arc::new(dictionary)),
+        ("note", Arc::new(StringArray::from(vec![None, Some("x")]))),
+    ])
+    .unwrap()
+}
+
+fn check(data: &Dataset) {
+    assert_eq!(data.layout.format, Format::Arrow);
+    assert_eq!(data.malformed, []);
+    let [first, second] = data.pairs.as_slice() else { panic!("{:?}", data.pairs) };
+    assert_eq!((first.value.margin, second.value.margin), (Some(1.5), None));
+    assert_eq!(second.value.rejected, turns(&[("assistant", "bad")]));
+    assert_eq!((first.subset(), &first.metadata["count"]), (Some("easy"), &Value::from(3)));
+    assert_eq!(
+        (&first.metadata["note"], &second.metadata["note"]),
+        (&Value::Null, &Value::from("x"))
+    );
+}
+
+#[test]
+fn files_and_streams_hold_the_same_rows() {
+    let home = Home::new();
+    let batch = batch();
+    let mut file = FileWriter::try_new(Vec::new(), &batch.schema()).unwrap();
+    file.write(&batch).unwrap();
+    let bytes = file.into_inner().unwrap();
+    check(&home.pairs("a.arrow", &bytes).unwrap());
+    check(&home.pairs("a.feather", &bytes).unwrap());
+    check(&home.pairs("a", &bytes).unwrap());
+    let cut = home.pairs("cut.arrow", &bytes[..bytes.len() / 2]);
+    assert!(matches!(cut, Err(Error::Corrupt { format: "Arrow", .. })), "{cut:?}");
+
+    let mut stream = StreamWriter::try_new(Vec::new(), &batch.schema()).unwrap();
+    stream.write(&batch).unwrap();
+    let bytes = stream.into_inner().unwrap();
+    check(&home.pairs("b.arrow", &bytes).unwrap());
+    // A folder as `datasets.save_to_disk` writes it.
+    home.file("data-00000-of-00001.arrow", &bytes);
+    home.file("state.json", r#"{"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}"#);
+    home.file("dataset_info.json", "{}");
+    check(&read_pairs(home.0.path(), &ReadOptions::default()).unwrap());
+    let text = home.pairs("text.arrow", r#"{"prompt": "p"}"#);
+    assert!(matches!(text, Err(Error::Corrupt { format: "Arrow", .. })), "{text:?}");
+}
