@@ -7,6 +7,7 @@ mod bench;
 #[path = "common/browser.rs"]
 mod browser;
 mod common;
+mod controls;
 mod curves;
 mod digests;
 mod evaluation;

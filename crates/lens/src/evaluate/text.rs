@@ -1,7 +1,7 @@
 //! Evaluation on text: what a file is, every distinct exchange embedded once, and the figures.
 
 use super::outputs::Outputs;
-use super::{EvaluateOptions, EvaluatedFile, nothing_left};
+use super::{EvaluateOptions, EvaluatedFile, controls, nothing_left};
 use crate::models::{equal_sides, matrix, note_truncated};
 use crate::options::reading;
 use crate::{Error, Progress};
@@ -97,6 +97,9 @@ pub(super) fn prepare(
     if let Some(n) = options.n.filter(|_| benchmark != Benchmark::BestOfN) {
         progress.note(&format!("warning: --n {n} is for best-of-n and says nothing here"));
     }
+    if options.controls && !benchmark.is_of_pairs() {
+        progress.note(&format!("warning: --controls are for pairs and say nothing of {benchmark}"));
+    }
     if let Material::Pairs(vetted) = &material
         && vetted.used.is_empty()
     {
@@ -135,10 +138,10 @@ fn report(set: &JudgedSet) -> VetReport {
 
 /// Distinct exchanges in the order in which they were first met.
 #[derive(Default)]
-struct Distinct(HashMap<Exchange, usize>);
+pub(super) struct Distinct(HashMap<Exchange, usize>);
 
 impl Distinct {
-    fn add(&mut self, prompt: &Content, response: &Content) -> usize {
+    pub(super) fn add(&mut self, prompt: &Content, response: &Content) -> usize {
         let next = self.0.len();
         let exchange = Exchange { prompt: prompt.clone(), response: response.clone() };
         *self.0.entry(exchange).or_insert(next)
@@ -152,9 +155,9 @@ impl Distinct {
 }
 
 /// Every distinct exchange with what the encoder made of it, and its reward.
-struct ScoredExchanges {
+pub(super) struct ScoredExchanges {
     encoded: Vec<Encoded>,
-    rewards: Vec<f32>,
+    pub(super) rewards: Vec<f32>,
 }
 
 fn score(
@@ -233,11 +236,24 @@ impl Prepared {
                 let rows = Some(&*vetted.used);
                 let data =
                     PairData { file: &path, pairs, lines: &lines, rows, worst: options.worst };
-                let evaluation = Evaluation::of_pairs(benchmark, data)?;
-                if let Some(outputs) = outputs {
-                    outputs.write_pairs(bundle, &vetted.used, &chosen, &rejected)?;
+                let mut evaluation = Evaluation::of_pairs(benchmark, data)?;
+                let rewards = PairRewards { chosen, rejected };
+                if options.controls {
+                    let scored = |distinct: Distinct| score(distinct, bundle, encoder, progress);
+                    let rows = &vetted.used;
+                    let found =
+                        controls::measure(rows, &rewards, &prompts, encoder, seed, &scored)?;
+                    evaluation.controls = found;
                 }
-                (vetted.report, evaluation, PairRewards { chosen, rejected })
+                if let Some(outputs) = outputs {
+                    outputs.write_pairs(
+                        bundle,
+                        &vetted.used,
+                        &rewards.chosen,
+                        &rewards.rejected,
+                    )?;
+                }
+                (vetted.report, evaluation, rewards)
             }
             Material::Ranked(rows, report) => {
                 let ranked = rank(&rows, benchmark, bundle, encoder, progress)?;
