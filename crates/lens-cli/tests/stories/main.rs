@@ -31,5 +31,6 @@ mod stores;
 mod study;
 mod synthesis;
 mod tuning;
+mod typed_elsewhere;
 mod untrainable;
 mod warm_start;
