@@ -2,6 +2,7 @@
 
 mod bench;
 mod eval;
+pub mod foreign;
 mod generate;
 mod serve;
 mod shared;

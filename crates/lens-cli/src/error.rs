@@ -151,6 +151,13 @@ fn hint(error: &Error) -> Option<&'static str> {
         Error::Encoder(EncoderError::Server(ServerError::TooLong { .. })) => {
             Some("leave the text out, or serve the model with a longer context")
         }
+        Error::TextNotEmbeddings { pairs: true, .. } => Some(
+            "`lens run FILE` embeds pairs of text and trains on them; or embed them once, `lens embed \
+             FILE -o pairs.safetensors`, and give that file here",
+        ),
+        Error::TextNotEmbeddings { pairs: false, .. } => {
+            Some("embed them first: `lens embed FILE -o OUT.safetensors`")
+        }
         Error::ArraysMismatch { .. } => {
             Some("embed the texts again with the settings of the reward model")
         }

@@ -40,6 +40,8 @@ pub enum Purpose {
     Dropout = 13,
     /// Synthetic responses of the rivals; the index is the seed pair's.
     Rivals = 14,
+    /// Which prompt a pair gets where prompts are shuffled to see how much the model reads them.
+    Controls = 15,
 }
 
 /// A reproducible stream of random numbers.

@@ -1,8 +1,26 @@
 //! The views of a model that a user's choices stand for.
 
 use crate::error::{EncoderError, Result};
-use crate::family::ModelSpec;
+use crate::family::{ModelSpec, resolve_layer};
 use lens_data::encoder::{LayerChoice, Pooling, View, ViewChoice};
+
+/// Refuses a layer that a model with so many of them does not have, which can be known before the model
+/// itself is here.
+///
+/// # Errors
+/// [`EncoderError::LayerOutOfRange`].
+pub(crate) fn check_layers(choices: &[ViewChoice], layers: usize) -> Result<()> {
+    choices.iter().try_for_each(|choice| match choice.layer {
+        LayerChoice::Index(index) => resolve_layer(index, layers).map(drop),
+        LayerChoice::All => Ok(()),
+    })
+}
+
+/// Whether there is a layer among the choices that some model does not have.
+pub(crate) fn name_layers(choices: &[ViewChoice]) -> bool {
+    let beyond = |layer| !matches!(layer, LayerChoice::Index(-1 | 0) | LayerChoice::All);
+    choices.iter().any(|choice| beyond(choice.layer))
+}
 
 /// Resolves choices for a model: layers counted from 0, every layer where all are asked.
 pub(crate) fn resolve(choices: &[ViewChoice], spec: &ModelSpec) -> Result<Vec<View>> {

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use lens_core::Progress;
-use lens_encoder::models::{FetchError, Hub, find_or_pull_from};
-use lens_encoder::{EncoderError, Secret};
+use lens_encoder::models::{DEFAULT, FetchError, Hub, KNOWN, find_or_pull_for, find_or_pull_from};
+use lens_encoder::{EncoderError, LayerChoice, Secret, ViewChoice};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use stand_in::{Reply, Request, Server};
@@ -208,6 +208,49 @@ fn a_model_is_fetched_whole_and_only_what_is_needed() {
     assert_eq!(server.seen().len(), before + 1);
     assert_eq!(desk.find(&format!("org/name@{SHA}")).unwrap(), folder);
     assert_eq!(server.seen().len(), before + 1);
+}
+
+#[test]
+fn a_layer_that_the_model_does_not_have_is_refused_before_its_weights_are_fetched() {
+    let configured = |config: &'static str| {
+        let mut files = model();
+        files.insert("config.json", config.as_bytes().to_vec());
+        Server::start(move |r| well(r, &files))
+    };
+    let views = |layer| [ViewChoice { layer, ..ViewChoice::default() }];
+    let find = |desk: &Desk, layer| {
+        find_or_pull_for(&desk.hub, &views(layer), "org/name", &desk.models(), &Watcher::default())
+    };
+    for config in [
+        r#"{"model_type": "llama", "num_hidden_layers": 4}"#,
+        r#"{"model_type": "gemma3", "text_config": {"num_hidden_layers": 4}}"#,
+    ] {
+        let server = configured(config);
+        let desk = Desk::new(&server);
+        for layer in [99, 5, -6] {
+            let error = find(&desk, LayerChoice::Index(layer)).unwrap_err();
+            let expected =
+                format!("layer {layer} is out of range: the model has hidden states 0 to 4");
+            assert!(error.to_string().contains(&expected), "{error}");
+        }
+        assert!(!server.seen().iter().any(is_model));
+        for layer in [LayerChoice::Index(4), LayerChoice::Index(-5), LayerChoice::All] {
+            find(&desk, layer).unwrap();
+        }
+        // The configuration that was fetched to see it is not fetched again.
+        let configs = server.seen().iter().filter(|r| r.path.ends_with("/config.json")).count();
+        assert_eq!(configs, 1);
+    }
+    // A configuration that does not say is left to whoever opens the model.
+    let server = configured(r#"{"model_type": "llama"}"#);
+    find(&Desk::new(&server), LayerChoice::Index(99)).unwrap();
+    // Of a known model it is known without asking anybody.
+    let desk = Desk::new(&server);
+    let (views, models) = (views(LayerChoice::Index(19)), desk.models());
+    let error = find_or_pull_for(&desk.hub, &views, DEFAULT, &models, &Watcher::default());
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("hidden states 0 to 18"), "{error}");
+    assert!(KNOWN.iter().all(|m| m.about.contains(&format!(" {} layers", m.layers))));
 }
 
 #[test]

@@ -52,6 +52,17 @@ pub enum Error {
         /// Field by field: what the bundle has, what the file has.
         differences: String,
     },
+    /// A file holds rows of text where embeddings are expected.
+    #[error(
+        "{}: holds {} as text; here embeddings of them are expected", path.display(),
+        if *pairs { "preference pairs" } else { "rows" }
+    )]
+    TextNotEmbeddings {
+        /// The file.
+        path: PathBuf,
+        /// Whether its first row is a preference pair.
+        pairs: bool,
+    },
     /// The bundle cannot be trained further on these pairs.
     #[error("{} cannot be trained further: {reason}", bundle.display())]
     NoWarmStart {

@@ -20,8 +20,7 @@ pub(crate) fn find_model(
     runtime: &RuntimeOptions,
     progress: &dyn Progress,
 ) -> Result<PathBuf, Error> {
-    let folder = runtime.cache_folder()?.join("models");
-    Ok(models::find_or_pull(name, &folder, progress)?)
+    Ok(models::find_or_pull(name, &runtime.models_folder()?, progress)?)
 }
 
 /// Opens the encoder of the options.
@@ -36,7 +35,9 @@ pub fn open_encoder(
         let template = template(&options.template)?;
         return connect(&options.runtime.remote(url, &options.model, template)?, progress);
     }
-    let path = find_model(&options.model, &options.runtime, progress)?;
+    let folder = options.runtime.models_folder()?;
+    let (hub, name) = (models::Hub::from_env(), &options.model);
+    let path = models::find_or_pull_for(&hub, &options.views, name, &folder, progress)?;
     Ok(Box::new(Encoder::open(&path, &options.encoder_options()?)?))
 }
 

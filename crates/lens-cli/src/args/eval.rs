@@ -32,6 +32,11 @@ pub struct EvalArgs {
     #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = heading::EVALUATION)]
     #[serde(skip)]
     pub n: Option<usize>,
+    /// Of pairs, also measure controls: sides swapped, prompts shuffled, responses alone, and what
+    /// reading only length or other simple features would score
+    #[arg(long, help_heading = heading::EVALUATION)]
+    #[serde(skip)]
+    pub controls: bool,
     /// How many of the examples ranked most wrongly are shown
     #[arg(long, value_name = "K", default_value_t = 10, help_heading = heading::OUTPUT)]
     #[serde(skip)]

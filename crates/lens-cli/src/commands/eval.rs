@@ -24,6 +24,7 @@ pub fn run(args: &EvalArgs, settings: &Settings, reporter: &Reporter) -> Result<
         keys,
         memory_mb,
         reading: settings.reading()?,
+        controls: args.controls,
         seed: settings.seed,
         ..EvaluateOptions::new(&args.bundle, args.data.clone())
     };

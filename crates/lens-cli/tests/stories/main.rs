@@ -8,6 +8,7 @@ mod bench;
 #[path = "common/browser.rs"]
 mod browser;
 mod common;
+mod controls;
 mod curves;
 mod digests;
 mod evaluation;
@@ -32,5 +33,6 @@ mod stores;
 mod study;
 mod synthesis;
 mod tuning;
+mod typed_elsewhere;
 mod untrainable;
 mod warm_start;

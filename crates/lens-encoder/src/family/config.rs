@@ -23,12 +23,20 @@ const GEMMA3: [(&str, usize); 5] = [
     ("vocab_size", 262_208),
 ];
 
+/// The language model's part of a configuration: models with vision keep it apart.
+fn of_text(config: &Value) -> &Value {
+    config.get("text_config").filter(|t| t.is_object()).unwrap_or(config)
+}
+
+/// The number of layers that a configuration names, where it names one.
+pub(crate) fn layers(config: &Value) -> Option<usize> {
+    of_text(config)["num_hidden_layers"].as_u64().and_then(|n| usize::try_from(n).ok())
+}
+
 /// Describes the model in the folder.
 pub(super) fn describe(folder: &Folder, files: &ModelFiles) -> Result<(ModelSpec, Layout)> {
     let whole = folder.config();
-    // Models with vision keep the language model's part apart.
-    let text = whole.get("text_config").filter(|t| t.is_object());
-    let values = text.unwrap_or(whole);
+    let values = of_text(whole);
     let gemma3 = matches!(values["model_type"].as_str(), Some("gemma3" | "gemma3_text"));
     let c = Config { values, files, defaults: if gemma3 { &GEMMA3 } else { &[] } };
     if whole.get("quantization_config").is_some_and(|q| !q.is_null()) {

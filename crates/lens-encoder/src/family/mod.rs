@@ -5,7 +5,7 @@
 //! metadata of the model (`gguf`, `config`). A new family is a new builder here, not a new forward
 //! pass.
 
-mod config;
+pub(crate) mod config;
 mod gguf;
 mod layout;
 
@@ -278,13 +278,17 @@ impl ModelSpec {
     /// # Errors
     /// [`EncoderError::LayerOutOfRange`].
     pub fn resolve_layer(&self, layer: i32) -> Result<usize> {
-        let last = self.layers.len();
-        let index = if layer < 0 { last as i64 + 1 + i64::from(layer) } else { i64::from(layer) };
-        usize::try_from(index)
-            .ok()
-            .filter(|i| *i <= last)
-            .ok_or(EncoderError::LayerOutOfRange { layer, last })
+        resolve_layer(layer, self.layers.len())
     }
+}
+
+/// [`ModelSpec::resolve_layer`] of a model with so many layers.
+pub(crate) fn resolve_layer(layer: i32, last: usize) -> Result<usize> {
+    let index = if layer < 0 { last as i64 + 1 + i64::from(layer) } else { i64::from(layer) };
+    usize::try_from(index)
+        .ok()
+        .filter(|i| *i <= last)
+        .ok_or(EncoderError::LayerOutOfRange { layer, last })
 }
 
 /// Layers of two kinds in turn, by a pattern of local ones.

@@ -4,11 +4,14 @@ use super::disk;
 use super::download::{FileRequest, Net, download, refusal};
 use super::name::{HubName, Kind, is_commit, is_inside};
 use crate::error::{EncoderError, FetchError, Result};
+use crate::family::config::layers;
 use crate::http::{
     Answer, Client, HttpError, Limits, Retry, Secret, escaped, interruptible, passes, wait,
 };
 use crate::model::gguf::part_names;
+use crate::view::{check_layers, name_layers};
 use lens_core::Progress;
+use lens_data::encoder::ViewChoice;
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -21,6 +24,7 @@ pub(super) const LARGEST: u64 = 1 << 42;
 /// Answers of the Hub about a repository are not longer.
 const LISTING: u64 = 1 << 26;
 const INDEX: &str = "model.safetensors.index.json";
+const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
 
 /// Where the Hub is, and what of it is here.
@@ -131,6 +135,7 @@ struct Lfs {
 pub(super) fn find(
     hub: &Hub,
     name: &HubName,
+    views: &[ViewChoice],
     folder: &Path,
     progress: &dyn Progress,
 ) -> Result<PathBuf> {
@@ -177,7 +182,7 @@ pub(super) fn find(
     if !is_there(&place) {
         match &name.file {
             Some(file) => repo.fetch_file(file, &place)?,
-            None => repo.fetch_folder(&place)?,
+            None => repo.fetch_folder(&place, views)?,
         }
     }
     if let Some(folder) = memory.parent() {
@@ -222,7 +227,7 @@ fn is_there(place: &Path) -> bool {
 fn is_complete(folder: &Path) -> bool {
     let there = |name: &str| folder.join(name).is_file();
     let tokenizer = ["tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json"];
-    if !there("config.json") || !tokenizer.into_iter().any(there) {
+    if !there(CONFIG) || !tokenizer.into_iter().any(there) {
         return false;
     }
     match std::fs::read(folder.join(INDEX)) {
@@ -353,11 +358,14 @@ impl Repository<'_> {
     }
 
     /// Everything into a folder aside, which gets its name when all is there.
-    fn fetch_folder(&self, target: &Path) -> Result<()> {
+    fn fetch_folder(&self, target: &Path, views: &[ViewChoice]) -> Result<()> {
         self.check_names()?;
         let mut files = self.small_files()?;
         let folder = target.file_name().unwrap_or_default().to_string_lossy();
         let partial = target.with_file_name(format!("{folder}.partial"));
+        if name_layers(views) {
+            self.check_layers(&partial, views)?;
+        }
         let weights = if self.has(INDEX) {
             self.file(INDEX, &partial.join(INDEX))?;
             let index = std::fs::read(partial.join(INDEX)).map_err(disk(&partial))?;
@@ -403,14 +411,24 @@ impl Repository<'_> {
         }
     }
 
+    /// Refuses a layer that the model does not have, before its weights are fetched. A configuration
+    /// that does not say how many there are is refused when the model is opened.
+    fn check_layers(&self, partial: &Path, views: &[ViewChoice]) -> Result<()> {
+        let config = partial.join(CONFIG);
+        self.file(CONFIG, &config)?;
+        let bytes = std::fs::read(&config).map_err(disk(&config))?;
+        let layers = serde_json::from_slice(&bytes).ok().and_then(|config| layers(&config));
+        layers.map_or(Ok(()), |layers| check_layers(views, layers))
+    }
+
     /// Configuration, tokenizer, template, declared pooling.
     fn small_files(&self) -> Result<Vec<String>> {
-        if !self.has("config.json") {
+        if !self.has(CONFIG) {
             return Err(self.no_weights());
         }
         let wanted = |name: &str| {
             let known = [
-                "config.json",
+                CONFIG,
                 "special_tokens_map.json",
                 "added_tokens.json",
                 "generation_config.json",
@@ -444,7 +462,7 @@ impl Repository<'_> {
             let files = pickles.into_iter().collect();
             return FetchError::OnlyPickle { repo, files }.into();
         }
-        self.incomplete(if self.has("config.json") { WEIGHTS } else { "config.json" })
+        self.incomplete(if self.has(CONFIG) { WEIGHTS } else { CONFIG })
     }
 
     fn files(&self, end: &str) -> Vec<(String, Option<u64>)> {

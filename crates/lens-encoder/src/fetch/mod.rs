@@ -13,7 +13,9 @@ mod packaged;
 mod single;
 
 use crate::error::{EncoderError, FetchError, Result};
+use crate::view::check_layers;
 use lens_core::Progress;
+use lens_data::encoder::ViewChoice;
 use name::Name;
 use std::path::{Path, PathBuf};
 
@@ -44,14 +46,33 @@ pub fn find_or_pull_from(
     folder: &Path,
     progress: &dyn Progress,
 ) -> Result<PathBuf> {
+    find_or_pull_for(hub, &[], name, folder, progress)
+}
+
+/// [`find_or_pull_from`] for these views: where a model is to be fetched and its number of layers is known
+/// before its weights are (of a known model, and of a repository of the Hub by its `config.json`), a
+/// layer that it does not have is refused before that.
+///
+/// # Errors
+/// As [`find_or_pull`]; [`EncoderError::LayerOutOfRange`].
+pub fn find_or_pull_for(
+    hub: &Hub,
+    views: &[ViewChoice],
+    name: &str,
+    folder: &Path,
+    progress: &dyn Progress,
+) -> Result<PathBuf> {
     let path = Path::new(name);
     if path.exists() {
         return Ok(path.to_owned());
     }
     match Name::parse(name) {
-        Some(Name::Known(model)) => pull(model, folder, progress),
+        Some(Name::Known(model)) => {
+            check_layers(views, model.layers)?;
+            pull(model, folder, progress)
+        }
         Some(Name::Url(url)) => single::find(hub, &url, folder, progress),
-        Some(Name::Hub(name)) => hub::find(hub, &name, folder, progress),
+        Some(Name::Hub(name)) => hub::find(hub, &name, views, folder, progress),
         None => Err(EncoderError::UnknownModel {
             name: public_name(name),
             known: KNOWN.iter().map(|m| m.name).collect(),

@@ -30,6 +30,8 @@ pub struct KnownModel {
     pub sha256: &'static str,
     /// The model in a few words.
     pub about: &'static str,
+    /// Number of its layers.
+    pub layers: usize,
     /// Whose terms apply.
     pub licence: &'static str,
     parts: &'static [PackagedChunk],
@@ -50,6 +52,7 @@ pub const KNOWN: &[KnownModel] = &[KnownModel {
     bytes: 253_113_024,
     sha256: "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
     about: "Gemma 3 270M, a base model, quantised (Q4_K_M); 18 layers, width 640",
+    layers: 18,
     licence: "Gemma Terms of Use",
     parts: &[
         PackagedChunk {

@@ -3,6 +3,7 @@
 use super::accuracy::{Accuracy, accuracy, by_subset};
 use super::best_of_n::{self, BestOfN, best_of_n};
 use super::calibration::{Calibration, calibration};
+use super::controls::Controls;
 use super::kind::Benchmark;
 use super::length::{Length, length};
 use super::rewardbench::{RewardBench, rewardbench};
@@ -45,7 +46,7 @@ impl<T> Measured<T> {
         }
     }
 
-    fn or_absent(part: Option<T>, why: &str) -> Self {
+    pub(super) fn or_absent(part: Option<T>, why: &str) -> Self {
         part.map_or_else(|| Measured::absent(why), Measured::Present)
     }
 }
@@ -71,6 +72,8 @@ pub struct Evaluation {
     pub calibration: Measured<Calibration>,
     /// Length.
     pub length: Measured<Length>,
+    /// What is left without what the model should read, and what it would be to read something else.
+    pub controls: Measured<Controls>,
     /// The examples ranked worst.
     pub worst: Measured<Vec<Example>>,
 }
@@ -104,6 +107,7 @@ impl Evaluation {
             best_of_n: Measured::absent(&*why),
             calibration: Measured::absent(&*why),
             length: Measured::absent(&*why),
+            controls: Measured::absent(&*why),
             worst: Measured::absent(why),
         }
     }
@@ -128,6 +132,7 @@ impl Evaluation {
         let no_rows = || EvalError::NoRows { file: file.to_owned(), what: "pair to evaluate on" };
         let margins = pairs.margins();
         let mut found = Evaluation::nothing(benchmark);
+        found.controls = Measured::absent("they were not asked for");
         found.accuracy = Measured::Present(accuracy(&pairs).ok_or_else(no_rows)?);
         found.calibration = Measured::or_absent(calibration(&pairs), "there is no pair");
         let examples = worst(&margins, k).into_iter().map(|i| Example {
@@ -144,6 +149,7 @@ impl Evaluation {
         found.worst = Measured::Present(examples.collect());
         let Some(rows) = rows else {
             found.length = Measured::absent("embeddings have no texts");
+            found.controls = Measured::absent("embeddings have no texts");
             found.subsets = Measured::absent("embeddings have no subsets");
             return Ok(found);
         };

@@ -6,6 +6,7 @@
 pub mod accuracy;
 pub mod best_of_n;
 pub mod calibration;
+pub mod controls;
 mod evaluation;
 pub mod heldout;
 pub mod kind;

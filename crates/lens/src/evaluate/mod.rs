@@ -1,6 +1,7 @@
 //! A saved reward model on held-out data: pairs, benchmarks, best-of-n; as text or as embeddings.
 
 mod arrays;
+mod controls;
 mod outputs;
 mod text;
 
@@ -49,7 +50,10 @@ pub struct EvaluateOptions {
     pub memory_mb: usize,
     /// How rows are read. Defaults to counting and listing malformed ones.
     pub reading: ReadOptions,
-    /// Seed of the intervals' resampling. Defaults to 0.
+    /// Also measure pairs with prompts shuffled and without prompts, and what readers of length and of
+    /// other simple features would score. Defaults to `false`.
+    pub controls: bool,
+    /// Seed of the intervals' resampling, and of the controls' shuffling. Defaults to 0.
     pub seed: u64,
 }
 
@@ -70,6 +74,7 @@ impl EvaluateOptions {
             keys: StoreKeys::default(),
             memory_mb: 1024,
             reading: ReadOptions::default(),
+            controls: false,
             seed: 0,
         }
     }

@@ -1,7 +1,7 @@
 //! Evaluation on text: what a file is, every distinct exchange embedded once, and the figures.
 
 use super::outputs::Outputs;
-use super::{EvaluateOptions, EvaluatedFile, nothing_left};
+use super::{EvaluateOptions, EvaluatedFile, controls, nothing_left};
 use crate::data_source;
 use crate::encoded::{EncoderOf, encode_rows, equal_sides, leave_out, left_out};
 use crate::models::matrix;
@@ -91,6 +91,9 @@ pub(super) fn prepare(
     if let Some(n) = options.n.filter(|_| benchmark != Benchmark::BestOfN) {
         progress.note(&format!("warning: --n {n} is for best-of-n and says nothing here"));
     }
+    if options.controls && !benchmark.is_of_pairs() {
+        progress.note(&format!("warning: --controls are for pairs and say nothing of {benchmark}"));
+    }
     if let Material::Pairs(vetted) = &material
         && vetted.used.is_empty()
     {
@@ -129,13 +132,13 @@ fn report(set: &JudgedSet) -> VetReport {
 
 /// Distinct exchanges in the order in which they were first met, each with the line of its row.
 #[derive(Default)]
-struct Distinct {
+pub(super) struct Distinct {
     known: HashMap<Exchange, usize>,
     lines: Vec<u64>,
 }
 
 impl Distinct {
-    fn add(&mut self, prompt: &Content, response: &Content, line: u64) -> usize {
+    pub(super) fn add(&mut self, prompt: &Content, response: &Content, line: u64) -> usize {
         let next = self.lines.len();
         let exchange = Exchange { prompt: prompt.clone(), response: response.clone() };
         let at = *self.known.entry(exchange).or_insert(next);
@@ -154,13 +157,13 @@ impl Distinct {
 }
 
 /// An exchange as the encoder has it, with its reward.
-struct ScoredText {
+pub(super) struct ScoredText {
     encoded: Encoded,
-    reward: f32,
+    pub(super) reward: f32,
 }
 
 /// Every distinct exchange, or why it has no reward.
-type ScoredTexts = Vec<Result<ScoredText, Refused>>;
+pub(super) type ScoredTexts = Vec<Result<ScoredText, Refused>>;
 
 /// The reward model at work on a file.
 struct Judge<'a> {
@@ -187,7 +190,7 @@ impl Judge<'_> {
 }
 
 /// Why one of these exchanges has no reward, if one has none.
-fn refusal<'a>(
+pub(super) fn refusal<'a>(
     scored: &'a ScoredTexts,
     ids: impl IntoIterator<Item = usize>,
 ) -> Option<&'a Refused> {
@@ -195,7 +198,7 @@ fn refusal<'a>(
 }
 
 /// The reward of an exchange that is known to have one.
-fn reward_of(scored: &ScoredTexts, id: usize) -> f32 {
+pub(super) fn reward_of(scored: &ScoredTexts, id: usize) -> f32 {
     scored[id].as_ref().map_or(f32::NAN, |text| text.reward)
 }
 
@@ -263,11 +266,24 @@ impl Prepared {
                 let rows = Some(&*vetted.used);
                 let data =
                     PairData { file: &path, pairs, lines: &lines, rows, worst: options.worst };
-                let evaluation = Evaluation::of_pairs(benchmark, data)?;
-                if let Some(outputs) = outputs {
-                    outputs.write_pairs(bundle, &vetted.used, &chosen, &rejected)?;
+                let mut evaluation = Evaluation::of_pairs(benchmark, data)?;
+                let rewards = PairRewards { chosen, rejected };
+                if options.controls {
+                    let scored = |distinct: Distinct| judge.score(distinct);
+                    let rows = &vetted.used;
+                    let found =
+                        controls::measure(rows, &rewards, &prompts, encoder, seed, &scored)?;
+                    evaluation.controls = found;
                 }
-                (vetted.report, evaluation, PairRewards { chosen, rejected })
+                if let Some(outputs) = outputs {
+                    outputs.write_pairs(
+                        bundle,
+                        &vetted.used,
+                        &rewards.chosen,
+                        &rewards.rejected,
+                    )?;
+                }
+                (vetted.report, evaluation, rewards)
             }
             Material::Ranked(mut rows, mut report) => {
                 let ranked = rank(&mut rows, &mut report, benchmark, &judge)?;

@@ -200,6 +200,11 @@ impl RuntimeOptions {
             .ok_or_else(|| Error::option("cache", "no home folder: name a folder with --cache"))
     }
 
+    /// The folder of models.
+    pub(crate) fn models_folder(&self) -> Result<PathBuf, Error> {
+        Ok(self.cache_folder()?.join("models"))
+    }
+
     /// An encoder's options that say how it runs; all others are defaults.
     pub(crate) fn encoder(&self) -> Result<EncoderOptions, Error> {
         Ok(EncoderOptions {

@@ -1,8 +1,11 @@
 //! Which stored embeddings a job works on.
 
 use crate::{Error, Progress};
-use lens_data::{StoreKeys, StoredPairs, ViewChoice};
-use std::path::PathBuf;
+use lens_data::{
+    MalformedRow, ReadOptions, Row, ScoreRow, StoreKeys, StoredPairs, ViewChoice, visit_exchanges,
+};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 
 /// Embedded pairs in files.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,10 +30,28 @@ impl StoredPairsOptions {
     /// Opens the pairs, with the views that are named.
     pub(crate) fn open(&self, progress: &dyn Progress) -> Result<StoredPairs, Error> {
         let limit = self.memory_mb << 20;
-        let mut stored = StoredPairs::open(&self.files, &self.keys, limit, progress)?;
+        let stored = StoredPairs::open(&self.files, &self.keys, limit, progress);
+        let mut stored = stored.map_err(|error| self.unless_text(error))?;
         stored.select_views(&self.views)?;
         Ok(stored)
     }
+
+    /// Why the files cannot be opened: where one of them is a dataset of text, that is the reason.
+    fn unless_text(&self, error: lens_data::Error) -> Error {
+        self.files.iter().find_map(|file| text_in(file)).unwrap_or_else(|| error.into())
+    }
+}
+
+/// The error of a file whose first row is one of text; `None` for what is no dataset.
+fn text_in(file: &Path) -> Option<Error> {
+    let mut pairs = None;
+    let first = &mut |row: Result<Row<ScoreRow>, MalformedRow>| {
+        pairs = row.ok().map(|row| matches!(row.value, ScoreRow::Pair(_)));
+        ControlFlow::Break(())
+    };
+    // What is wrong with a dataset is of no interest here.
+    visit_exchanges(file, &ReadOptions::default(), first).ok()?;
+    Some(Error::TextNotEmbeddings { path: file.to_owned(), pairs: pairs? })
 }
 
 /// The result of work on stored pairs, unless the embeddings could not be read meanwhile: then that

@@ -6,15 +6,16 @@ use lens::EvaluatedFile;
 use lens_core::Content;
 use lens_core::metrics::Estimate;
 use lens_data::file_name;
-use lens_eval::figures::Evaluation;
 use lens_eval::figures::best_of_n::BestOfN;
 use lens_eval::figures::calibration::Calibration;
-use lens_eval::figures::heldout::PairAccuracy;
+use lens_eval::figures::controls::Controls;
+use lens_eval::figures::heldout::{PairAccuracy, difference_in_words};
 use lens_eval::figures::length::Length;
 use lens_eval::figures::rewardbench::RewardBench;
 use lens_eval::figures::rewardbench2::RewardBench2;
 use lens_eval::figures::rm_bench::RmBench;
 use lens_eval::figures::worst::Example;
+use lens_eval::figures::{Evaluation, Measured};
 use lens_report::text::percent;
 
 type Lines = Vec<(String, String)>;
@@ -72,6 +73,9 @@ fn figures(evaluation: &Evaluation, lines: &mut Lines) {
     }
     if let Some(found) = evaluation.length.get() {
         length(found, lines);
+    }
+    if let Some(found) = evaluation.controls.get() {
+        controls(found, lines);
     }
     if let Some(found) = evaluation.worst.get() {
         found.iter().enumerate().for_each(|(i, example)| lines.push(worst(i, example)));
@@ -244,6 +248,24 @@ fn length(found: &Length, lines: &mut Lines) {
         None => "none: no prompt has rewards and lengths that vary".to_owned(),
     };
     lines.push(("reward and length".to_owned(), shown));
+}
+
+fn controls(found: &Controls, lines: &mut Lines) {
+    lines.push(("controls".to_owned(), "accuracy, and how far it is from the model's".to_owned()));
+    for (name, control) in found.listed() {
+        let shown = match control {
+            Measured::Present(c) => {
+                format!("{}, {}", share(&c.accuracy), difference_in_words(&c.difference))
+            }
+            Measured::Absent { absent } => format!("none: {absent}"),
+        };
+        lines.push((format!("  {name}"), shown));
+    }
+    let more = found.more_wins.iter().map(|(name, share)| format!("{name} {}", percent(*share)));
+    lines.push(("  more of it wins".to_owned(), more.collect::<Vec<_>>().join(", ")));
+    for finding in found.findings() {
+        lines.push(("  note".to_owned(), finding));
+    }
 }
 
 fn worst(i: usize, example: &Example) -> (String, String) {

@@ -20,7 +20,7 @@ use lens_report::{
     Block, Cell, Chart, ChartKind, Column, Format, Headline, Histogram, Report, Section, Table,
     TableRow, shortened,
 };
-use pairs::{calibrated, length, worst_examples};
+use pairs::{calibrated, controls, length, worst_examples};
 use std::path::Path;
 
 /// Rows that were left out are listed up to this many a reason.
@@ -169,6 +169,9 @@ fn in_words(result: &EvaluatedFile, several: bool) -> Vec<String> {
                 percent(l.longer_wins)
             ));
         }
+        if let Some(found) = of.controls.get() {
+            said.extend(found.findings().into_iter().map(|finding| format!("{on}{finding}.")));
+        }
         said.push(format!("{on}on these pairs {}", sureness(&result.margins(), a.half.value)));
     }
     let score = |name: &str, score: Option<f64>, why: &Option<String>| match score {
@@ -307,6 +310,9 @@ impl Of<'_> {
         if let Some(found) = of.length.get() {
             add("length", "Length", length(found));
         }
+        if let Some(found) = of.controls.get() {
+            add("controls", "Controls", controls(found));
+        }
         if let Some(found) = of.worst.get() {
             add("worst", "Ranked worst", worst_examples(found, of.taken_for));
         }
@@ -395,6 +401,7 @@ impl Of<'_> {
         absent("best-of-n", why(&of.best_of_n));
         absent("calibration", why(&of.calibration));
         absent("length", why(&of.length));
+        absent("controls", why(&of.controls));
         absent("worst examples", why(&of.worst));
         let mut blocks = vec![Block::KeyValues(known)];
         for (reason, left_out) in &rows.left_out {
@@ -440,7 +447,13 @@ fn again(name: &str, model: &Bundle, results: &[EvaluatedFile], seed: u64) -> Se
         let fields = encoder.identity.listed();
         known.extend(fields.into_iter().map(|(name, value)| (format!("encoder: {name}"), value)));
     }
-    let text = format!("lens eval {} {} --report report.html", quoted(name), files.join(" "));
+    let controls = results.iter().any(|r| r.evaluation.controls.get().is_some());
+    let text = format!(
+        "lens eval {} {}{} --report report.html",
+        quoted(name),
+        files.join(" "),
+        if controls { " --controls" } else { "" }
+    );
     Section {
         id: "again".into(),
         heading: "The same again".into(),

@@ -1,10 +1,12 @@
 //! What is on the page of pairs: calibration, length, and the examples that are ranked worst.
 
 use super::super::heldout::{confidence, shown, signed, trend, wilson};
-use super::{columns, count, percent, row, share, table};
+use super::{columns, count, estimate, percent, row, share, table};
 use lens_eval::figures::calibration::{self, Calibration};
+use lens_eval::figures::controls::{Control, Controls};
+use lens_eval::figures::heldout::difference_in_words;
 use lens_eval::figures::length::{Length, Share};
-use lens_eval::figures::{Benchmark, worst};
+use lens_eval::figures::{Benchmark, Measured, worst};
 use lens_report::text::thousands;
 use lens_report::{
     Axis, Block, Calibration as Curves, CalibrationBin, Cell, Chart, ChartKind, Example, Format,
@@ -127,6 +129,28 @@ pub(super) fn length(found: &Length) -> Vec<Block> {
             ("shorter answer wins".into(), percent(found.shorter_wins)),
             ("correlation of reward and length within prompts".into(), correlation),
         ]),
+    ]
+}
+
+pub(super) fn controls(found: &Controls) -> Vec<Block> {
+    let one = |(name, control): (&str, Measured<Control>)| match control {
+        Measured::Present(c) => {
+            row(name, vec![estimate(&c.accuracy), Cell::text(difference_in_words(&c.difference))])
+        }
+        Measured::Absent { absent } => row(name, vec![Cell::text("none"), Cell::text(absent)]),
+    };
+    let rows = found.listed().into_iter().map(one).collect();
+    let more = |(name, value): (&String, &f64)| {
+        (format!("more {} wins", name.replace('_', " ")), percent(*value))
+    };
+    vec![
+        table(
+            "What is left without what the model should read, and what reading something else is \
+             worth; the last column is against the model, pair by pair",
+            columns("control", &["accuracy, 95% interval", "difference"]),
+            rows,
+        ),
+        Block::KeyValues(found.more_wins.iter().map(more).collect()),
     ]
 }
 
