@@ -100,7 +100,8 @@ fn templates_name_every_special_token() {
 /// The same model file, whose metadata ask for EOS.
 fn with_eos(gguf: &[u8]) -> Vec<u8> {
     let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
-    let flag = [text("tokenizer.ggml.add_eos_token"), 7u32.to_le_bytes().to_vec(), vec![1]].concat();
+    let flag =
+        [text("tokenizer.ggml.add_eos_token"), 7u32.to_le_bytes().to_vec(), vec![1]].concat();
     // Filled up so that the tensors stay aligned.
     let head = [text("test.fill"), 8u32.to_le_bytes().to_vec()].concat();
     let left = (flag.len() + head.len() + 8).next_multiple_of(32) - flag.len() - head.len() - 8;

@@ -60,7 +60,8 @@ impl NearestPairs {
                 directions.extend(direction(&one.vector, standardiser));
             }
         }
-        let pairs = pairs.into_iter().zip(usable).filter_map(|(pair, usable)| usable.then_some(pair));
+        let pairs =
+            pairs.into_iter().zip(usable).filter_map(|(pair, usable)| usable.then_some(pair));
         Ok(NearestPairs { pairs: pairs.collect(), directions, dim })
     }
 

@@ -15,8 +15,8 @@ use crate::{Error, Progress};
 use lens_core::{EmbeddedPairs, Extras, Threads, fit_with};
 use lens_data::bundle::{Bundle, DataRecord, Kept, PAGE, REPORT, check_target};
 use lens_data::{
-    KeyKind, LabelCounts, Reason, VetReport, Vetted, file_name, read_pairs_with,
-    shared_prompts, vet,
+    KeyKind, LabelCounts, Reason, VetReport, Vetted, file_name, read_pairs_with, shared_prompts,
+    vet,
 };
 use lens_encoder::{Encoded, TextEncoder, ViewChoice};
 use lens_eval::figures::heldout::{HeldOut, HeldOutModels, difference_in_words, response_lengths};
@@ -473,10 +473,7 @@ fn embed(
 ) -> Result<(EmbeddedPairs, EmbeddedPairs), Error> {
     let start = Instant::now();
     let path = options.pairs.as_path();
-    let files = [
-        (path, &*train.used),
-        (options.eval.as_deref().unwrap_or(path), &*heldout.used),
-    ];
+    let files = [(path, &*train.used), (options.eval.as_deref().unwrap_or(path), &*heldout.used)];
     let of = match options.warm_start {
         Some(_) => EncoderOf::Bundle,
         None => EncoderOf::Options,

@@ -180,7 +180,7 @@ mod tests {
         assert!(!text.contains("add_eos") && a.fields().len() == 11);
         b = EncoderIdentity { add_eos: true, ..identity() };
         assert_eq!(a.differences(&b)[0].field, "add_eos");
-        assert_eq!(b.fields()[6], ("add_eos", "true".to_owned()));
+        assert_eq!(b.fields()[7], ("add_eos", "true".to_owned()));
         let text = serde_json::to_string(&b).unwrap();
         assert_eq!(serde_json::from_str::<EncoderIdentity>(&text).unwrap(), b);
     }

@@ -61,8 +61,9 @@ impl DeclaredPooling {
             return Ok(None);
         }
         let modules = json(&path)?;
-        let bad = |detail: &str| {
-            EncoderError::CorruptModel { path: path.clone(), detail: detail.to_owned() }
+        let bad = |detail: &str| EncoderError::CorruptModel {
+            path: path.clone(),
+            detail: detail.to_owned(),
         };
         let modules = modules.as_array().ok_or_else(|| bad("it is no list of modules"))?;
         let is_pooling = |module: &&Value| {
@@ -81,7 +82,9 @@ impl DeclaredPooling {
         let config = json(&folder.join(&place))?;
         let words = match &config["pooling_mode"] {
             Value::String(word) => vec![word.clone()],
-            Value::Array(words) => words.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+            Value::Array(words) => {
+                words.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+            }
             _ => {
                 let set = FLAGS.iter().filter(|(flag, _)| config[*flag] == Value::Bool(true));
                 set.map(|(_, word)| (*word).to_owned()).collect()
@@ -99,7 +102,10 @@ impl DeclaredPooling {
 }
 
 /// What is to be said where a model declares a pooling that none of the views has.
-pub(super) fn note(declared: Option<&DeclaredPooling>, encoder: &EncoderIdentity) -> Option<String> {
+pub(super) fn note(
+    declared: Option<&DeclaredPooling>,
+    encoder: &EncoderIdentity,
+) -> Option<String> {
     let DeclaredPooling { word, pooling, place } = declared?;
     let has = |view: &View| Some(view.pooling) == *pooling;
     if encoder.views.iter().any(has) {

@@ -150,9 +150,7 @@ impl ModelFiles {
                 [only] => return file_sha256(only, cache_dir),
                 parts => parts.to_vec(),
             },
-            Self::Folder(folder) => {
-                folder.files().map(|name| folder.path().join(name)).collect()
-            }
+            Self::Folder(folder) => folder.files().map(|name| folder.path().join(name)).collect(),
         };
         let mut text = String::new();
         for path in files {

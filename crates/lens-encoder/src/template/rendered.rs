@@ -175,9 +175,8 @@ impl RenderedForm {
     pub fn canonical(&self, text: &str) -> Canonical {
         let bare = self.without_padding_before(text);
         let unpadded = self.without_padding_after(bare);
-        let only_unpadded = || {
-            Canonical { text: unpadded.to_owned(), removed: text.len() - bare.len(), added: 0 }
-        };
+        let only_unpadded =
+            || Canonical { text: unpadded.to_owned(), removed: text.len() - bare.len(), added: 0 };
         let Some(chat) = &self.chat else { return only_unpadded() };
         let rest = self.without_start(text);
         let (head, body) = match chat.opening(rest.trim_start()) {

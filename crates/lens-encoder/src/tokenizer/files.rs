@@ -220,9 +220,8 @@ pub(crate) fn adds_eos_of_folder(dir: &Path) -> Result<(bool, Option<String>)> {
         return Ok((false, None));
     }
     let adds = !own_frame(dir)?.1.is_empty();
-    let said = |what: &str| {
-        Some(format!("{CONFIG} has {ADD_EOS} = {asked}, but {TOKENIZER} adds {what}"))
-    };
+    let said =
+        |what: &str| Some(format!("{CONFIG} has {ADD_EOS} = {asked}, but {TOKENIZER} adds {what}"));
     Ok(match (asked, adds) {
         (true, false) => (true, said("no EOS after texts: it is added")),
         (false, true) => (false, said("a token after texts: it is added")),

@@ -49,7 +49,8 @@ pub(super) struct Vectors {
 pub(super) async fn vectors(app: &App, request: Request) -> Result<Vectors, Failure> {
     let body: VectorRequest = app.json(request).await?;
     let model = app.registry.find(body.model.as_deref())?;
-    let scored = app.score(&model, texts_or_chats(body.input, body.messages, &body.beside)?).await?;
+    let scored =
+        app.score(&model, texts_or_chats(body.input, body.messages, &body.beside)?).await?;
     let vector = |reward: &f32| match body.encoding_format {
         NumberFormat::Float => json!([reward]),
         NumberFormat::Base64 => json!(STANDARD.encode(reward.to_le_bytes())),

@@ -61,7 +61,8 @@ pub(super) async fn classify(
 ) -> Result<Response, Failure> {
     let body: ClassifyRequest = app.json(request).await?;
     let model = app.registry.find(body.model.as_deref())?;
-    let scored = app.score(&model, texts_or_chats(body.input, body.messages, &body.beside)?).await?;
+    let scored =
+        app.score(&model, texts_or_chats(body.input, body.messages, &body.beside)?).await?;
     let one = |(index, value): (usize, f64)| json!({"index": index, "label": "LABEL_0", "probs": [value], "num_classes": 1});
     let data: Vec<Value> =
         values(&scored, body.activation).into_iter().enumerate().map(one).collect();

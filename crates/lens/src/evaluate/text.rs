@@ -9,7 +9,7 @@ use crate::{Error, Progress};
 use lens_core::{Content, Exchange, PreferencePair, Threads};
 use lens_data::bundle::Bundle;
 use lens_data::{
-    Candidates, JudgedRow, JudgedSet, KeyKind, LeftOut, RankedRow, Reason, Row, VetReport, Vetted,
+    Candidates, JudgedRow, JudgedSet, KeyKind, RankedRow, Reason, Row, VetReport, Vetted,
     content_key, group_by_prompt, prompt_numbers, read_judged_with, vet,
 };
 use lens_encoder::{Encoded, Input, Refused, TextEncoder};
@@ -194,7 +194,7 @@ impl Judge<'_> {
 }
 
 /// Why one of these exchanges has no reward, if one has none.
-fn refusal<'a>(scored: &'a ScoredTexts, ids: impl IntoIterator<Item = usize>) -> Option<&'a Refused> {
+fn refusal(scored: &ScoredTexts, ids: impl IntoIterator<Item = usize>) -> Option<&Refused> {
     ids.into_iter().find_map(|id| scored[id].as_ref().err())
 }
 
@@ -416,7 +416,8 @@ fn rank(
         .collect();
     let scored = judge.score(distinct)?;
     let why = |ids: &[Vec<usize>; 2]| refusal(&scored, ids.iter().flatten().copied());
-    let refused = rows.iter().zip(&ids).filter_map(|(row, ids)| Some(left_out(row.line, why(ids)?)));
+    let refused =
+        rows.iter().zip(&ids).filter_map(|(row, ids)| Some(left_out(row.line, why(ids)?)));
     report.leave_out(Reason::TemplateRefused, refused.collect());
     let mut kept = ids.iter().map(|ids| why(ids).is_none());
     rows.retain(|_| kept.next() == Some(true));

@@ -121,7 +121,8 @@ pub(super) fn check(
     match int(NUMBER).filter(|number| parts > 1 && *number != part as i128) {
         None => Ok(()),
         Some(number) => {
-            let detail = format!("it is part {} by its header, {} by its name", number + 1, part + 1);
+            let detail =
+                format!("it is part {} by its header, {} by its name", number + 1, part + 1);
             Err(corrupt(path, detail))
         }
     }

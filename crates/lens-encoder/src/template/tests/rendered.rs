@@ -181,9 +181,8 @@ fn parsed_texts_are_the_conversation_however_they_were_cut() {
 fn texts_that_would_be_wrapped_twice_are_told_by_how_they_begin() {
     for family in &FAMILIES {
         let reader = Reader::chat(family);
-        let twice = |exchange: &Exchange| {
-            reader.template.is_wrapped_twice(exchange, &reader.tokenizer)
-        };
+        let twice =
+            |exchange: &Exchange| reader.template.is_wrapped_twice(exchange, &reader.tokenizer);
         let whole = reader.written(&conversations()[0]);
         let at = whole.rfind("Seven").unwrap();
         let (prompt, response) = whole.split_at(at);
