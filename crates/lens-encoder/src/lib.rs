@@ -77,7 +77,7 @@ pub use text_encoder::TextEncoder;
 pub mod models {
     pub use crate::error::{FetchError, Listed};
     pub use crate::fetch::{
-        DEFAULT, DatasetName, Hub, KNOWN, KnownModel, dataset_files, find_or_pull, find_or_pull_for,
-        find_or_pull_from, known, public_name, pull,
+        DEFAULT, DatasetName, Hub, KNOWN, KnownModel, dataset_files, find_or_pull,
+        find_or_pull_for, find_or_pull_from, known, public_name, pull,
     };
 }

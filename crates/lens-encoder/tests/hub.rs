@@ -478,6 +478,47 @@ fn names_that_lead_out_of_the_folder_are_refused() {
 }
 
 #[test]
+fn all_parts_of_a_split_model_are_fetched_and_a_missing_one_is_named() {
+    let parts = || {
+        Files::from([
+            ("q/m-00001-of-00003.gguf", vec![1; 90_000]),
+            ("q/m-00002-of-00003.gguf", vec![2; 80_000]),
+            ("q/m-00003-of-00003.gguf", vec![3; 70_000]),
+        ])
+    };
+    let server = Server::start(move |r| well(r, &parts()));
+    let desk = Desk::new(&server);
+    let named = desk.find("org/name/q/m-00002-of-00003.gguf").unwrap();
+    let fetched = desk.files();
+    let weights: Vec<&String> = fetched.iter().filter(|f| f.ends_with(".gguf")).collect();
+    assert_eq!(weights.len(), 3, "{fetched:?}");
+    // What an interrupted run left out is fetched by the next.
+    let lost = named.with_file_name("m-00003-of-00003.gguf");
+    std::fs::remove_file(&lost).unwrap();
+    assert_eq!(desk.find("org/name/q/m-00002-of-00003.gguf").unwrap(), named);
+    assert!(lost.is_file());
+
+    let incomplete = || Files::from([("m-00001-of-00002.gguf", vec![1; 9_000])]);
+    let server = Server::start(move |r| well(r, &incomplete()));
+    let (_, text) = Desk::new(&server).fails("org/name/m-00001-of-00002.gguf");
+    assert!(text.contains("m-00002-of-00002.gguf"), "{text}");
+}
+
+#[test]
+fn what_an_embedding_model_declares_of_its_vectors_is_fetched_too() {
+    let server = Server::start(|r| {
+        let mut files = model();
+        files.insert("modules.json", b"[]".to_vec());
+        files.insert("1_Pooling/config.json", b"{}".to_vec());
+        well(r, &files)
+    });
+    let desk = Desk::new(&server);
+    let folder = desk.find("org/name").unwrap();
+    assert!(folder.join("modules.json").is_file());
+    assert!(folder.join("1_Pooling/config.json").is_file());
+}
+
+#[test]
 fn gguf_files_are_listed_and_one_is_named() {
     let quantised = || {
         Files::from([

@@ -71,7 +71,7 @@ pub fn bos() -> PossibleValuesParser {
 pub fn special_tokens() -> PossibleValuesParser {
     words([
         ("text", "plain letters, as somebody typed them"),
-        ("parse", "the tokens: for texts that went through a chat template already"),
+        ("parse", "the tokens: with --template plain, for texts that a chat template has written"),
     ])
 }
 

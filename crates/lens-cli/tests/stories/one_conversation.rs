@@ -90,19 +90,37 @@ fn embedded(lens: &Lens, rows: &[Value], words: &str) -> [Vec<u8>; 2] {
     sides(lens, "out.safetensors")
 }
 
+const ANSWERS: [&str; 2] = ["Look it up first.", "No idea, ask somebody else."];
+
+/// A row for each question, which stands after two other turns, with both answers.
+fn shapes(row: impl Fn(&[(&str, &str)], [&str; 2]) -> Value) -> Vec<Value> {
+    let turns =
+        |question| [("user", "Hello"), ("assistant", "Hi, what is it?"), ("user", question)];
+    QUESTIONS.iter().map(|question| row(&turns(question), ANSWERS)).collect()
+}
+
+/// A row for each question, whose sides part with the first of three further turns.
+fn parted(write: impl Fn(&[(&str, &str)]) -> Value) -> Vec<Value> {
+    let ends = [
+        [("user", "Thank you, and then?"), ("assistant", "Then let it cool.")],
+        [("user", "That is a pity."), ("assistant", "It is.")],
+    ];
+    let row = |question: &&str| {
+        let side = |i: usize| {
+            let begins = [("user", "Hello"), ("assistant", "Hi."), ("user", *question)];
+            write(&[&begins[..], &[("assistant", ANSWERS[i])], &ends[i]].concat())
+        };
+        json!({"chosen": side(0), "rejected": side(1)})
+    };
+    QUESTIONS.iter().map(row).collect()
+}
+
 #[test]
 fn the_same_pairs_have_the_same_embeddings_in_every_shape() {
     let lens = desk();
-    let answers = ["Look it up first.", "No idea, ask somebody else."];
     for dialect in &DIALECTS {
-        let shapes = |row: &dyn Fn(&[(&str, &str)], [&str; 2]) -> Value| -> Vec<Value> {
-            let turns = |question| {
-                vec![("user", "Hello"), ("assistant", "Hi, what is it?"), ("user", question)]
-            };
-            QUESTIONS.iter().map(|question| row(&turns(question), answers)).collect()
-        };
         let chat = format!("--model {} --template chat", dialect.model);
-        let of_messages = shapes(&|turns, [good, bad]| {
+        let of_messages = shapes(|turns, [good, bad]| {
             json!({
                 "prompt": messages(turns),
                 "chosen": messages(&[("assistant", good)]),
@@ -110,7 +128,7 @@ fn the_same_pairs_have_the_same_embeddings_in_every_shape() {
             })
         });
         let wanted = embedded(&lens, &of_messages, &chat);
-        let of_transcripts = shapes(&|turns, [good, bad]| {
+        let of_transcripts = shapes(|turns, [good, bad]| {
             let prompt = transcript(turns);
             json!({
                 "chosen": format!("{prompt}\n\nAssistant: {good}"),
@@ -118,7 +136,7 @@ fn the_same_pairs_have_the_same_embeddings_in_every_shape() {
             })
         });
         assert_eq!(embedded(&lens, &of_transcripts, &chat), wanted, "{}", dialect.model);
-        let of_texts = shapes(&|turns, [good, bad]| {
+        let of_texts = shapes(|turns, [good, bad]| {
             json!({
                 "prompt": format!("{}\n\nAssistant:", transcript(turns)),
                 "chosen": good,
@@ -128,7 +146,7 @@ fn the_same_pairs_have_the_same_embeddings_in_every_shape() {
         assert_eq!(embedded(&lens, &of_texts, &chat), wanted, "{}", dialect.model);
         // Rendered elsewhere: with and without what the template writes behind the last token.
         for newline in ["", "\n"] {
-            let of_rendered = shapes(&|turns, [good, bad]| {
+            let of_rendered = shapes(|turns, [good, bad]| {
                 let end = format!("{}{newline}", dialect.end);
                 json!({
                     "prompt": dialect.prompt(turns),
@@ -146,25 +164,7 @@ fn the_same_pairs_have_the_same_embeddings_in_every_shape() {
 #[test]
 fn transcripts_that_part_before_their_last_turn_are_the_conversations_they_tell() {
     let lens = desk();
-    let sides = [
-        [("user", "Thank you, and then?"), ("assistant", "Then let it cool.")],
-        [("user", "That is a pity."), ("assistant", "It is.")],
-    ];
-    let answers = ["Look it up first.", "No idea, ask somebody else."];
-    let conversations = |question: &'static str| {
-        [0, 1].map(|i| {
-            let beginning = [("user", "Hello"), ("assistant", "Hi."), ("user", question)];
-            [&beginning[..], &[("assistant", answers[i])], &sides[i]].concat()
-        })
-    };
-    let rows = |write: &dyn Fn(&[(&str, &str)]) -> Value| -> Vec<Value> {
-        let row = |question: &&'static str| {
-            let [chosen, rejected] = conversations(question);
-            json!({"chosen": write(&chosen), "rejected": write(&rejected)})
-        };
-        QUESTIONS.iter().map(row).collect()
-    };
-    let (as_messages, as_text) = (rows(&|turns| messages(turns)), rows(&|t| json!(transcript(t))));
+    let (as_messages, as_text) = (parted(messages), parted(|turns| json!(transcript(turns))));
     for words in ["--model qwen2", "--model gemma3", "--model qwen2 --template plain"] {
         let wanted = embedded(&lens, &as_messages, words);
         assert_ne!(wanted[0], wanted[1]);

@@ -45,7 +45,7 @@ pub enum Likeness {
     Text,
     /// The texts differ, their tokens do not.
     Tokens,
-    /// The tokens differ.
+    /// The tokens differ, or are not known.
     None,
 }
 

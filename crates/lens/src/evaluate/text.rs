@@ -190,10 +190,10 @@ impl Judge<'_> {
 }
 
 /// Why one of these exchanges has no reward, if one has none.
-pub(super) fn refusal<'a>(
-    scored: &'a ScoredTexts,
+pub(super) fn refusal(
+    scored: &ScoredTexts,
     ids: impl IntoIterator<Item = usize>,
-) -> Option<&'a Refused> {
+) -> Option<&Refused> {
     ids.into_iter().find_map(|id| scored[id].as_ref().err())
 }
 
