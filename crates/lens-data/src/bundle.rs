@@ -26,7 +26,8 @@ use std::path::Path;
 
 /// The manifest's file name, by which a folder is known as a bundle.
 pub const MANIFEST: &str = "lens.json";
-const WEIGHTS: &str = "model.safetensors";
+/// The name of the weights in a bundle.
+pub const WEIGHTS: &str = "model.safetensors";
 /// The report's file name.
 pub const REPORT: &str = "report.md";
 /// The file name of the report as a page.

@@ -119,7 +119,8 @@ pub fn embed(options: &EmbedOptions, progress: &dyn Progress) -> Result<EmbedRes
     note_encoder(encoder.as_ref(), progress);
     let arrays = Texts::of(&set.rows)?.embed(options, encoder.as_ref(), progress)?;
     for (place, refused) in &arrays.refused {
-        progress.note(&format!("left out: {}, line {place}: {refused}", options.file));
+        let file = place.file.as_deref().map_or_else(|| options.file.name(), PathBuf::from);
+        progress.note(&format!("left out: {}:{}: {refused}", file.display(), place.line));
     }
     if arrays.rows.is_empty() && !arrays.refused.is_empty() {
         let (path, n) = (&options.file, arrays.refused.len());

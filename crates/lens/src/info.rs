@@ -6,7 +6,7 @@ use crate::data_source;
 use crate::options::RuntimeOptions;
 use crate::{Error, Progress};
 use lens_core::head::HeadKind;
-use lens_data::bundle::{Bundle, Kept, MANIFEST};
+use lens_data::bundle::{Bundle, Kept, MANIFEST, WEIGHTS};
 use lens_data::{ArrayFile, DataSource, ReadOptions};
 use lens_encoder::{Encoder, EncoderOptions};
 use lens_report::text::{percent, thousands};
@@ -51,7 +51,7 @@ pub fn info(
     let extension = |path: &Path| path.extension().and_then(|e| e.to_str()).map(str::to_owned);
     let (kind, table, details) = match input.single() {
         Some(path) if is_bundle(path) => bundle(path)?,
-        Some(path) if path.is_dir() && path.join("config.json").is_file() => model(path, runtime)?,
+        Some(path) if is_model(path) => model(path, runtime)?,
         Some(path) => match extension(path).as_deref() {
             Some("gguf") => model(path, runtime)?,
             Some("safetensors" | "npy") => arrays(path)?,
@@ -68,13 +68,20 @@ pub fn info(
     Ok(Info { path: input.name(), kind, table, details })
 }
 
-/// Whether a folder is, or should be, a reward model: it has the manifest, or nothing of a dataset.
+/// Whether a folder is, or should be, a reward model: it has a file of one, or nothing of anything else.
 fn is_bundle(path: &Path) -> bool {
-    let dataset = || DataSource::from(path).files();
-    path.is_dir()
-        && (path.join(MANIFEST).exists()
-            || (!path.join("config.json").is_file()
-                && matches!(dataset(), Err(lens_data::Error::NoDataFiles { .. }))))
+    if !path.is_dir() || is_model(path) {
+        return false;
+    }
+    let parts = [MANIFEST, WEIGHTS].iter().any(|file| path.join(file).exists());
+    let nothing =
+        || matches!(DataSource::from(path).files(), Err(lens_data::Error::NoDataFiles { .. }));
+    parts || nothing()
+}
+
+/// Whether a folder is a language model's.
+fn is_model(path: &Path) -> bool {
+    path.join("config.json").is_file()
 }
 
 /// Kind, table and details.

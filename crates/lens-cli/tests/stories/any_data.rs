@@ -252,14 +252,12 @@ fn several_files_are_one_dataset() {
 fn a_pipe_is_read_as_a_file_is() {
     let lens = Lens::new();
     let same = fingerprint(&lens);
-    let mut running = crate::common::Running::start({
-        let mut command = lens.command("info - --json");
-        command.stdin(std::process::Stdio::piped());
-        command
-    });
-    assert!(running.feed(&jsonl(&pairs(0..12))));
-    let said = running.end();
-    assert_eq!(said.json()["fingerprint"], same);
+    for path in ["-", "/dev/stdin"] {
+        let mut running = lens.start(&format!("info {path} --json"));
+        assert!(running.feed(&jsonl(&pairs(0..12))));
+        drop(running.stdin.take());
+        assert_eq!(running.end().json()["fingerprint"], same, "{path}");
+    }
 }
 
 #[test]

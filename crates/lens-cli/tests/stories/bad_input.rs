@@ -35,8 +35,10 @@ fn a_missing_file_is_named() {
     assert!(error.starts_with("error: gone.jsonl: no such file"), "{error}");
     let error = lens.fails(1, "run pairs.jsonl --model gone.gguf -o rm");
     assert!(error.contains("'gone.gguf'") && error.contains("gemma-3-270m"), "{error}");
-    let error = lens.fails(1, "run . --model tiny.gguf -o rm");
-    assert!(error.contains("is a folder, expected a file"), "{error}");
+    std::fs::create_dir(lens.path("empty")).unwrap();
+    let error = lens.fails(1, "run empty --model tiny.gguf -o rm");
+    assert!(error.contains("empty: no data file is in this folder"), "{error}");
+    std::fs::remove_dir(lens.path("empty")).unwrap();
     nothing_was_done(&lens);
 }
 
@@ -57,7 +59,7 @@ fn a_file_that_is_no_json_is_quoted() {
     let diary = "Dear diary,\ntoday I labelled pairs.\n";
     lens.write("notes.txt", diary);
     let error = lens.fails(1, "run notes.txt --model tiny.gguf -o rm");
-    assert!(error.contains("notes.txt: expected JSON lines, "), "{error}");
+    assert!(error.contains("notes.txt: expected JSON (lines, "), "{error}");
     assert!(error.contains("begins with \"Dear diary, today"), "{error}");
     lens.write("notes.jsonl", diary);
     let error = lens.fails(1, "run notes.jsonl --model tiny.gguf -o rm");
@@ -475,8 +477,8 @@ fn settings_that_do_not_fit_are_refused_by_name_with_exit_code_2() {
         ("--bos maybe", "possible values: auto, always, never]"),
         ("--weights f64", "possible values: auto, f32, bf16, stored]"),
         ("--special-tokens no", "possible values: text, parse]"),
-        ("--views asked", "possible values: fixed, auto]"),
-        ("--set views=asked", "asked"),
+        ("--views chosen", "possible values: fixed, auto]"),
+        ("--set views=chosen", "chosen"),
         ("--set pooling=cls", "cls"),
         ("--set bos=maybe", "maybe"),
         ("--set keep=both", "both"),

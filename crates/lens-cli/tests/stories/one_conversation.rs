@@ -213,7 +213,8 @@ fn rows_that_went_through_a_template_are_refused_before_anything_is_computed() {
 }
 
 /// The reward of an answer with one.
-fn reward(path: &str, reply: &Reply) -> f64 {
+/// The reward in an answer. Some routes write the f32 that it is with the digits of an f64.
+fn reward(path: &str, reply: &Reply) -> f32 {
     let answer = reply.ok();
     let found = match path {
         "/v1/reward" => &answer["results"][0]["reward"],
@@ -224,7 +225,7 @@ fn reward(path: &str, reply: &Reply) -> f64 {
         "/v1/embeddings" => &answer["data"][0]["embedding"][0],
         _ => &answer[0]["score"],
     };
-    found.as_f64().unwrap_or_else(|| panic!("{path}: {answer}"))
+    found.as_f64().unwrap_or_else(|| panic!("{path}: {answer}")) as f32
 }
 
 #[test]

@@ -162,7 +162,6 @@ pub fn group_by_prompt(rows: impl IntoIterator<Item = Row<ScoredRow>>) -> Vec<Ca
     groups
 }
 
-const SCORES: &str = "a list of scores, one for each response";
 const EXPECTED: &str = "chosen with rejected (one or lists), prompt with response and score, or prompt with responses \
      and scores";
 
@@ -199,17 +198,24 @@ pub(crate) fn take_judged(
             Ok((pairs.into_iter().map(JudgedRow::Pair).collect(), Some(shape)))
         }
         Ok(Judged::Rating(row)) => Ok((vec![JudgedRow::Scored(row)], None)),
-        Err(_) if !sides && before.contains_key("responses") => {
-            Err(missing("scores", SCORES, &before).into())
-        }
-        Err(_) if !sides && before.contains_key("response") => {
-            Err(missing("score", "a finite number", &before).into())
+        Err(RowProblem::BestOfN(BestOfN::Responses)) => {
+            let n = before.get("responses").and_then(Value::as_array).map_or(0, Vec::len);
+            Err(missing("scores", &scores_of(n), &before).into())
         }
         Err(RowProblem::Malformed(problem)) if !sides && problem.field == "chosen" => {
-            Err(missing(WHOLE_ROW, EXPECTED, &before).into())
+            Err(match before.contains_key("response") {
+                true => missing("score", "a finite number", &before),
+                false => missing(WHOLE_ROW, EXPECTED, &before),
+            }
+            .into())
         }
         Err(problem) => Err(problem),
     }
+}
+
+/// What is expected of a column of scores.
+fn scores_of(responses: usize) -> String {
+    format!("a list of {responses} scores, one for each response")
 }
 
 /// Whether a side is a list of responses, and in whose shape. (A list of objects is one response of
@@ -256,7 +262,7 @@ pub(super) fn take_list(fields: &mut Fields, name: &str) -> Result<Vec<Content>,
 }
 
 fn take_scores(fields: &mut Fields, responses: usize) -> Result<Vec<f64>, Problem> {
-    let expected = format!("a list of {responses} scores, one for each response");
+    let expected = scores_of(responses);
     let Some(scores) = fields.shift_remove("scores") else {
         return Err(missing("scores", &expected, fields));
     };

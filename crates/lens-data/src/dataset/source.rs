@@ -16,7 +16,7 @@ use std::rc::Rc;
 use std::sync::OnceLock;
 
 /// How much of the beginning decides on the format.
-const PEEK_BYTES: usize = 1 << 16;
+const PEEK_BYTES: usize = 1 << 13;
 /// The buffer between the file or decompressor and the parsers.
 const BUFFER_BYTES: usize = 1 << 16;
 

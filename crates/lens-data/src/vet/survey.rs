@@ -3,7 +3,8 @@
 use super::decide::{Decided, Entry, Prompts, decide};
 use super::{VetReport, vet};
 use crate::dataset::{
-    DataSource, Dataset, Fingerprint, Layout, ReadOptions, Row, Shape, read_pairs_with, visit_pairs,
+    DataSource, Dataset, Fingerprint, Layout, ReadOptions, Row, STANDARD_INPUT, Shape,
+    read_pairs_with, visit_pairs,
 };
 use crate::error::{Error, MalformedRow};
 use crate::labels::LabelCounts;
@@ -27,9 +28,9 @@ pub struct Survey {
     pub fingerprint: String,
 }
 
-/// Describes a dataset as [`vet()`] would vet it. It is read twice, row by row; only where pairs are told
-/// from several rows at once (a rated response a row, prompts that all responses repeat) it is held in
-/// memory.
+/// Describes a dataset as [`vet()`] would vet it. It is read twice, row by row; only a pipe, and pairs that
+/// are told from several rows at once (a rated response a row, prompts that all responses repeat), are
+/// held in memory.
 ///
 /// # Errors
 /// As [`read_pairs_with`].
@@ -38,6 +39,9 @@ pub fn survey(
     options: &ReadOptions,
     progress: &dyn Progress,
 ) -> Result<Survey, Error> {
+    if !can_be_read_twice(input)? {
+        return Ok(Survey::in_memory(read_pairs_with(input, options, progress)?));
+    }
     let mut entries = Vec::new();
     let mut malformed: Vec<MalformedRow> = Vec::new();
     let mut shapes = BTreeMap::new();
@@ -69,6 +73,14 @@ pub fn survey(
         }
     })?;
     Ok(found.into_survey(layout, shapes, report))
+}
+
+/// Whether all parts are files; standard input is kept while it is read, and a pipe flows once.
+fn can_be_read_twice(input: &DataSource) -> Result<bool, Error> {
+    let files = input.files()?;
+    Ok(files
+        .iter()
+        .all(|file| file.as_os_str() == STANDARD_INPUT || file.is_file() || !file.exists()))
 }
 
 impl Survey {
