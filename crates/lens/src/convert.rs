@@ -72,7 +72,7 @@ pub fn convert(options: &ConvertOptions, progress: &dyn Progress) -> Result<Conv
     let data = read_pairs_with(&input, &options.reading, progress)?;
     notes::malformed(&data.malformed, progress);
     notes::layout(&data, progress);
-    let vetted = match options.all {
+    let mut vetted = match options.all {
         false => vet(data),
         true => {
             let several = data.layout.files.len() > 1;
@@ -85,44 +85,48 @@ pub fn convert(options: &ConvertOptions, progress: &dyn Progress) -> Result<Conv
         return Err(Error::NothingToTrainOn { path, left_out });
     }
     stop_if_cancelled(progress)?;
-    Table::new(rows(&vetted.used)).write(&options.output)?;
     let (written, output) = (vetted.used.len(), options.output.clone());
+    Table::new(rows(std::mem::take(&mut vetted.used))).write(&options.output)?;
     Ok(ConvertResult { pairs: vetted.report, written, output })
 }
 
 /// The pairs as rows of TRL. It takes text or messages, but one of them throughout: where any pair has
 /// messages, the texts of the others become messages too.
-fn rows(pairs: &[Row<PreferencePair>]) -> Vec<TableRow> {
+fn rows(pairs: Vec<Row<PreferencePair>>) -> Vec<TableRow> {
     let is_messages = |content: &Content| matches!(content, Content::Messages(_));
     let conversational = pairs.iter().any(|row| {
         let PreferencePair { prompt, chosen, rejected, .. } = &row.value;
         [prompt, chosen, rejected].into_iter().any(is_messages)
     });
-    pairs.iter().map(|row| table_row(row, conversational)).collect()
+    pairs.into_iter().map(|row| table_row(row, conversational)).collect()
 }
 
 /// A pair as a row: its prompt, unless it has none, both responses, its label, and the columns that were
 /// not read.
-fn table_row(row: &Row<PreferencePair>, conversational: bool) -> TableRow {
-    let pair = &row.value;
+fn table_row(row: Row<PreferencePair>, conversational: bool) -> TableRow {
+    let pair = row.value;
+    let (margin, tie, no_prompt) = (pair.margin, pair.tie, pair.prompt.is_blank());
     let [prompt, chosen, rejected] = match conversational {
-        true => as_messages(pair),
-        false => [&pair.prompt, &pair.chosen, &pair.rejected].map(|content| json!(content)),
+        true => as_messages(&pair),
+        false => [pair.prompt, pair.chosen, pair.rejected].map(|content| match content {
+            Content::Text(text) => Value::String(text),
+            messages => json!(messages),
+        }),
     };
     let mut fields = TableRow::new();
-    if !pair.prompt.is_blank() || conversational {
+    if !no_prompt || conversational {
         fields.insert("prompt".to_owned(), prompt);
     }
     fields.insert("chosen".to_owned(), chosen);
     fields.insert("rejected".to_owned(), rejected);
-    if let Some(margin) = pair.margin {
+    if let Some(margin) = margin {
         fields.insert("margin".to_owned(), json!(margin));
     }
-    if pair.tie {
+    if tie {
         fields.insert("tie".to_owned(), Value::Bool(true));
     }
-    for (name, value) in &row.metadata {
-        fields.entry(name).or_insert_with(|| value.clone());
+    for (name, value) in row.metadata {
+        fields.entry(name).or_insert(value);
     }
     fields
 }
@@ -143,7 +147,7 @@ mod tests {
     fn rows_of(pairs: Value) -> Value {
         let pairs: Vec<PreferencePair> = serde_json::from_value(pairs).unwrap();
         let pairs = (1..).zip(pairs).map(|(line, pair)| Row::new(line, pair, TableRow::new()));
-        json!(rows(&pairs.collect::<Vec<_>>()))
+        json!(rows(pairs.collect()))
     }
 
     #[test]
