@@ -63,7 +63,7 @@ pub use error::{Error, MalformedRow};
 pub use labels::LabelCounts;
 pub use prompts::{content_key, prompt_key, prompt_numbers};
 pub use store::{EmbeddingsFile, PromptColumn, StoreKeys, StoredPairs, StoredTable, StoredViews};
-pub use table::{Kind, Table, TableFormat, TableRow};
+pub use table::{Table, TableFormat, TableRow};
 pub use trained::{KeyKind, Trained, embeddings_key};
 pub use vet::{LeftOut, Reason, Survey, VetReport, Vetted, shared_prompts, survey, vet};
 

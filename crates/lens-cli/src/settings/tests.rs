@@ -128,9 +128,13 @@ fn every_flag_is_a_key() {
         "like",
         "name",
         "token",
+        "prefix",
     ];
-    let not_settings =
-        [&not_settings[..], &["benchmark", "subset", "n", "worst", "outputs", "report"]].concat();
+    let not_settings = [
+        &not_settings[..],
+        &["benchmark", "subset", "n", "worst", "outputs", "report", "controls"],
+    ]
+    .concat();
     let command = Cli::command();
     let all = command.get_subcommands().flat_map(|c| c.get_arguments());
     for long in all.chain(command.get_arguments()).filter_map(|a| a.get_long()) {

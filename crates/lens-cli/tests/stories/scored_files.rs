@@ -180,12 +180,18 @@ fn embeddings_have_their_figures_in_a_file_too() {
     lens.ok("embed rows.jsonl --model tiny.gguf -o rows.safetensors --quiet");
     lens.ok("score rm rows.jsonl -o text.jsonl --quiet");
     lens.ok("score rm rows.safetensors --key rejected -o stored.csv --quiet");
-    let (text, stored) = (read(&lens, "text.jsonl"), read(&lens, "stored.csv"));
-    assert_eq!(stored.len(), 6);
-    for (i, (text, stored)) in text.iter().zip(&stored).enumerate() {
-        assert_eq!(stored["line"], json!((i + 1).to_string()));
-        for figure in ["reward", "novelty"] {
-            let stored: f64 = stored[figure].as_str().unwrap().parse().unwrap();
+    let text = read(&lens, "text.jsonl");
+    // Of embeddings there is nothing to score again: the file is looked at as text.
+    let stored = lens.read("stored.csv");
+    let mut lines = stored.lines();
+    let header = lines.next().unwrap();
+    assert_eq!(header, format!("line,{},error", ONE.join(",")));
+    assert_eq!(stored.lines().count(), 7);
+    for (i, (text, line)) in text.iter().zip(lines).enumerate() {
+        let fields: Vec<&str> = line.split(',').collect();
+        assert_eq!((fields[0], fields[6]), (&*(i + 1).to_string(), ""));
+        for (at, figure) in [(1, "reward"), (4, "novelty")] {
+            let stored: f64 = fields[at].parse().unwrap();
             assert!((stored - number(&text[&format!("rejected_{figure}")])).abs() < 1e-6);
         }
     }

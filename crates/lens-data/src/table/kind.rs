@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn whole_numbers_beyond_the_exact_ones_are_not_rounded() {
         let large = json!(9_007_199_254_740_993_i64);
-        assert_eq!(kind(&[large.clone()]), Kind::Number { integer: true, real: false });
+        assert_eq!(kind(std::slice::from_ref(&large)), Kind::Number { integer: true, real: false });
         // Neither an i64 nor an f64 holds both of them.
         assert_eq!(kind(&[large, json!(0.5)]), Kind::Number { integer: false, real: false });
         assert_eq!(kind(&[json!(u64::MAX)]), Kind::Number { integer: false, real: false });

@@ -10,8 +10,9 @@ use crate::outputs::{check_new, check_output};
 use crate::{Error, Progress};
 use lens_core::metrics::sigmoid;
 use lens_data::bundle::Bundle;
+use lens_data::table::Kind;
 use lens_data::{
-    Kind, ScoreRow, StoredTable, Table, TableFormat, TableRow, WholeRow, read_whole_rows_with,
+    ScoreRow, StoredTable, Table, TableFormat, TableRow, WholeRow, read_whole_rows_with,
 };
 use lens_encoder::Input;
 use lens_eval::EvalError;
@@ -76,7 +77,7 @@ struct Figure {
 }
 
 /// Every figure of a response, in the order of the columns.
-const FIGURES: [Figure; 5] = [
+static FIGURES: [Figure; 5] = [
     Figure { one: "reward", several: "rewards", kind: Kind::REAL, of: |j| json!(j.reward) },
     Figure {
         one: "normalised_reward",
@@ -138,54 +139,69 @@ impl Place {
     }
 }
 
-/// The probability that the chosen response is preferred (Bradley and Terry); null for other rows.
-fn probability(answer: &Answer) -> Value {
-    match answer {
-        Answer::Pair([chosen, rejected]) => {
-            json!(sigmoid(f64::from(chosen.reward) - f64::from(rejected.reward)))
+/// What a new column holds of a row; null where the row has none of it.
+enum Holds {
+    /// A figure of a response.
+    Figure(Place, &'static Figure),
+    /// The probability that the chosen response is preferred (Bradley and Terry).
+    Probability,
+    /// What is wrong with the row.
+    Error,
+}
+
+impl Holds {
+    fn value(&self, answer: &Answer) -> Value {
+        match (self, answer) {
+            (Holds::Figure(place, figure), answer) => place.value(figure, answer),
+            (Holds::Probability, Answer::Pair([chosen, rejected])) => {
+                json!(sigmoid(f64::from(chosen.reward) - f64::from(rejected.reward)))
+            }
+            (Holds::Error, Answer::Error(error)) => json!(error),
+            _ => Value::Null,
         }
-        _ => Value::Null,
     }
 }
 
-fn error(answer: &Answer) -> Value {
-    match answer {
-        Answer::Error(error) => json!(error),
-        _ => Value::Null,
-    }
+/// A column that is added.
+struct NewColumn {
+    name: String,
+    kind: Kind,
+    holds: Holds,
 }
 
-/// The columns that are added, each with what it holds of a row.
-struct Added(Vec<(String, Kind, Box<dyn Fn(&Answer) -> Value>)>);
+/// The columns that are added, in their order.
+struct Added(Vec<NewColumn>);
 
 impl Added {
     /// The columns for the kinds of rows that there are.
     fn new(places: &[Place], prefix: &str) -> Added {
-        let mut columns: Vec<(String, Kind, Box<dyn Fn(&Answer) -> Value>)> = Vec::new();
+        let mut columns = Vec::new();
+        let mut add = |name: &str, kind: Kind, holds: Holds| {
+            columns.push(NewColumn { name: format!("{prefix}{name}"), kind, holds });
+        };
         for &place in places {
             for figure in &FIGURES {
                 let (name, kind) = place.column(figure);
-                let value = move |answer: &Answer| place.value(figure, answer);
-                columns.push((format!("{prefix}{name}"), kind, Box::new(value)));
+                add(&name, kind, Holds::Figure(place, figure));
             }
         }
         if places.contains(&Place::Chosen) {
-            columns.push((format!("{prefix}{PROBABILITY}"), Kind::REAL, Box::new(probability)));
+            add(PROBABILITY, Kind::REAL, Holds::Probability);
         }
-        columns.push((format!("{prefix}{ERROR}"), Kind::Text, Box::new(error)));
+        add(ERROR, Kind::Text, Holds::Error);
         Added(columns)
     }
 
     fn names(&self) -> Vec<String> {
-        self.0.iter().map(|(name, ..)| name.clone()).collect()
+        self.0.iter().map(|column| column.name.clone()).collect()
     }
 
     /// Refuses names that the table has already.
     fn check(&self, table: &Table, file: &Path) -> Result<(), Error> {
         let taken = |name: &str| table.names().any(|known| known == name);
-        match self.0.iter().find(|(name, ..)| taken(name)) {
+        match self.0.iter().find(|column| taken(&column.name)) {
             None => Ok(()),
-            Some((name, ..)) => Err(Error::option(
+            Some(NewColumn { name, .. }) => Err(Error::option(
                 "prefix",
                 format!(
                     "{} has a column `{name}` already; --prefix NAME_ puts NAME_ before the names \
@@ -197,8 +213,9 @@ impl Added {
     }
 
     fn add_to(&self, table: &mut Table, answers: &[Answer]) -> Result<(), Error> {
-        for (name, kind, value) in &self.0 {
-            table.add(name, kind.clone(), answers.iter().map(value).collect())?;
+        for NewColumn { name, kind, holds } in &self.0 {
+            let values = answers.iter().map(|answer| holds.value(answer)).collect();
+            table.add(name, kind.clone(), values)?;
         }
         Ok(())
     }
@@ -264,17 +281,7 @@ fn of_texts(
     let input = data_source::resolve(&options.file, &options.encoder.runtime, progress)?;
     let file = &options.file.name();
     let rows = read_whole_rows_with(&input, &options.reading, progress)?;
-    let mut places = Vec::new();
-    let kinds: [(fn(&ScoreRow) -> bool, &[Place]); 3] = [
-        (|row| matches!(row, ScoreRow::Single(_) | ScoreRow::Text(_)), &[Place::Only]),
-        (|row| matches!(row, ScoreRow::Candidates { .. }), &[Place::All]),
-        (|row| matches!(row, ScoreRow::Pair(_)), &[Place::Chosen, Place::Rejected]),
-    ];
-    for (is, own) in kinds {
-        if rows.iter().filter_map(|row| row.value.as_ref().ok()).any(is) {
-            places.extend_from_slice(own);
-        }
-    }
+    let places = places(rows.iter().filter_map(|row| row.value.as_ref().ok()));
     let added = Added::new(&places, prefix);
     let (columns, values): (Vec<TableRow>, Vec<_>) =
         rows.into_iter().map(|WholeRow { line, columns, value }| (columns, (line, value))).unzip();
@@ -338,6 +345,22 @@ fn of_texts(
         ));
     }
     Ok((table, added, answers))
+}
+
+/// What there are columns about, of rows of these kinds.
+fn places<'a>(rows: impl Iterator<Item = &'a ScoreRow> + Clone) -> Vec<Place> {
+    let has = |is: fn(&ScoreRow) -> bool| rows.clone().any(is);
+    let mut places = Vec::new();
+    if has(|row| matches!(row, ScoreRow::Single(_) | ScoreRow::Text(_))) {
+        places.push(Place::Only);
+    }
+    if has(|row| matches!(row, ScoreRow::Candidates { .. })) {
+        places.push(Place::All);
+    }
+    if has(|row| matches!(row, ScoreRow::Pair(_))) {
+        places.extend([Place::Chosen, Place::Rejected]);
+    }
+    places
 }
 
 /// The error of an encoder that answered fewer vectors than it was asked for.

@@ -114,7 +114,7 @@ fn whole_rows_keep_every_column_and_every_line() {
     let strict = ReadOptions { strict: true, ..ReadOptions::default() };
     let error = read_whole_rows_with(&path, &strict, &Quiet).unwrap_err();
     assert!(matches!(&error, Error::Malformed(row) if row.line == 2), "{error}");
-    let path = home.file("bad.jsonl", &lines[1..].join("\n"));
+    let path = home.file("bad.jsonl", lines[1..].join("\n"));
     let error = read_whole_rows_with(&path, &ReadOptions::default(), &Quiet).unwrap_err();
     assert!(matches!(&error, Error::AllMalformed { read: 2, .. }), "{error}");
 }
