@@ -212,8 +212,7 @@ fn rows_that_went_through_a_template_are_refused_before_anything_is_computed() {
     assert!(error.contains("(texts.jsonl line 2)"), "{error}");
 }
 
-/// The reward of an answer with one.
-/// The reward in an answer. Some routes write the f32 that it is with the digits of an f64.
+/// The reward of an answer with one; some routes write its digits as those of a double.
 fn reward(path: &str, reply: &Reply) -> f32 {
     let answer = reply.ok();
     let found = match path {

@@ -19,12 +19,6 @@ struct Metadata<'a> {
 pub(super) fn describe(file: &GgufFile, files: &ModelFiles) -> Result<(ModelSpec, Layout)> {
     let key = "general.architecture";
     let arch = file.text(key)?.ok_or_else(|| file.bad(key, "is missing"))?;
-    if file.int("split.count")?.unwrap_or(1) > 1 {
-        return Err(EncoderError::CorruptModel {
-            path: file.path().to_owned(),
-            detail: "it is one part of a split model; merge the parts first".into(),
-        });
-    }
     let m = Metadata { file, files, arch };
     let mut layout = Layout::gguf();
     let spec = match arch {

@@ -16,6 +16,21 @@ const QUESTION: &str = "qxquestionqx";
 const ANSWER: &str = "qxanswerqx";
 const AGAIN: &str = "qxagainqx";
 
+/// How turns begin in the templates of known families: a model without a template of its own may know
+/// their tokens, so that texts may have gone through one of them.
+const KNOWN: [&str; 10] = [
+    "<|im_start|>system",
+    "<|im_start|>user",
+    "<|im_start|>assistant",
+    "<start_of_turn>user",
+    "<start_of_turn>model",
+    "<|start_header_id|>",
+    "<|system|>",
+    "<|user|>",
+    "<|assistant|>",
+    "[INST]",
+];
+
 /// What a template and a tokenizer put around texts.
 #[derive(Debug, Default)]
 pub(crate) struct RenderedForm {
@@ -27,6 +42,8 @@ pub(crate) struct RenderedForm {
     padding: Vec<String>,
     /// What the chat template writes; `None` without one.
     chat: Option<ChatForm>,
+    /// Without a chat template: the known openings that hold a special token of the model.
+    known: Vec<Opening>,
 }
 
 /// What a chat template writes around the contents of messages.
@@ -91,7 +108,12 @@ impl RenderedForm {
         let padding = tokenizer.names_of_padding();
         let after = [tokenizer.names_after(), padding.clone()].concat();
         let before = [tokenizer.names_before(), after.clone()].concat();
-        let mut form = Self { before, after, padding, chat: None };
+        let is_special = |mark: &&str| tokenizer.special_names_in(mark).next().is_some();
+        let known = match chat {
+            Some(_) => Vec::new(),
+            None => KNOWN.iter().copied().filter(is_special).filter_map(Opening::of).collect(),
+        };
+        let mut form = Self { before, after, padding, chat: None, known };
         form.chat = chat.and_then(|jinja| form.probe(jinja, tokenizer));
         form
     }
@@ -148,17 +170,21 @@ impl RenderedForm {
     }
 
     /// Whether a text went through the chat template already: it begins as the template begins a
-    /// conversation or a turn, BOS or not, with one of the special tokens that the template writes.
-    /// A text that names such a token elsewhere is none.
+    /// conversation or a turn, BOS or not, and has one of the special tokens that the template writes.
+    /// A text that only names such a token is none. For a model without a template, the openings of
+    /// known families count whose tokens it has.
     pub fn is_rendered(&self, text: &str) -> bool {
-        let Some(chat) = &self.chat else { return false };
         let rest = self.without_start(text);
+        let Some(chat) = &self.chat else {
+            return self.known.iter().any(|opening| opening.begins(rest.trim_start()));
+        };
         let writes = |text: &str| chat.tokens.iter().any(|token| text.contains(token));
         if chat.begins(rest.trim_start()) {
             return writes(text);
         }
         // A system prompt without a mark of its own, as some templates write it.
-        let started = rest.len() < text.len();
+        let bare = self.without_padding_before(text).trim_start();
+        let started = !chat.start.is_empty() && bare.starts_with(&chat.start);
         started && chat.openings.iter().any(|o| writes(&o.mark) && rest.contains(&o.mark))
     }
 

@@ -276,7 +276,7 @@ fn a_part_of_a_split_gguf_file_is_recognised() {
     // too long is no contradiction.
     split.extend([0; 64]);
     std::fs::write(&path, split).unwrap();
-    says(&error(&path), &["split model", "merge"]);
+    says(&error(&path), &["one of the 3 parts of a model", "NAME-00001-of-00003.gguf"]);
 }
 
 #[test]

@@ -243,3 +243,24 @@ fn what_did_not_go_through_the_template_stays_as_it_is_but_for_padding() {
     assert_eq!(reader.template.canonical("<pad>2<eos>", &reader.tokenizer), "2<eos>");
     assert!(!reader.template.is_spelt_out("<bos><start_of_turn>user\n", &reader.tokenizer));
 }
+
+#[test]
+fn a_model_without_a_template_knows_what_other_models_of_its_family_wrote() {
+    for family in &FAMILIES {
+        let whole = Reader::chat(family).written(&conversations()[0]);
+        let base = Reader { template: plain_without_own(), ..Reader::chat(family) };
+        let twice = |text: &str| base.template.is_spelt_out(text, &base.tokenizer);
+        // Where turns are marked by no special token, nothing tells the text from another.
+        assert_eq!(twice(&whole), family.kind != "llama2", "{}", family.kind);
+        assert!(!twice(&format!("Why does it end in {}?", family.end)));
+        // Another family's tokens are letters like any others here.
+        let other =
+            if family.kind == "gemma" { "<|im_start|>user\n" } else { "<start_of_turn>user\n" };
+        assert!(!twice(other), "{}", family.kind);
+    }
+}
+
+fn plain_without_own() -> Template {
+    let (choice, special) = (TemplateChoice::Plain, SpecialTokens::Text);
+    Template::resolve(&choice, None, special, Path::new("m")).unwrap()
+}
