@@ -1,7 +1,7 @@
 //! Preference datasets in and out, arrays of embeddings, and outputs that appear whole.
 //!
-//! A dataset goes through three steps. [`read_pairs`] reads JSON lines, JSON arrays, CSV, TSV and
-//! Parquet in the shapes that people have, and lists every row it could not read. [`vet()`] leaves
+//! A dataset goes through three steps. [`read_pairs`] reads JSON, CSV, TSV, Parquet and Arrow, one
+//! file or several, in the shapes that people have, and lists every row it could not read. [`vet()`] leaves
 //! out what cannot be trained on, and says what and why, line by line. [`Vetted::fingerprint`]
 //! names the pairs that remain.
 //!

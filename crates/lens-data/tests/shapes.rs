@@ -23,7 +23,7 @@ fn root() -> PathBuf {
 fn table() -> Vec<(String, usize)> {
     let text = std::fs::read_to_string(root().join("docs/formats.md")).unwrap();
     let row = |line: &str| {
-        let (_, rest) = line.split_once("](../datasets/shapes/")?;
+        let (_, rest) = line.split_once("](shapes/")?;
         let (name, rest) = rest.split_once(')')?;
         let pairs = rest.split('|').nth(1)?.trim().parse().unwrap();
         Some((name.to_owned(), pairs))
@@ -47,7 +47,7 @@ fn every_shape_in_the_table_reads_as_the_table_says() {
     let table = table();
     assert!(table.len() > 20, "{table:?}");
     for (name, pairs) in &table {
-        let path = root().join("datasets/shapes").join(name);
+        let path = root().join("docs/shapes").join(name);
         let data = read_pairs(&path, &ReadOptions::default()).unwrap();
         assert_eq!(data.malformed, [], "{name}");
         let vetted = vet(data);
@@ -75,7 +75,7 @@ fn every_shape_in_the_table_reads_as_the_table_says() {
 #[test]
 fn every_example_is_in_the_table() {
     let listed: BTreeSet<String> = table().into_iter().map(|(name, _)| name).collect();
-    let there = std::fs::read_dir(root().join("datasets/shapes")).unwrap();
+    let there = std::fs::read_dir(root().join("docs/shapes")).unwrap();
     let there: BTreeSet<String> =
         there.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
     assert_eq!(listed, there);
@@ -84,7 +84,7 @@ fn every_example_is_in_the_table() {
 #[test]
 fn ratings_are_margins_and_rows_of_one_prompt_belong_together() {
     let read = |name: &str| {
-        let path = root().join("datasets/shapes").join(name);
+        let path = root().join("docs/shapes").join(name);
         read_pairs(&path, &ReadOptions::default()).unwrap()
     };
     let margins = |name: &str| -> Vec<Option<f64>> {
