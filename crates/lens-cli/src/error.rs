@@ -125,9 +125,10 @@ fn hint(error: &Error) -> Option<&'static str> {
             Some("choose another folder with --log-dir, or replace them with --overwrite")
         }
         Error::Data(Data::CurvesInBundle { .. }) => Some("choose another folder with --log-dir"),
-        Error::Data(Data::AllMalformed { .. }) => {
-            Some("each row needs chosen and rejected (and a prompt); see `lens run --help`")
-        }
+        Error::Data(Data::AllMalformed { .. }) => Some(
+            "each row needs chosen and rejected (and a prompt), or is of another shape in \
+                 docs/formats.md; --columns names columns that are called otherwise",
+        ),
         Error::Data(Data::Malformed(_)) => {
             Some("without --strict malformed rows are counted, listed and left out")
         }

@@ -29,6 +29,12 @@ pub(crate) fn layout(data: &Dataset, progress: &dyn Progress) {
             data.pairs.len()
         ));
     }
+    for column in data.layout.columns.iter().filter(|c| c.may_be_prompt_unread()) {
+        progress.note(&format!(
+            "warning: the column `{}`, which may belong to the prompt, is not read (in {} rows)",
+            column.column, column.rows
+        ));
+    }
     if data.shapes.contains_key(&Shape::RepeatedPrompt) {
         let n = data.shapes[&Shape::RepeatedPrompt];
         progress.note(&format!("the responses of {n} pairs repeat their prompts: read once"));

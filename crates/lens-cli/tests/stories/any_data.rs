@@ -36,6 +36,21 @@ fn a_question_is_a_prompt_and_its_pairs_stay_on_one_side_of_the_hold_out() {
         assert_eq!(said["fingerprint"], same, "{name}");
         assert_eq!(said["columns"][0], json!({"column": name, "used_as": "prompt", "rows": 12}));
     }
+    // A second column that may belong to the prompt is named.
+    let rows: Vec<Value> = pairs(0..12)
+        .into_iter()
+        .map(|mut row| {
+            row["context"] = json!("Something to read.");
+            row
+        })
+        .collect();
+    lens.rows("context.jsonl", &rows);
+    let said = lens.ok(&format!("run context.jsonl {TRAIN}"));
+    assert!(
+        said.err.contains("the column `context`, which may belong to the prompt"),
+        "{}",
+        said.err
+    );
     // Five pairs of each question: with a fifth of the questions, fives are held out.
     let rows: Vec<Value> = (0..60)
         .map(|i| {
@@ -199,6 +214,17 @@ fn what_python_writes_is_read() {
     assert_eq!(info(&lens, "data.json")["fingerprint"], same);
     lens.write("compact.json", whole.to_string());
     assert_eq!(info(&lens, "compact.json")["fingerprint"], same);
+    // A data frame by columns, as pandas writes it unless it is told otherwise.
+    let column = |name: &str| -> Value {
+        let rows = pairs(0..12).into_iter().enumerate();
+        rows.map(|(i, row)| (i.to_string(), row[name].clone()))
+            .collect::<serde_json::Map<_, _>>()
+            .into()
+    };
+    let frame = json!({"prompt": column("prompt"), "chosen": column("chosen"),
+        "rejected": column("rejected")});
+    lens.write("frame.json", frame.to_string());
+    assert_eq!(info(&lens, "frame.json")["fingerprint"], same);
     // Messages in a column of text.
     let said_by = |role: &str, text: &Value| json!([{"role": role, "content": text}]);
     let quoted = |row: Value| {

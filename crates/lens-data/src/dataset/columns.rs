@@ -142,6 +142,20 @@ pub struct ColumnUse {
     pub rows: usize,
 }
 
+impl ColumnUse {
+    /// Whether the column is one of those that hold prompts, and is not read: another one was. (What
+    /// repeats a whole conversation is none.)
+    pub fn may_be_prompt_unread(&self) -> bool {
+        let name = self.column.as_str();
+        self.used_as == NOT_USED
+            && PROMPTS.contains(&name)
+            && !matches!(name, "messages" | "conversation" | "conversations")
+    }
+}
+
+/// The use of a column that is kept beside the row.
+const NOT_USED: &str = "not read";
+
 /// Counts how columns are used.
 #[derive(Default)]
 pub(crate) struct ColumnUses {
@@ -159,7 +173,7 @@ impl ColumnUses {
     pub fn count(&mut self, before: Vec<String>, left: &Fields) {
         self.with_prompt += usize::from(before.iter().any(|n| PROMPTS.contains(&n.as_str())));
         for column in before {
-            let used_as = if left.contains_key(&column) { "not read" } else { used_as(&column) };
+            let used_as = if left.contains_key(&column) { NOT_USED } else { used_as(&column) };
             let known = self.uses.iter_mut().find(|u| u.used_as == used_as && u.column == column);
             match known {
                 Some(known) => known.rows += 1,

@@ -1,6 +1,7 @@
 //! JSON: one object a line, objects over several lines, and lists of objects, alone or inside an
 //! object.
 
+use super::frames;
 use super::lines::{Line, Lines};
 use super::pieces::{Piece, Pieces};
 use super::records::{Fields, Sink, Text};
@@ -8,6 +9,7 @@ use super::source::read_error;
 use crate::error::{Error, Problem, WHOLE_ROW};
 use serde_json::Value;
 use std::borrow::Cow;
+use std::ops::ControlFlow;
 
 const EXPECTED: &str = "a JSON object";
 
@@ -24,11 +26,20 @@ pub(crate) fn read_lines(text: Text<'_>, sink: &mut Sink<'_>) -> Result<(), Erro
             Line::Whole if line.iter().all(u8::is_ascii_whitespace) => continue,
             Line::Whole => object(&line),
         };
-        if sink(lines.number(), record).is_break() {
+        if hand_over(lines.number(), record, sink).is_break() {
             break;
         }
     }
     Ok(())
+}
+
+/// Hands over a record; of a table that stands in one, its rows, counted from the record's place.
+fn hand_over(place: u64, record: Result<Fields, Problem>, sink: &mut Sink<'_>) -> ControlFlow<()> {
+    let Ok(fields) = record else { return sink(place, record) };
+    match frames::rows(&fields) {
+        None => sink(place, Ok(fields)),
+        Some(rows) => (place..).zip(rows).try_for_each(|(place, row)| sink(place, Ok(row))),
+    }
 }
 
 /// Reads objects that follow each other, however many lines each takes. A record's place is the line
@@ -38,7 +49,8 @@ pub(crate) fn read_objects(text: Text<'_>, sink: &mut Sink<'_>) -> Result<(), Er
     let mut piece = Vec::new();
     while let Some(found) = pieces.next_into(&mut piece)? {
         let line = pieces.line();
-        if sink(line, record(found, &piece, pieces.max_row_bytes())).is_break() {
+        let record = record(found, &piece, pieces.max_row_bytes());
+        if hand_over(line, record, sink).is_break() {
             break;
         }
     }

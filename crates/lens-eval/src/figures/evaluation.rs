@@ -331,7 +331,7 @@ mod tests {
         }
         let (prompt, chosen, rejected) = (text("p"), text("longer"), text("short"));
         let value = PreferencePair { prompt, chosen, rejected, margin: None, tie: false };
-        Row { line, value, metadata }
+        Row::new(line, value, metadata)
     }
 
     fn data<'a>(

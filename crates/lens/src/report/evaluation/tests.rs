@@ -30,7 +30,7 @@ fn pairs(with_texts: bool) -> EvaluatedFile {
         let (prompt, chosen, rejected) = (text(0), text(i % 7), text(i % 5));
         let value = PreferencePair { prompt, chosen, rejected, margin: None, tie: false };
         let metadata = [("subset".to_owned(), HOSTILE.into())].into_iter().collect();
-        Row { line: i as u64 + 1, value, metadata }
+        Row::new(i as u64 + 1, value, metadata)
     };
     let rows: Vec<_> = (0..40).map(row).collect();
     let chosen: Vec<f32> = (0..40).map(|i| (i % 4) as f32).collect();
