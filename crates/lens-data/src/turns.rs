@@ -53,8 +53,13 @@ fn go_on(messages: &mut Vec<Message>, response: &str) -> usize {
         _ if words.trim().is_empty() && !turns.is_empty() => {}
         // The prompt breaks off inside the assistant's turn.
         Some(last) if last.role == "assistant" => {
-            let gap = if words.starts_with(char::is_whitespace) { "" } else { " " };
-            last.content = format!("{}{gap}{}", last.content, words.trim_end());
+            let (gap, words) = match words.starts_with(char::is_whitespace) {
+                // Another turn of the assistant has just begun.
+                _ if last.content.ends_with("\n\n") => ("", words.trim()),
+                true => ("", words.trim_end()),
+                false => (" ", words.trim_end()),
+            };
+            last.content = format!("{}{gap}{words}", last.content);
             shared = 1;
         }
         // Turns of a transcript are trimmed, so this one is too.

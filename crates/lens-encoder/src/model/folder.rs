@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 /// Longest configuration or index that is read: the index of the largest models has a few MB.
 const MAX_JSON: u64 = 64 << 20;
-/// The configuration, without which a folder is no model of transformers.
-pub(super) const CONFIG: &str = "config.json";
+const CONFIG: &str = "config.json";
+const ADAPTER: &str = "adapter_config.json";
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 /// Files that decide token ids or texts, if they are there.
@@ -51,9 +51,14 @@ struct Stored {
 }
 
 impl Folder {
+    /// Whether a folder has something of a model of transformers in it, be it incomplete.
+    pub fn is_one(path: &Path) -> bool {
+        [CONFIG, ADAPTER, WEIGHTS, INDEX].iter().any(|name| path.join(name).exists())
+    }
+
     /// Reads the configuration and maps the weights.
     pub fn open(path: &Path) -> Result<Self> {
-        if path.join("adapter_config.json").is_file() && !path.join(CONFIG).is_file() {
+        if path.join(ADAPTER).is_file() && !path.join(CONFIG).is_file() {
             return Err(corrupt(path, "it holds an adapter without its model; merge them first"));
         }
         let config = json(&path.join(CONFIG))?;

@@ -8,7 +8,7 @@ pub(crate) mod stored;
 
 use crate::error::{EncoderError, Result};
 use crate::identity::{file_sha256, sha256_hex};
-use folder::{CONFIG, Folder};
+use folder::Folder;
 use gguf::GgufFile;
 use memmap2::Mmap;
 use std::path::{Path, PathBuf};
@@ -49,8 +49,7 @@ impl ModelFiles {
         if !path.is_dir() {
             return GgufFile::open(path).map(Self::Gguf);
         }
-        // A folder of GGUF files has no configuration.
-        if !path.join(CONFIG).is_file()
+        if !Folder::is_one(path)
             && let Some(first) = GgufFile::in_folder(path)?
         {
             return GgufFile::open(&first).map(Self::Gguf);

@@ -181,6 +181,9 @@ fn files_that_are_missing_or_no_files() {
     std::fs::write(&empty, "").unwrap();
     says(&error(&empty), &["m.gguf", "empty"]);
     says(&error(&dir.path().join("none.gguf")), &["none.gguf"]);
+    // A folder of GGUF files alone is the model in it.
+    says(&error(dir.path()), &["m.gguf", "empty"]);
+    std::fs::remove_file(&empty).unwrap();
     says(&error(dir.path()), &["config.json"]);
 }
 
