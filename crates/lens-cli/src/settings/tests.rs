@@ -102,6 +102,7 @@ fn every_flag_is_a_key() {
         threads: Some(1),
         cache: Some("x".into()),
         layers: Some("x".into()),
+        columns: Some("x".into()),
         serve: ServeSettings {
             pairs: Some("x".into()),
             token_file: Some("x".into()),
@@ -129,6 +130,7 @@ fn every_flag_is_a_key() {
         "name",
         "token",
         "prefix",
+        "all",
     ];
     let not_settings = [
         &not_settings[..],

@@ -244,6 +244,11 @@ mod tests {
     fn python_methods_and_dates_work() {
         assert_eq!(render("{{ ' Ab '.strip().upper() }}{{ 'a,b'.split(',')[1] }}"), "ABb");
         assert_eq!(render("{{ messages[0]['content'].startswith('a') }}"), "True");
+        // What templates that strip thoughts are made of: turns backwards, a namespace, parts of a text.
+        let thoughts = "{% set seen = namespace(n=0) %}{% for m in messages[::-1] %}\
+            {% set seen.n = seen.n + 1 %}{{ m.role }}{{ 'x</think>y'.split('</think>')[-1] }}\
+            {% endfor %}{{ seen.n }}";
+        assert_eq!(render(thoughts), "usery1");
         assert_eq!(render("{{ strftime_now('%d %b %Y') }}"), "26 Jul 2024");
         assert_eq!(render("{%- generation -%} x {%- endgeneration %}"), "x");
     }
