@@ -9,13 +9,13 @@ pub(super) fn rows(fields: &Fields) -> Option<Vec<Fields>> {
     by_index(fields).or_else(|| split(fields)).or_else(|| by_columns(fields))
 }
 
-fn is_number(key: &String) -> bool {
+fn is_number(key: &str) -> bool {
     !key.is_empty() && key.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// `{"0": {"prompt": .., ..}, "1": {..}}`.
 fn by_index(fields: &Fields) -> Option<Vec<Fields>> {
-    if fields.is_empty() || !fields.keys().all(is_number) {
+    if fields.is_empty() || !fields.keys().all(|key| is_number(key)) {
         return None;
     }
     fields.values().map(|row| row.as_object().cloned()).collect()
@@ -35,7 +35,9 @@ fn split(fields: &Fields) -> Option<Vec<Fields>> {
 /// `{"prompt": {"0": .., "1": ..}, ..}`, or `{"prompt": [.., ..], "chosen": [..], "rejected": [..]}`.
 fn by_columns(fields: &Fields) -> Option<Vec<Fields>> {
     let indexed = |value: &Value| {
-        value.as_object().is_some_and(|column| !column.is_empty() && column.keys().all(is_number))
+        value
+            .as_object()
+            .is_some_and(|column| !column.is_empty() && column.keys().all(|key| is_number(key)))
     };
     if !fields.is_empty() && fields.values().all(indexed) {
         let keys: Vec<&String> = fields.values().next()?.as_object()?.keys().collect();

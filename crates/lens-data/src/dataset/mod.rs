@@ -203,13 +203,16 @@ pub fn read_pairs_with(
     Ok(Dataset { path, pairs, malformed, read, layout, shapes, no_prompt })
 }
 
+/// A pair with the shape in which it stood.
+pub(crate) type ShapedPair = (Row<PreferencePair>, Shape);
+
 /// Hands over one pair after another with its shape, for datasets that need not fit into memory. `None`
 /// where that cannot be: pairs are told from several rows at once, and have to be read together.
 pub(crate) fn visit_pairs(
     input: &DataSource,
     options: &ReadOptions,
     progress: &dyn Progress,
-    visit: &mut dyn FnMut(Result<(Row<PreferencePair>, Shape), MalformedRow>),
+    visit: &mut dyn FnMut(Result<ShapedPair, MalformedRow>),
 ) -> Result<Option<Layout>, Error> {
     let (mut together, mut habit) = (false, repeated::Habit::default());
     let take = |fields: &mut Fields| {
