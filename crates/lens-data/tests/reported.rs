@@ -20,7 +20,6 @@ fn columns_of_every_type_hold_the_same_pairs() {
         ("string-view.parquet", TEXT),
         ("odd-columns.parquet", TEXT),
         ("null-then-text.jsonl", TEXT),
-        ("nan.parquet", TEXT),
         ("shards", TEXT),
         ("large-list.parquet", MESSAGES),
         ("content-parts.parquet", MESSAGES),
@@ -30,8 +29,10 @@ fn columns_of_every_type_hold_the_same_pairs() {
         assert_eq!((found.report.read, found.report.used), (12, 12), "{name}");
         assert_eq!(found.fingerprint, fingerprint, "{name}");
     }
-    // Quotes, commas and line breaks inside, behind a byte order mark.
-    assert_eq!(read("bom-crlf.csv").report.used, 12);
+    // NaN in a column that nobody reads; quotes, commas and line breaks inside, behind a byte order mark.
+    for name in ["nan.parquet", "bom-crlf.csv"] {
+        assert_eq!(read(name).report.used, 12, "{name}");
+    }
 }
 
 #[test]
