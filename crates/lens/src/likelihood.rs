@@ -8,10 +8,13 @@ use crate::outputs::check_output;
 use crate::score::exchanges_of;
 use crate::{Error, Progress};
 use lens_core::Exchange;
-use lens_data::{DataSource, ReadOptions, Row, ScoreRow, read_exchanges_with, write_atomic_with};
+use lens_data::{
+    DataSource, Place, ReadOptions, Row, ScoreRow, read_exchanges_with, write_atomic_with,
+};
 use lens_encoder::LogLikelihood;
 use serde::Serialize;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// What [`likelihood()`] is told.
 #[derive(Debug, Clone)]
@@ -83,6 +86,9 @@ pub struct LikelihoodRow {
     pub answer: RowLikelihood,
     /// The row's line in the file, counted from 1.
     pub line: u64,
+    /// The file, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<Arc<str>>,
 }
 
 /// In which share of some pairs the chosen response is likelier; a tie counts one half.
@@ -136,16 +142,16 @@ pub fn likelihood(
 
     // Malformed rows are answered in their place, so that lines never shift.
     let mut next = likely.iter();
-    let answer_to = |row: &Row<ScoreRow>| LikelihoodRow {
-        answer: answer(&row.value, &mut next),
-        line: row.line,
-    };
-    let mut rows: Vec<LikelihoodRow> = set.rows.iter().map(answer_to).collect();
-    rows.extend(set.malformed.iter().map(|bad| LikelihoodRow {
-        answer: RowLikelihood::Error { error: bad.to_string() },
-        line: bad.line,
-    }));
-    rows.sort_by_key(|row| row.line);
+    let answers = set.rows.iter().map(|row| (row.place(), answer(&row.value, &mut next)));
+    let mut answers: Vec<(Place, RowLikelihood)> = answers.collect();
+    answers.extend(
+        set.malformed
+            .iter()
+            .map(|bad| (set.layout.place_of(bad), RowLikelihood::Error { error: bad.to_string() })),
+    );
+    answers.sort_by_key(|(place, _)| set.layout.order(place));
+    let row = |(Place { file, line, .. }, answer)| LikelihoodRow { answer, line, file };
+    let rows: Vec<LikelihoodRow> = answers.into_iter().map(row).collect();
     if let Some(path) = &options.output {
         write_atomic_with(path, |file| {
             rows.iter().try_for_each(|row| {

@@ -267,6 +267,15 @@ fn several_files_are_one_dataset() {
     }
     let said = lens.ok(&format!("run shards {TRAIN}")).json();
     assert_eq!(said["pairs"]["left_out"], json!({"duplicate": 1}));
+    // Rows are answered file by file, with the name of their file.
+    lens.write(b, lens.read(b) + "no object\n");
+    let answers = lens.ok("score rm shards --json --quiet").json_lines();
+    let places: Vec<Value> = answers.iter().map(|row| json!([row["file"], row["line"]])).collect();
+    let line = |file: &str, line: u64| json!([file, line]);
+    let expected: Vec<Value> =
+        (1..=7).map(|i| line(a, i)).chain((1..=7).map(|i| line(b, i))).collect();
+    assert_eq!(places, expected);
+    assert!(answers[13]["error"].is_string(), "{}", answers[13]);
     lens.rows("shards/test.jsonl", &pairs(20..22));
     let error = lens.fails(1, "info shards");
     assert!(error.contains("several splits (test, train)"), "{error}");

@@ -30,7 +30,7 @@ mod whole;
 use lens_core::{Content, PreferencePair, Progress, Quiet};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use columns::{ColumnNames, ColumnUse};
@@ -100,6 +100,23 @@ pub struct Layout {
     pub rows: usize,
     /// In how many rows a column for the prompt stands, even a blank one.
     pub with_prompt_column: usize,
+}
+
+impl Layout {
+    /// Where a malformed row stands.
+    pub fn place_of(&self, row: &MalformedRow) -> Place {
+        let file = (self.files.len() > 1).then(|| row.file.display().to_string().into());
+        Place { file, line: row.line, part: 0 }
+    }
+
+    /// The order of places: file by file, and line by line in each.
+    pub fn order(&self, place: &Place) -> (usize, u64, u32) {
+        let is = |file: &&PathBuf| {
+            place.file.as_deref().is_some_and(|name| file.as_path() == Path::new(name))
+        };
+        let file = self.files.iter().position(|file| is(&file)).unwrap_or(0);
+        (file, place.line, place.part)
+    }
 }
 
 /// The preference pairs of one file or several.

@@ -376,7 +376,7 @@ fn listed(caption: String, rows: &[LeftOut], longest: usize) -> Table {
     let row = |row: &LeftOut| {
         let (detail, more) = shortened(&row.detail, longest);
         let detail = if more > 0 { format!("{detail}\u{2026}") } else { detail.to_owned() };
-        TableRow::plain(vec![Cell::text(row.line.to_string()), Cell::text(detail)])
+        TableRow::plain(vec![Cell::text(row.line_in_words()), Cell::text(detail)])
     };
     let columns = vec![Column::number("line"), Column::text("what is wrong with it")];
     Table { caption, columns, rows: rows.iter().map(row).collect() }

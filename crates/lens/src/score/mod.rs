@@ -12,11 +12,12 @@ pub use file::{ScoreFileOptions, ScoredFile, score_to_file};
 use lens_core::{Exchange, Judged, Rows, Threads};
 use lens_data::bundle::Bundle;
 use lens_data::{
-    DataSource, MalformedRow, ReadOptions, Row, ScoreRow, StoredTable, read_exchanges_with,
+    DataSource, Place, ReadOptions, ScoreRow, ScoreSet, StoredTable, read_exchanges_with,
 };
 use lens_encoder::{Encoded, Input, Refused, TextEncoder};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What [`score()`] is told.
 #[derive(Debug, Clone)]
@@ -93,6 +94,9 @@ pub struct ScoredRow {
     pub rewards: RowRewards,
     /// The row's line in the file; of arrays its row, both counted from 1.
     pub line: u64,
+    /// The file, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<Arc<str>>,
 }
 
 /// What [`score()`] found: an answer for every row of the file, in its order.
@@ -254,7 +258,7 @@ pub fn score(options: &ScoreOptions, progress: &dyn Progress) -> Result<Scores, 
         Ok(_) => Ok(rewards.next().unwrap_or(f64::NAN)),
         Err(refused) => Err(refused),
     });
-    let (rows, refused) = in_order(&set.rows, &set.malformed, answers);
+    let (rows, refused) = in_order(&set, answers);
     if !set.malformed.is_empty() {
         let (bad, read) = (set.malformed.len(), set.read);
         progress.note(&format!("{bad} of {read} rows are malformed and have no reward"));
@@ -283,13 +287,12 @@ pub(crate) fn exchanges_of(row: &ScoreRow) -> Vec<Exchange> {
 /// The answers to rows whose texts have these rewards, and how many of them the template refuses.
 /// Malformed rows are answered in their place, so that lines never shift.
 fn in_order<'a>(
-    rows: &[Row<ScoreRow>],
-    malformed: &[MalformedRow],
+    set: &ScoreSet,
     mut rewards: impl Iterator<Item = Result<f64, &'a Refused>>,
 ) -> (Vec<ScoredRow>, usize) {
     let mut refused = 0;
-    let mut answers: Vec<ScoredRow> = Vec::with_capacity(rows.len() + malformed.len());
-    for row in rows {
+    let mut answers: Vec<(Place, RowRewards)> = Vec::with_capacity(set.read);
+    for row in &set.rows {
         let texts = match &row.value {
             ScoreRow::Candidates { responses, .. } => responses.len(),
             ScoreRow::Pair(_) => 2,
@@ -304,14 +307,16 @@ fn in_order<'a>(
                 RowRewards::Error { error: why.to_string() }
             }
         };
-        answers.push(ScoredRow { rewards, line: row.line });
+        answers.push((row.place(), rewards));
     }
-    answers.extend(malformed.iter().map(|bad| ScoredRow {
-        rewards: RowRewards::Error { error: bad.to_string() },
-        line: bad.line,
-    }));
-    answers.sort_by_key(|row| row.line);
-    (answers, refused)
+    answers.extend(
+        set.malformed
+            .iter()
+            .map(|bad| (set.layout.place_of(bad), RowRewards::Error { error: bad.to_string() })),
+    );
+    answers.sort_by_key(|(place, _)| set.layout.order(place));
+    let row = |(Place { file, line, .. }, rewards)| ScoredRow { rewards, line, file };
+    (answers.into_iter().map(row).collect(), refused)
 }
 
 /// The answer to a row whose texts have these rewards.
@@ -338,7 +343,11 @@ fn arrays(options: &ScoreOptions, path: &Path, progress: &dyn Progress) -> Resul
     let rewards = bundle.model.rewards(&*table.rows, Threads::available());
     table.check_reads()?;
     let rewards = rewards?;
-    let row = |(i, reward)| ScoredRow { rewards: RowRewards::One { reward }, line: i as u64 + 1 };
+    let row = |(i, reward)| ScoredRow {
+        rewards: RowRewards::One { reward },
+        line: i as u64 + 1,
+        file: None,
+    };
     let rows = in_units(&bundle, rewards, options.normalise).into_iter().enumerate().map(row);
     Ok(Scores { rows: rows.collect(), malformed: 0, refused: 0 })
 }

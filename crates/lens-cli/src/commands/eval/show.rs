@@ -31,7 +31,7 @@ pub fn print(result: &EvaluatedFile) -> Result<(), CliError> {
         ),
     ];
     for (reason, left_out) in &rows.left_out {
-        let numbers: Vec<String> = left_out.iter().map(|l| l.line.to_string()).collect();
+        let numbers: Vec<String> = left_out.iter().map(|l| l.line_in_words()).collect();
         lines.push((format!("  {reason}"), format!("lines {}", numbers.join(", "))));
     }
     figures(evaluation, &mut lines);

@@ -408,7 +408,7 @@ impl Of<'_> {
             let listed = left_out.iter().take(MOST_LISTED).map(|row| {
                 let (detail, more) = shortened(&row.detail, 400);
                 let detail = if more > 0 { format!("{detail}\u{2026}") } else { detail.to_owned() };
-                TableRow::plain(vec![Cell::text(row.line.to_string()), Cell::text(detail)])
+                TableRow::plain(vec![Cell::text(row.line_in_words()), Cell::text(detail)])
             });
             let more = match left_out.len().saturating_sub(MOST_LISTED) {
                 0 => String::new(),
