@@ -22,7 +22,7 @@ from test_trainers import assistant, user
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "walkthroughs.md"
 # As many pairs of the starter dataset as a model can be trained further on within seconds.
-PAIRS = 40
+PAIRS = 16
 
 
 def starter(name, first):
