@@ -1,6 +1,6 @@
 //! Arrow, as a file or as a stream: what `datasets.save_to_disk` and data frames write.
 
-use super::records::{Fields, Sink};
+use super::records::{Fields, Sink, float};
 use super::source::Table;
 use crate::error::{Error, Problem};
 use arrow_array::cast::AsArray;
@@ -11,9 +11,8 @@ use arrow_array::types::{
 use arrow_array::{Array, RecordBatch};
 use arrow_ipc::reader::{FileReader, StreamReader};
 use arrow_schema::{ArrowError, DataType};
-use bytes::Buf;
 use lens_core::Progress;
-use serde_json::{Number, Value};
+use serde_json::Value;
 use std::io::{BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
 
@@ -28,10 +27,7 @@ pub(crate) fn read(
 ) -> Result<(), Error> {
     match table {
         Table::File(file) => read_from(path, BufReader::new(file), progress, sink),
-        Table::Memory(bytes) => {
-            let bytes = Cursor::new(bytes.chunk().to_vec());
-            read_from(path, bytes, progress, sink)
-        }
+        Table::Memory(bytes) => read_from(path, Cursor::new(bytes), progress, sink),
     }
 }
 
@@ -134,15 +130,6 @@ fn list(items: &dyn Array, field: &str) -> Result<Value, Problem> {
         .map(|i| value(items, i, field))
         .collect::<Result<Vec<_>, _>>()
         .map(Value::Array)
-}
-
-/// NaN is how data frames write a missing number.
-fn float(number: f64) -> Value {
-    match Number::from_f64(number) {
-        Some(number) => Value::Number(number),
-        None if number.is_nan() => Value::Null,
-        None => Value::String(number.to_string()),
-    }
 }
 
 /// Text that was written as bytes stays text; other bytes are named.

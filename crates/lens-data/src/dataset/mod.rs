@@ -243,7 +243,7 @@ pub(crate) fn visit_pairs(
     let layout = visit_rows(input, options, progress, take, &mut |row| {
         let row = match row {
             Ok(Row { line, file, part, value: Some((value, shape)), metadata }) => {
-                habit.look_at(&value);
+                habit.look_at(&value.prompt, [&value.chosen, &value.rejected]);
                 Ok((Row { line, file, part, value, metadata }, shape))
             }
             Ok(_) => {

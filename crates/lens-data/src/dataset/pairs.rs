@@ -178,16 +178,9 @@ fn take_sides(fields: &mut Fields, reading: Reading<'_>) -> Result<Judged, RowPr
     }
     let sharegpt = fields.contains_key("conversations") && !fields.contains_key("prompt");
     let alpaca = fields.contains_key("instruction") && !fields.contains_key("prompt");
-    let several = texts(fields, "rejected");
     let (margin, tie) = take_label(fields)?;
-    let mut chosen = match texts(fields, "chosen") {
-        Some(_) => take_list(fields, "chosen")?,
-        None => vec![take_content(fields, "chosen")?],
-    };
-    let rejected = match several {
-        Some(_) => take_list(fields, "rejected")?,
-        None => vec![take_content(fields, "rejected")?],
-    };
+    let chosen = take_side(fields, "chosen")?;
+    let rejected = take_side(fields, "rejected")?;
     let whole = matches!((&chosen[0], &rejected[0]), (Content::Messages(c), Content::Messages(r))
         if c.len() > 1 && r.len() > 1 && c[0] == r[0]);
     // Whole conversations have their prompt in them; what such rows call messages repeats a side.
@@ -201,7 +194,7 @@ fn take_sides(fields: &mut Fields, reading: Reading<'_>) -> Result<Judged, RowPr
     let several = chosen.len() > 1 || rejected.len() > 1;
     let mut pairs = Vec::with_capacity(chosen.len() * rejected.len());
     let mut shape = Shape::NoPrompt;
-    for chosen in chosen.drain(..) {
+    for chosen in &chosen {
         for rejected in &rejected {
             let sides = (prompt.content.clone(), chosen.clone(), rejected.clone());
             let (prompt, chosen, rejected, found) = split_prompt(sides)?;
@@ -213,14 +206,21 @@ fn take_sides(fields: &mut Fields, reading: Reading<'_>) -> Result<Judged, RowPr
     if shape == Shape::NoPrompt && prompt.column.is_none() && !reading.no_prompt {
         refuse_unread_text(fields)?;
     }
-    let plain = matches!(shape, Shape::Text | Shape::Messages);
     let shape = match shape {
         _ if several => Shape::SeveralRejected,
         Shape::Text | Shape::Messages if sharegpt => Shape::ShareGpt,
-        Shape::Text if alpaca && plain => Shape::Alpaca,
+        Shape::Text if alpaca => Shape::Alpaca,
         shape => shape,
     };
     Ok(Judged::Pairs(pairs, shape))
+}
+
+/// The responses of a side: one, or a list of texts.
+fn take_side(fields: &mut Fields, name: &str) -> Result<Vec<Content>, Problem> {
+    match texts(fields, name) {
+        Some(_) => take_list(fields, name),
+        None => Ok(vec![take_content(fields, name)?]),
+    }
 }
 
 type Sides = (Option<Content>, Content, Content);

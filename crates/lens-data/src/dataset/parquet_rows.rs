@@ -1,13 +1,13 @@
 //! Parquet, through the record interface of the `parquet` crate, nested lists included.
 
-use super::records::{Fields, Sink};
+use super::records::{Fields, Sink, float};
 use super::source::Table;
 use crate::error::Error;
 use lens_core::Progress;
 use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
-use serde_json::{Number, Value};
+use serde_json::Value;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::path::Path;
@@ -121,14 +121,5 @@ fn value(field: &Field) -> Value {
         Field::Float(number) => float(f64::from(*number)),
         Field::Double(number) => float(*number),
         _ => field.to_json_value(),
-    }
-}
-
-/// NaN is how data frames write a missing number.
-fn float(number: f64) -> Value {
-    match Number::from_f64(number) {
-        Some(number) => Value::Number(number),
-        None if number.is_nan() => Value::Null,
-        None => Value::String(number.to_string()),
     }
 }

@@ -4,7 +4,7 @@ use super::source::{Body, Compression, Format, Source};
 use super::{arrow_rows, delimited, json, parquet_rows};
 use crate::error::{Error, Problem};
 use lens_core::Progress;
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -72,4 +72,13 @@ pub(crate) struct Text<'a> {
     pub compression: Compression,
     pub reader: Box<dyn std::io::BufRead>,
     pub max_row_bytes: usize,
+}
+
+/// A number of a binary table. NaN is how data frames write a missing one.
+pub(crate) fn float(number: f64) -> Value {
+    match Number::from_f64(number) {
+        Some(number) => Value::Number(number),
+        None if number.is_nan() => Value::Null,
+        None => Value::String(number.to_string()),
+    }
 }

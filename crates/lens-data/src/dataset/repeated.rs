@@ -31,60 +31,60 @@ pub(super) fn strip_from_rows<'a>(rows: impl Iterator<Item = &'a mut ScoreRow>) 
 }
 
 fn strip<'a>(rows: impl Iterator<Item = (&'a Content, Vec<&'a mut Content>)>) -> bool {
-    let mut found: Vec<(&str, Vec<&mut String>)> = Vec::new();
+    let mut habit = Habit::default();
+    let mut found = Vec::new();
     for (prompt, responses) in rows {
-        let Content::Text(prompt) = prompt else { return false };
-        if prompt.trim().is_empty() {
-            continue;
+        habit.look_at(prompt, responses.iter().map(|response| &**response));
+        if habit.broken {
+            return false;
         }
-        let mut texts = Vec::with_capacity(responses.len());
-        for response in responses {
-            match response {
-                Content::Text(text) if text.starts_with(prompt.as_str()) => texts.push(text),
-                _ => return false,
-            }
-        }
-        found.push((prompt, texts));
+        found.push((prompt, responses));
     }
-    let different = found.iter().filter(|(prompt, _)| *prompt != found[0].0).count();
-    if found.len() < AGREEING || different == 0 {
+    if !habit.is_one() {
         return false;
     }
-    for (prompt, texts) in found {
-        for text in texts {
-            text.drain(..prompt.len());
+    for (prompt, responses) in found.into_iter().filter(|(prompt, _)| !prompt.is_blank()) {
+        for response in responses {
+            if let (Content::Text(prompt), Content::Text(text)) = (prompt, response) {
+                text.drain(..prompt.len());
+            }
         }
     }
     true
 }
 
-/// Whether all pairs that pass by repeat their prompts, as [`strip_from_pairs`] asks.
+/// Whether all rows that pass by have prompts in text that every response repeats, two different ones at
+/// least. Rows without a prompt say nothing.
 #[derive(Default)]
 pub(super) struct Habit {
     broken: bool,
-    pairs: usize,
+    rows: usize,
     first: Option<String>,
     different: bool,
 }
 
 impl Habit {
-    pub fn look_at(&mut self, pair: &PreferencePair) {
-        if self.broken || matches!(&pair.prompt, Content::Text(text) if text.trim().is_empty()) {
-            return;
-        }
-        let Content::Text(prompt) = &pair.prompt else {
+    pub fn look_at<'a>(
+        &mut self,
+        prompt: &Content,
+        responses: impl IntoIterator<Item = &'a Content>,
+    ) {
+        let Content::Text(prompt) = prompt else {
             self.broken = true;
             return;
         };
+        if self.broken || prompt.trim().is_empty() {
+            return;
+        }
         let repeats = |side: &Content| matches!(side, Content::Text(text) if text.starts_with(prompt.as_str()));
-        self.broken = !repeats(&pair.chosen) || !repeats(&pair.rejected);
-        self.pairs += 1;
+        self.broken = !responses.into_iter().all(repeats);
+        self.rows += 1;
         let first = self.first.get_or_insert_with(|| prompt.clone());
         self.different |= first != prompt;
     }
 
     pub fn is_one(&self) -> bool {
-        !self.broken && self.pairs >= AGREEING && self.different
+        !self.broken && self.rows >= AGREEING && self.different
     }
 }
 
