@@ -146,6 +146,9 @@ fn hint(error: &Error) -> Option<&'static str> {
         Error::Encoder(EncoderError::UnknownArchitecture { .. }) => {
             Some("choose another model with --model; `lens pull` lists those at hand")
         }
+        Error::ServerNotNamed { .. } => Some(
+            "pass --server URL if you trust that address with your texts (and with $LENS_API_KEY, if set)",
+        ),
         Error::Encoder(EncoderError::Server(ServerError::Unauthorised { .. })) => {
             Some("set LENS_API_KEY to the server's key (server_key_env names another variable)")
         }

@@ -19,6 +19,7 @@ use lens_core::source::{RivalSettings, SourceKind};
 use lens_core::synthesis::SynthesisSettings;
 use lens_core::vae::VaeSettings;
 use lens_data::bundle::Manifest;
+use lens_data::files::read_text;
 use lens_data::{FloatType, ReadOptions, StoreKeys};
 use lens_encoder::{EncoderOptions, GenerateOptions, LayerChoice, Pooling, ServerApi, ViewChoice};
 use serde::{Deserialize, Serialize};
@@ -77,6 +78,8 @@ pub struct Settings {
     pub server_retries: u32,
     /// The environment variable with the server's key.
     pub server_key_env: String,
+    /// Whether the key may be sent to another machine by http, in the clear.
+    pub server_plain_key: bool,
     /// Hidden state by transformers' index: 0 the embedding, -1 the last.
     pub layer: i32,
     /// Several layers side by side: `all`, or numbers such as `0,9,-1`.
@@ -203,6 +206,7 @@ impl Default for Settings {
             server_timeout: 120,
             server_retries: 5,
             server_key_env: "LENS_API_KEY".to_owned(),
+            server_plain_key: false,
             layer: -1,
             layers: None,
             pooling: Pooling::default().to_string(),
@@ -392,6 +396,7 @@ impl Settings {
                 timeout: Duration::from_secs(self.server_timeout),
                 retries: self.server_retries,
                 key: server_key(&self.server_key_env)?,
+                plain_key: self.server_plain_key,
             },
         })
     }
@@ -506,7 +511,7 @@ fn settings_of_bundle(path: &Path) -> Result<toml::Table, CliError> {
 /// Reads a settings file, and checks it by itself, so that errors name its lines.
 fn read(path: &Path) -> Result<toml::Table, CliError> {
     let name = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|e| bad(&name, e))?;
+    let text = read_text(path).map_err(|e| bad(&name, e))?;
     toml::from_str::<Settings>(&text).map_err(|e| bad(&name, e))?;
     toml::from_str(&text).map_err(|e| bad(&name, e))
 }

@@ -5,6 +5,9 @@ use std::fmt::Debug;
 use std::ops::Range;
 use std::sync::Arc;
 
+/// No vector of f32 is longer.
+pub(crate) const MAX_VALUES: usize = isize::MAX as usize / size_of::<f32>();
+
 /// A table of embeddings that is read row by row: a [`Matrix`], a mapped file, a selection of
 /// either. An implementation must have finite values only.
 pub trait Rows: Debug + Send + Sync {

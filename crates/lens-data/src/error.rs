@@ -36,6 +36,26 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// A pipe, a device or a socket is where a file was expected.
+    #[error("{}: is no regular file", path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A named pipe that nobody writes to.
+    #[error("{}: is a named pipe that nobody writes to", path.display())]
+    NoWriter {
+        /// The pipe.
+        path: PathBuf,
+    },
+    /// A file is larger than any sensible one of its kind.
+    #[error("{}: has more than the {limit} bytes that are read of such a file", path.display())]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+        /// The limit, in bytes.
+        limit: u64,
+    },
     /// The volume has no room left. Nothing was left behind at the target.
     #[error("{}: no space left on the disk; nothing was replaced", path.display())]
     DiskFull {

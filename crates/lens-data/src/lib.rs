@@ -34,6 +34,7 @@ pub mod curves;
 pub mod dataset;
 pub mod encoder;
 pub mod error;
+pub mod files;
 pub mod labels;
 pub mod prompts;
 pub mod store;

@@ -324,10 +324,7 @@ impl Client {
         if !matches!(uri.scheme_str(), Some("http" | "https")) {
             return Err(bad("only http and https are known"));
         }
-        let host = uri.host().unwrap_or_default();
-        let name = host.trim_matches(['[', ']']);
-        let local = name == "localhost"
-            || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+        let local = names_this_machine(uri.host().unwrap_or_default());
         Ok(if local { &self.direct } else { &self.proxied })
     }
 
@@ -401,6 +398,17 @@ fn roots() -> RootCerts {
             .any(there)
         || ["/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"].into_iter().any(there);
     if system { RootCerts::PlatformVerifier } else { RootCerts::WebPki }
+}
+
+/// Whether an address is one of this machine, to which nothing crosses a network.
+pub(crate) fn is_loopback(url: &str) -> bool {
+    url.parse::<Uri>().is_ok_and(|uri| names_this_machine(uri.host().unwrap_or_default()))
+}
+
+fn names_this_machine(host: &str) -> bool {
+    let name = host.trim_matches(['[', ']']);
+    name == "localhost"
+        || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Scheme, host and port.

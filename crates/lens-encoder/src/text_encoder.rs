@@ -35,8 +35,13 @@ pub trait TextEncoder: Send + Sync {
         Vec::new()
     }
 
-    /// The server that computes, where one does.
+    /// The server that computes, where one does, as a reward model remembers it.
     fn server(&self) -> Option<&ServerRecord> {
+        None
+    }
+
+    /// The address of that server.
+    fn address(&self) -> Option<&str> {
         None
     }
 

@@ -238,10 +238,10 @@ impl Registry {
         encoder: Box<dyn TextEncoder>,
         others: &[Arc<Model>],
     ) -> Result<Arc<Engine>, ServeError> {
-        let url = encoder.server().map(|s| s.url.as_str());
+        let address = encoder.address();
         let same = |engine: &&Arc<Engine>| {
             engine.alive()
-                && engine.server() == url
+                && engine.server() == address
                 && engine.identity().differences(encoder.identity()).is_empty()
         };
         if let Some(engine) = others.iter().filter_map(|m| m.engine.as_ref()).find(same) {

@@ -41,6 +41,21 @@ pub enum Error {
         /// Field by field: what the bundle has, what the encoder has.
         differences: String,
     },
+    /// The bundle was trained with an embedding server, and none is named.
+    #[error(
+        "{} was trained with the embedding server of {model}{}; nothing was sent: name it, or another that \
+         serves this model",
+        bundle.display(),
+        recorded.as_ref().map_or_else(String::new, |url| format!(", and names {url} for it"))
+    )]
+    ServerNotNamed {
+        /// The bundle.
+        bundle: PathBuf,
+        /// The model's name at the server.
+        model: String,
+        /// The address that the bundle names. It is no more than what its author wrote.
+        recorded: Option<String>,
+    },
     /// The embeddings come from another encoder than the bundle's.
     #[error(
         "{} holds embeddings of another encoder than the reward model's: {differences}",

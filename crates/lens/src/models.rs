@@ -44,10 +44,10 @@ pub fn open_encoder(
 /// Says which encoder is used, and with which views.
 pub(crate) fn note_encoder(encoder: &dyn TextEncoder, progress: &dyn Progress) {
     let id = encoder.identity();
-    if let Some(server) = encoder.server() {
+    if let (Some(server), Some(address)) = (encoder.server(), encoder.address()) {
         progress.note(&format!(
-            "encoder: {} at {} ({}, width {}), {} template",
-            server.model, server.url, id.architecture, id.dim, id.template
+            "encoder: {} at {address} ({}, width {}), {} template",
+            server.model, id.architecture, id.dim, id.template
         ));
         return;
     }
@@ -180,7 +180,7 @@ pub fn open_encoder_of_bundle(
     };
     let runtime = &options.runtime;
     if record.server.is_some() || runtime.server.url.is_some() {
-        let server = server_of_bundle(record, options.model.as_deref(), template, runtime)?;
+        let server = server_of_bundle(record, path, options.model.as_deref(), template, runtime)?;
         let encoder = connect(&server, progress)?;
         let mut differences = trained_with.differences(encoder.identity());
         if let (true, Some(then)) = (differences.is_empty(), &record.server) {
@@ -216,21 +216,25 @@ pub fn open_encoder_of_bundle(
     Err(mismatch(in_words(&differences, "the bundle", &file.display().to_string())))
 }
 
-/// The server of a bundle, or another one that is said to serve the same model.
+/// The server that the user named for a bundle. Where none is, nothing is sent anywhere: a bundle
+/// of somebody else must not decide where texts and a key go.
 fn server_of_bundle(
     record: &EncoderRecord,
+    bundle: &Path,
     model: Option<&str>,
     template: TemplateChoice,
     runtime: &RuntimeOptions,
 ) -> Result<RemoteOptions, Error> {
     let then = record.server.as_ref();
-    let named = runtime.server.url.as_deref();
-    let url = named.or(then.map(|t| t.url.as_str())).unwrap_or_default();
+    let Some(url) = &runtime.server.url else {
+        return Err(Error::ServerNotNamed {
+            bundle: bundle.to_owned(),
+            model: record.model.clone(),
+            recorded: then.and_then(|then| then.url.clone()),
+        });
+    };
     let mut options = runtime.remote(url, model.unwrap_or(models::DEFAULT), template)?;
-    if let Some(then) = then {
-        if named.is_none() {
-            options.api = then.api;
-        }
+    if then.is_some() {
         options.model = Some(model.unwrap_or(&record.model).to_owned());
     }
     Ok(options)

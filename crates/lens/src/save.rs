@@ -111,6 +111,7 @@ pub(crate) fn save(
         format: Manifest::format(),
         version: VERSION,
         lens_version: env!("CARGO_PKG_VERSION").to_owned(),
+        weights_sha256: None,
         encoder,
         data,
         method: method.settings.clone(),

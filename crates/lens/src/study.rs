@@ -6,6 +6,7 @@ use crate::error::stop_if_cancelled;
 use crate::options::{ModelOptions, StoredPairsOptions};
 use crate::{Error, Progress};
 use lens_core::MethodSettings;
+use lens_data::files::read_text;
 use lens_data::{ReadOptions, file_name};
 use lens_encoder::ViewChoice;
 use lens_eval::EvalError;
@@ -98,7 +99,7 @@ pub fn find_study(name: &str) -> Result<StudyFile, Error> {
     if let Some(study) = ready::find(name)? {
         return Ok(study);
     }
-    let text = std::fs::read_to_string(name).map_err(|e| {
+    let text = read_text(Path::new(name)).map_err(|e| {
         let names = ready::names().join(", ");
         Error::Refused(format!("{name}: no study file ({e}), and no ready-made study ({names})"))
     })?;

@@ -7,11 +7,12 @@ use crate::progress::Reporter;
 use crate::settings::Settings;
 use lens::{StudyOptions, StudyResult, find_study, study};
 use lens_core::MethodSettings;
+use lens_data::files::read_text;
 use lens_eval::study::plan::base_settings;
 use lens_eval::study::ready;
 use lens_eval::study::store::{REPORT, SUMMARY_TEXT};
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The settings of the method that the study names, over which the settings file and --set go.
 pub fn base(args: &StudyArgs) -> Result<MethodSettings, CliError> {
@@ -33,7 +34,7 @@ pub fn run(args: &StudyArgs, settings: &Settings, reporter: &Reporter) -> Result
     if args.show {
         let text = match ready::text(name) {
             Some(text) => text.to_owned(),
-            None => std::fs::read_to_string(name).map_err(|e| lens::Error::option(name, e))?,
+            None => read_text(Path::new(name)).map_err(lens::Error::from)?,
         };
         return output::line(text.trim_end());
     }

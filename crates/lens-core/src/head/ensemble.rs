@@ -3,6 +3,7 @@
 use crate::activation::Activation;
 use crate::error::CoreError;
 use crate::linalg::{Target, Threads, View, add_bias, matmul};
+use crate::matrix::MAX_VALUES;
 use crate::real::Real;
 use crate::rng::{Purpose, Stream};
 use serde::{Deserialize, Serialize};
@@ -53,6 +54,18 @@ impl HeadShape {
     /// Number of parameters of all members.
     pub fn parameters(&self) -> usize {
         self.layers().last().map_or(0, |l| l.bias.end)
+    }
+
+    /// [`HeadShape::parameters`] of sizes from a file: `None` where one is 0, or where no vector
+    /// could be so long.
+    pub fn checked_parameters(&self) -> Option<usize> {
+        let (mut inputs, mut all) = (self.dim, 0usize);
+        for &outputs in self.hidden.iter().chain([&1]) {
+            let layer = inputs.checked_add(1)?.checked_mul(outputs)?.checked_mul(self.members)?;
+            all = all.checked_add(layer).filter(|_| inputs > 0 && layer > 0)?;
+            inputs = outputs;
+        }
+        (all <= MAX_VALUES).then(|| self.parameters())
     }
 
     /// The parts of the flat vector that belong to member `m`.

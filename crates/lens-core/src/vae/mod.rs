@@ -12,6 +12,7 @@ pub mod train;
 use crate::activation::Activation;
 use crate::error::{CoreError, require};
 use crate::linalg::{Target, Threads, View, add_bias, matmul, vectorised};
+use crate::matrix::MAX_VALUES;
 use crate::real::Real;
 use crate::rng::{Purpose, Stream};
 use serde::{Deserialize, Serialize};
@@ -132,6 +133,17 @@ impl VaeShape {
     /// Number of parameters.
     pub fn parameters(&self) -> usize {
         self.decoder_in_bias().end
+    }
+
+    /// [`VaeShape::parameters`] of sizes from a file: `None` where one is 0, or where no vector could
+    /// be so long.
+    pub fn checked_parameters(&self) -> Option<usize> {
+        let &VaeShape { dim, hidden, latent } = self;
+        // Every layer with its biases has fewer than these together.
+        let product = dim.checked_add(1)?.checked_mul(hidden.checked_add(1)?)?;
+        let codes = latent.checked_add(1)?.checked_mul(hidden.checked_add(1)?)?;
+        let bound = product.checked_add(codes)?.checked_mul(3)?;
+        (dim > 0 && hidden > 0 && latent > 0 && bound <= MAX_VALUES).then(|| self.parameters())
     }
 
     /// First encoder layer and last decoder layer as one [2h, d] block, so that one product with

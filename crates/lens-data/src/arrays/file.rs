@@ -3,11 +3,14 @@
 use super::element::{self, Element, Endian};
 use super::{Array2, MAX_SAFETENSORS_HEADER_BYTES, npy};
 use crate::error::Error;
+use crate::files::open_regular;
 use memmap2::Mmap;
 use safetensors::SafeTensors;
 use safetensors::tensor::Metadata;
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 pub(super) const EXPECTED_FLOATS: &str = "float16, bfloat16, float32 or float64";
@@ -22,9 +25,28 @@ const UNNAMED: &str = "array";
 #[derive(Debug)]
 pub struct ArrayFile {
     path: PathBuf,
-    file: File,
-    bytes: Mmap,
+    bytes: Content,
     header: Header,
+}
+
+/// The bytes of the file.
+#[derive(Debug)]
+enum Content {
+    /// Mapped into memory, with the file for reads at a place of one's own.
+    Mapped(Mmap, File),
+    /// Read as a whole.
+    Read(Vec<u8>),
+}
+
+impl Deref for Content {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Content::Mapped(bytes, _) => bytes,
+            Content::Read(bytes) => bytes,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -49,22 +71,30 @@ impl ArrayFile {
     /// Opens a file and checks its header.
     pub fn open(path: impl AsRef<Path>) -> Result<ArrayFile, Error> {
         let path = path.as_ref();
-        let file = File::open(path).map_err(|e| Error::io(path, "open", e))?;
-        let meta = file.metadata().map_err(|e| Error::io(path, "open", e))?;
-        if meta.is_dir() {
-            return Err(Error::IsFolder { path: path.to_owned() });
-        }
+        let file = open_regular(path)?;
         // SAFETY: the mapping is only read, as bytes, which are valid whatever they are. That
         // nobody shortens the file meanwhile cannot be enforced; every reader of mapped files
         // relies on it, and writers here replace files by renaming, which leaves mappings alone.
         let bytes = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, "map", e))?;
+        Self::with_content(path.to_owned(), Content::Mapped(bytes, file))
+    }
+
+    /// A file that was read as a whole; `path` stands in errors.
+    ///
+    /// # Errors
+    /// As [`ArrayFile::open`].
+    pub fn from_bytes(path: impl Into<PathBuf>, bytes: Vec<u8>) -> Result<ArrayFile, Error> {
+        Self::with_content(path.into(), Content::Read(bytes))
+    }
+
+    fn with_content(path: PathBuf, bytes: Content) -> Result<ArrayFile, Error> {
         let header = if bytes.starts_with(npy::MAGIC) {
-            Header::Npy(npy::parse(&bytes).map_err(|e| Error::corrupt(path, ".npy", e))?)
+            Header::Npy(npy::parse(&bytes).map_err(|e| Error::corrupt(&path, ".npy", e))?)
         } else {
-            refuse_foreign(path, &bytes)?;
-            safetensors_header(path, &bytes)?
+            refuse_foreign(&path, &bytes)?;
+            safetensors_header(&path, &bytes)?
         };
-        Ok(ArrayFile { path: path.to_owned(), file, bytes, header })
+        Ok(ArrayFile { path, bytes, header })
     }
 
     /// The path that the file was opened by.
@@ -72,8 +102,18 @@ impl ArrayFile {
         &self.path
     }
 
-    pub(super) fn file(&self) -> &File {
-        &self.file
+    /// Fills `out` with the bytes of the file from `at` on. Of a mapped file they are read, not
+    /// mapped: a table larger than memory stays on the disk.
+    pub(super) fn read_at(&self, out: &mut [u8], at: u64) -> io::Result<()> {
+        match &self.bytes {
+            Content::Mapped(_, file) => read_exact_at(file, out, at),
+            Content::Read(bytes) => {
+                let from = usize::try_from(at).unwrap_or(usize::MAX);
+                let part = from.checked_add(out.len()).and_then(|to| bytes.get(from..to));
+                out.copy_from_slice(part.ok_or(io::ErrorKind::UnexpectedEof)?);
+                Ok(())
+            }
+        }
     }
 
     /// The names of the arrays, in the order of the file. An `.npy` file has one without a name.
@@ -288,4 +328,26 @@ fn safetensors_header(path: &Path, bytes: &[u8]) -> Result<Header, Error> {
     let (length, tensors) =
         SafeTensors::read_metadata(bytes).map_err(|e| damaged(e.to_string()))?;
     Ok(Header::Safetensors { tensors, start: 8 + length })
+}
+
+#[cfg(unix)]
+fn read_exact_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, bytes, at)
+}
+
+#[cfg(windows)]
+fn read_exact_at(file: &File, mut bytes: &mut [u8], mut at: u64) -> io::Result<()> {
+    use std::os::windows::fs::FileExt;
+    while !bytes.is_empty() {
+        match file.seek_read(bytes, at) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) => {
+                bytes = &mut bytes[n..];
+                at += n as u64;
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
 }

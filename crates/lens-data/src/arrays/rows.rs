@@ -6,7 +6,6 @@ use crate::error::Error;
 use lens_core::{Progress, Quiet, Rows};
 use rayon::prelude::*;
 use std::cell::RefCell;
-use std::fs::File;
 use std::io;
 use std::sync::{Arc, OnceLock};
 
@@ -144,7 +143,7 @@ impl StoredRows {
         // No overflow: the whole array was found inside the file.
         let mut at = start + (first * size) as u64;
         if element == Element::F32 && endian == Endian::Little && cfg!(target_endian = "little") {
-            return read_exact_at(self.file.file(), bytemuck::cast_slice_mut(out), at);
+            return self.file.read_at(bytemuck::cast_slice_mut(out), at);
         }
         thread_local! {
             static PIECE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -153,7 +152,7 @@ impl StoredRows {
             piece.resize(PIECE_BYTES, 0);
             for out in out.chunks_mut(PIECE_BYTES / size) {
                 let bytes = &mut piece[..out.len() * size];
-                read_exact_at(self.file.file(), bytes, at)?;
+                self.file.read_at(bytes, at)?;
                 widen(bytes, element, endian, out);
                 at += bytes.len() as u64;
             }
@@ -180,28 +179,6 @@ impl Rows for StoredRows {
             let _ = self.failure.set(e);
         }
     }
-}
-
-#[cfg(unix)]
-fn read_exact_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, bytes, at)
-}
-
-#[cfg(windows)]
-fn read_exact_at(file: &File, mut bytes: &mut [u8], mut at: u64) -> io::Result<()> {
-    use std::os::windows::fs::FileExt;
-    while !bytes.is_empty() {
-        match file.seek_read(bytes, at) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(n) => {
-                bytes = &mut bytes[n..];
-                at += n as u64;
-            }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

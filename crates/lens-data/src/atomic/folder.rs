@@ -2,6 +2,8 @@
 
 use super::temporary::{Owned, Role, Target, remove};
 use crate::error::Error;
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
@@ -13,9 +15,10 @@ pub enum Existing<'a> {
     Refuse,
     /// The old folder is swapped out and removed, regardless of its contents.
     Replace,
-    /// As [`Existing::Replace`], but only a folder that holds an entry of this name, or nothing:
-    /// so that a mistyped path does not cost a folder of another kind.
-    ReplaceIfHolding(&'a str),
+    /// As [`Existing::Replace`], but only an empty folder, or one that holds the first of these
+    /// names and no other name than these: so that neither a mistyped path nor a file that somebody
+    /// put there costs anything.
+    ReplaceOwn(&'a [&'a str]),
 }
 
 /// A folder that takes its target's place when it is [committed](AtomicDir::commit), and leaves
@@ -101,12 +104,23 @@ fn check(path: &Path, existing: Existing<'_>) -> Result<(), Error> {
     match existing {
         Existing::Replace => Ok(()),
         Existing::Refuse => refused(String::new()),
-        Existing::ReplaceIfHolding(name) if path.join(name).exists() => Ok(()),
-        Existing::ReplaceIfHolding(name) => {
-            let mut entries = fs::read_dir(path).map_err(|e| Error::io(path, "read", e))?;
-            match entries.next() {
+        Existing::ReplaceOwn(names) => {
+            let mut found = BTreeSet::new();
+            for entry in fs::read_dir(path).map_err(|e| Error::io(path, "read", e))? {
+                found.insert(entry.map_err(|e| Error::io(path, "read", e))?.file_name());
+            }
+            let known = |name: &OsString| names.iter().any(|known| name == known);
+            let marker = names.first().copied().unwrap_or_default();
+            match found.iter().find(|name| !known(name)) {
+                _ if found.is_empty() => Ok(()),
+                _ if !found.contains(OsStr::new(marker)) => {
+                    refused(format!(" and has no `{marker}` in it, so it is not replaced"))
+                }
+                Some(other) => refused(format!(
+                    " and holds `{}`, which is none of its files, so it is not replaced",
+                    other.to_string_lossy()
+                )),
                 None => Ok(()),
-                Some(_) => refused(format!(" and has no `{name}` in it, so it is not replaced")),
             }
         }
     }

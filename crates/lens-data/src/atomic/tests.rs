@@ -114,7 +114,7 @@ fn an_old_folder_is_swapped_out_and_removed() {
     let path = home.path().join("model");
     fs::create_dir(&path).unwrap();
     fs::write(path.join("old"), b"").unwrap();
-    for existing in [Existing::Replace, Existing::ReplaceIfHolding("new")] {
+    for existing in [Existing::Replace, Existing::ReplaceOwn(&["new"])] {
         let folder = AtomicDir::create(&path, existing).unwrap();
         fs::write(folder.path().join("new"), b"").unwrap();
         folder.commit().unwrap();
@@ -128,11 +128,17 @@ fn a_folder_of_another_kind_is_not_replaced() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("photos");
     fs::create_dir(&path).unwrap();
-    let marked = Existing::ReplaceIfHolding("manifest.json");
+    let marked = Existing::ReplaceOwn(&["manifest.json", "weights"]);
     drop(AtomicDir::create(&path, marked).unwrap());
     fs::write(path.join("holiday.jpg"), b"").unwrap();
     let refused = AtomicDir::create(&path, marked).unwrap_err();
     assert!(refused.to_string().ends_with("has no `manifest.json` in it, so it is not replaced"));
+    // Beside our own files lies somebody else's.
+    fs::write(path.join("manifest.json"), b"").unwrap();
+    let refused = AtomicDir::create(&path, marked).unwrap_err();
+    assert!(refused.to_string().contains("holds `holiday.jpg`, which is none of its files"));
+    fs::remove_file(path.join("holiday.jpg")).unwrap();
+    drop(AtomicDir::create(&path, marked).unwrap());
     fs::write(home.path().join("file"), b"").unwrap();
     let file = AtomicDir::create(home.path().join("file"), Existing::Replace);
     assert!(matches!(file, Err(Error::NotAFolder { .. })));

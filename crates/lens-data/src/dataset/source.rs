@@ -3,6 +3,7 @@
 use super::data_source::STANDARD_INPUT;
 use super::pieces::{Layout, layout};
 use crate::error::{Error, shorten};
+use crate::files::{self, Input};
 use bytes::{Buf, Bytes};
 use flate2::read::MultiGzDecoder;
 use serde::{Deserialize, Serialize};
@@ -157,12 +158,10 @@ impl Source {
             let head = bytes.slice(..bytes.len().min(PEEK_BYTES)).to_vec();
             return Source::of(name, head, Table::Memory(bytes), size);
         }
-        let mut file = File::open(path).map_err(|e| Error::io(path, "open", e))?;
+        let Input { head, mut file } = files::open_input(path)?;
         let meta = file.metadata().map_err(|e| Error::io(path, "open", e))?;
-        if meta.is_dir() {
-            return Err(Error::IsFolder { path: path.to_owned() });
-        }
-        let head = peek(&mut file).map_err(|e| Error::io(path, "read", e))?;
+        let mut begun = Read::chain(Cursor::new(head), &mut file);
+        let head = peek(&mut begun).map_err(|e| Error::io(path, "read", e))?;
         Source::of(path, head, Table::File(file), meta.len())
     }
 

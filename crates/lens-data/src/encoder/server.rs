@@ -21,11 +21,14 @@ pub enum ServerApi {
     Tei,
 }
 
-/// A server as a reward model remembers it: its address and its answers to fixed texts, no key.
+/// A server as a reward model remembers it: its model and its answers to fixed texts; no key, and no
+/// address, so that a reward model does not decide where texts go.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServerRecord {
-    /// Its address. It holds no key.
-    pub url: String,
+    /// Its address, in reward models of versions that kept it. Nothing is sent there unless its user
+    /// names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
     /// The interface by which it is asked.
     pub api: ServerApi,
     /// The model's name there.
@@ -77,7 +80,7 @@ mod tests {
     #[test]
     fn another_model_under_the_same_name_is_a_difference() {
         let record = |sketch: &[f32]| ServerRecord {
-            url: "http://localhost".into(),
+            url: None,
             api: ServerApi::Tei,
             model: "m".into(),
             normalised: false,

@@ -46,6 +46,7 @@ const BOS: [&str; 4] =
 pub struct RemoteEncoder {
     caller: Caller,
     record: ServerRecord,
+    address: String,
     identity: EncoderIdentity,
     template: TemplateChoice,
     batch: usize,
@@ -71,11 +72,12 @@ impl RemoteEncoder {
     /// [`EncoderError::Cancelled`].
     pub fn open(options: &RemoteOptions, progress: &dyn Progress) -> Result<Self> {
         options.check()?;
-        let probe::Probed { caller, record, most } = probe::probe(options, progress)?;
+        let probe::Probed { caller, record, base: address, most } =
+            probe::probe(options, progress)?;
         let chat = options.template == TemplateChoice::Chat;
         if chat && caller.flavour != Flavour::Vllm {
             let detail = "only vLLM takes messages to embed; choose --template plain".to_owned();
-            return Err(ServerError::Unsupported { url: record.url, detail }.into());
+            return Err(ServerError::Unsupported { url: address, detail }.into());
         }
         let template = if chat { TemplateChoice::Chat } else { TemplateChoice::Plain };
         let identity = identity(&record, caller.dim, chat)?;
@@ -97,6 +99,7 @@ impl RemoteEncoder {
         Ok(Self {
             caller,
             record,
+            address,
             identity,
             template,
             batch,
@@ -301,7 +304,7 @@ impl TextEncoder for RemoteEncoder {
     }
 
     fn set_views(&mut self, _: &[ViewChoice]) -> Result<()> {
-        Err(ServerError::Views { url: self.record.url.clone() }.into())
+        Err(ServerError::Views { url: self.address.clone() }.into())
     }
 
     fn stats(&self) -> EncodeStats {
@@ -310,6 +313,10 @@ impl TextEncoder for RemoteEncoder {
 
     fn server(&self) -> Option<&ServerRecord> {
         Some(&self.record)
+    }
+
+    fn address(&self) -> Option<&str> {
+        Some(&self.address)
     }
 
     fn encode_exchanges(

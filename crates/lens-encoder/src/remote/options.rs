@@ -1,7 +1,7 @@
 //! The options of an encoder on a server.
 
 use crate::error::{EncoderError, Result};
-use crate::http::{Secret, has_user, public_url};
+use crate::http::{Secret, has_user, is_loopback, public_url};
 use lens_data::encoder::{ServerApi, TemplateChoice};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,6 +17,9 @@ pub struct RemoteOptions {
     pub model: Option<String>,
     /// Sent as `Authorization: Bearer`.
     pub key: Option<Secret>,
+    /// Whether the key may cross a network in the clear: by http, to another machine. Defaults to
+    /// `false`.
+    pub plain_key: bool,
     /// Plain text, or [`TemplateChoice::Chat`]: messages, for which the server uses the model's chat
     /// template (vLLM only). Defaults to [`TemplateChoice::Auto`], which is plain.
     pub template: TemplateChoice,
@@ -44,6 +47,7 @@ impl RemoteOptions {
             api: ServerApi::Auto,
             model: None,
             key: None,
+            plain_key: false,
             template: TemplateChoice::Auto,
             concurrency: 8,
             batch: 16,
@@ -60,10 +64,17 @@ impl RemoteOptions {
     /// # Errors
     /// [`EncoderError::InvalidOption`].
     pub fn check(&self) -> Result<()> {
-        self.base()?;
+        let base = self.base()?;
         let refuse = |option, detail: &str| -> Result<()> {
             Err(EncoderError::InvalidOption { option, detail: detail.to_owned() })
         };
+        let plain = base.starts_with("http://") && !is_loopback(&base);
+        if self.key.is_some() && plain && !self.plain_key {
+            return refuse(
+                "server",
+                "would get the key in the clear: use https://, or allow it (server_plain_key)",
+            );
+        }
         if self.concurrency == 0 || self.concurrency > 1024 {
             return refuse("server_concurrency", "must be from 1 to 1024");
         }

@@ -30,6 +30,8 @@ const STEADY: f64 = 1e-3;
 pub(super) struct Probed {
     pub caller: Caller,
     pub record: ServerRecord,
+    /// The server's address.
+    pub base: String,
     /// Texts that it takes in a request.
     pub most: Option<usize>,
 }
@@ -92,13 +94,13 @@ pub(super) fn probe(options: &RemoteOptions, progress: &dyn Progress) -> Result<
     }
     caller.dim = vectors[0].0.len();
     let record = ServerRecord {
-        url: base,
+        url: None,
         api: caller.api,
         model: caller.model.clone(),
         normalised,
         sketch: vectors.iter().enumerate().flat_map(|(i, (v, _))| sketch(v, i as u64)).collect(),
     };
-    Ok(Probed { caller, record, most })
+    Ok(Probed { caller, record, base, most })
 }
 
 /// How to get vectors as the model has them.

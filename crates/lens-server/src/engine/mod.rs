@@ -84,7 +84,7 @@ impl Engine {
 
     /// The address of the server that computes, where one does.
     pub fn server(&self) -> Option<&str> {
-        self.shared.encoder.server().map(|s| s.url.as_str())
+        self.shared.encoder.address()
     }
 
     /// Whether the thread is alive.

@@ -48,6 +48,7 @@ pub fn bundle(seed: u64) -> Bundle {
             format: Manifest::format(),
             version: VERSION,
             lens_version: "0".into(),
+            weights_sha256: None,
             encoder: None,
             data: DataRecord {
                 file: "pairs.safetensors".into(),

@@ -1,11 +1,12 @@
 //! Which language model makes the embeddings, and how.
 
 use crate::Error;
+use lens_data::files::read_text;
 use lens_encoder::{
     EncoderOptions, Precision, RemoteOptions, Secret, ServerApi, SpecialTokens, TemplateChoice,
     ViewChoice, models,
 };
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A language model, and how texts become embeddings with it.
@@ -76,8 +77,8 @@ impl Default for RuntimeOptions {
 /// A server that computes embeddings, and how it is asked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ServerOptions {
-    /// Its address, such as `http://localhost:8000`. `None`: the model runs in this process, unless a
-    /// bundle was trained with a server.
+    /// Its address, such as `http://localhost:8000`. `None`: the model runs in this process; a bundle that
+    /// was trained with a server wants one.
     pub url: Option<String>,
     /// How it is asked. Defaults to [`ServerApi::Auto`].
     pub api: ServerApi,
@@ -91,13 +92,24 @@ pub struct ServerOptions {
     pub retries: u32,
     /// Sent as `Authorization: Bearer`. Defaults to none.
     pub key: Option<Secret>,
+    /// Whether the key may cross a network in the clear, by http. Defaults to `false`.
+    pub plain_key: bool,
 }
 
 impl Default for ServerOptions {
     fn default() -> Self {
         let RemoteOptions { api, concurrency, batch, timeout, retries, .. } =
             RemoteOptions::new(String::new());
-        ServerOptions { url: None, api, concurrency, batch, timeout, retries, key: None }
+        ServerOptions {
+            url: None,
+            api,
+            concurrency,
+            batch,
+            timeout,
+            retries,
+            key: None,
+            plain_key: false,
+        }
     }
 }
 
@@ -223,13 +235,14 @@ impl RuntimeOptions {
         model: &str,
         template: TemplateChoice,
     ) -> Result<RemoteOptions, Error> {
-        let ServerOptions { api, concurrency, batch, timeout, retries, key, .. } =
+        let ServerOptions { api, concurrency, batch, timeout, retries, key, plain_key, .. } =
             self.server.clone();
         Ok(RemoteOptions {
             api,
             // The default names a local model, which no server is asked for.
             model: Some(model.to_owned()).filter(|m| m != models::DEFAULT),
             key,
+            plain_key,
             template,
             concurrency,
             batch,
@@ -250,7 +263,7 @@ pub(crate) fn template(name: &str) -> Result<TemplateChoice, Error> {
         "auto" => TemplateChoice::Auto,
         "chat" => TemplateChoice::Chat,
         "plain" => TemplateChoice::Plain,
-        path => TemplateChoice::Custom(std::fs::read_to_string(path).map_err(|e| {
+        path => TemplateChoice::Custom(read_text(Path::new(path)).map_err(|e| {
             Error::option(
                 "template",
                 format!("`{path}` is not auto, chat or plain, nor a file: {e}"),

@@ -111,8 +111,8 @@ fn model(options: &ModelOptions, table: &mut Table) -> Result<(), Error> {
     let runtime = &options.runtime;
     insert("weights", runtime.weights.to_string().into());
     insert("batch_tokens", whole(runtime.batch_tokens)?);
-    if let Some(url) = &runtime.server.url {
-        insert("server", url.clone().into());
+    // Its address is left away: reports are given to others, and name the server by its model.
+    if runtime.server.url.is_some() {
         insert("server_api", Value::try_from(runtime.server.api).map_err(unwritable)?);
         insert("server_batch", whole(runtime.server.batch)?);
     }

@@ -43,6 +43,7 @@ pub(crate) struct EncoderTable {
     server_batch: Option<usize>,
     server_concurrency: Option<usize>,
     server_key_env: Option<String>,
+    server_plain_key: Option<bool>,
     server_retries: Option<u32>,
     server_timeout: Option<u64>,
     special_tokens: Option<String>,
@@ -91,6 +92,7 @@ impl EncoderTable {
         replace(&mut server.api, &self.server_api);
         replace(&mut server.batch, &self.server_batch);
         replace(&mut server.concurrency, &self.server_concurrency);
+        replace(&mut server.plain_key, &self.server_plain_key);
         replace(&mut server.retries, &self.server_retries);
         if let Some(variable) = &self.server_key_env {
             server.key = server_key(variable)?;
