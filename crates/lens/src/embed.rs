@@ -112,8 +112,12 @@ pub fn embed(options: &EmbedOptions, progress: &dyn Progress) -> Result<EmbedRes
     };
     let input = data_source::resolve(&options.file, runtime, progress)?;
     let set = read_exchanges_with(&input, &options.reading, progress)?;
-    for row in &set.malformed {
+    for row in set.malformed.described() {
         progress.note(&format!("left out: {row}"));
+    }
+    if set.malformed.undescribed() > 0 {
+        let more = set.malformed.undescribed();
+        progress.note(&format!("left out: {more} more malformed rows"));
     }
     let (encoder, model) = open(&options.encoder, progress)?;
     note_encoder(encoder.as_ref(), progress);

@@ -7,7 +7,7 @@ use lens_data::{DataSource, Layout, ReadOptions, Survey, read_exchanges_with, su
 use lens_report::text::percent;
 use serde_json::json;
 
-/// Lines named for each reason; --json has them all.
+/// Lines named for each reason; --json has more.
 const NAMED: usize = 12;
 
 /// Describes preference pairs, or rows to score or embed.
@@ -69,13 +69,17 @@ fn pairs(found: &Survey) -> Described {
         format!("{} read{of_rows}, {} usable", report.read, report.used),
     ));
     for (reason, lines) in &report.left_out {
-        rows.push((format!("  {reason}"), lines.len().to_string()));
+        let count = report.count(*reason);
+        rows.push((format!("  {reason}"), count.to_string()));
         for line in lines.iter().take(NAMED) {
             rows.push((format!("    line {}", line.line_in_words()), line.detail.clone()));
         }
-        if lines.len() > NAMED {
-            let more = lines.len() - NAMED;
-            rows.push(("    ..".to_owned(), format!("and {more} more (all with --json)")));
+        if count > NAMED {
+            let listed = match count == lines.len() {
+                true => "all with --json".to_owned(),
+                false => format!("{} in all with --json", lines.len()),
+            };
+            rows.push(("    ..".to_owned(), format!("and {} more ({listed})", count - NAMED)));
         }
     }
     rows.extend(found.labels.summary().map(|summary| ("labels".to_owned(), summary)));

@@ -309,11 +309,8 @@ fn in_order<'a>(
         };
         answers.push((row.place(), rewards));
     }
-    answers.extend(
-        set.malformed
-            .iter()
-            .map(|bad| (set.layout.place_of(bad), RowRewards::Error { error: bad.to_string() })),
-    );
+    let malformed = set.malformed.in_words(&set.layout);
+    answers.extend(malformed.map(|(place, error)| (place, RowRewards::Error { error })));
     answers.sort_by_key(|(place, _)| set.layout.order(place));
     let row = |(Place { file, line, .. }, rewards)| ScoredRow { rewards, line, file };
     (answers.into_iter().map(row).collect(), refused)
