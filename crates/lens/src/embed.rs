@@ -5,7 +5,7 @@ use crate::encoded::{EncoderOf, encode_rows};
 use crate::error::stop_if_cancelled;
 use crate::models::{encoder_record, note_encoder, open_encoder, open_encoder_of_bundle};
 use crate::options::{BundleModelOptions, ModelOptions};
-use crate::outputs::check_output;
+use crate::outputs::{Written, check_output, check_own};
 use crate::{Error, Progress};
 use lens_core::{Content, Exchange, Label};
 use lens_data::bundle::Bundle;
@@ -106,6 +106,7 @@ pub fn embed(options: &EmbedOptions, progress: &dyn Progress) -> Result<EmbedRes
         model.check()?;
     }
     check_output(&options.file, &options.output)?;
+    check_own(&options.output, "-o", Written::Arrays)?;
     let runtime = match &options.encoder {
         EmbedWith::Model(model) => &model.runtime,
         EmbedWith::Bundle { encoder, .. } => &encoder.runtime,

@@ -13,6 +13,7 @@ mod curves;
 mod digests;
 mod evaluation;
 mod generation;
+mod hostile;
 mod interrupt;
 mod main_job;
 mod one_conversation;

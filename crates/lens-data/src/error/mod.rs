@@ -54,6 +54,17 @@ pub enum Error {
         /// The limit, in bytes.
         limit: u64,
     },
+    /// A process was ended while it replaced a folder.
+    #[error(
+        "{}: an earlier write was cut short; what stood there lies in {}: move it back, or delete it",
+        path.display(), former.display()
+    )]
+    Interrupted {
+        /// What was to be replaced.
+        path: PathBuf,
+        /// Where it lies now.
+        former: PathBuf,
+    },
     /// A small file that unpacks to very much: made to fill a memory or to keep a reader busy.
     #[error(
         "{}: its {size} bytes unpack to more than {limit} bytes of rows, which no dataset does",

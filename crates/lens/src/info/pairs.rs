@@ -3,6 +3,7 @@
 use super::Described;
 use crate::{Error, Progress};
 use lens_core::metrics::longer_wins;
+use lens_data::Error as Data;
 use lens_data::{DataSource, Layout, ReadOptions, Survey, read_exchanges_with, survey};
 use lens_report::text::percent;
 use serde_json::json;
@@ -18,7 +19,8 @@ pub(super) fn describe(
 ) -> Result<Described, Error> {
     match survey(input, reading, progress) {
         Ok(found) => Ok(pairs(&found)),
-        Err(lens_data::Error::Cancelled) => Err(Error::Cancelled),
+        Err(Data::Cancelled) => Err(Error::Cancelled),
+        Err(bomb @ (Data::Unpacks { .. } | Data::OutOfMemory { .. })) => Err(bomb.into()),
         // Not pairs: perhaps rows to score or embed.
         Err(error) => match read_exchanges_with(input, reading, progress) {
             Ok(set) => {
@@ -29,7 +31,7 @@ pub(super) fn describe(
                     "columns": set.layout.columns, "files": set.layout.files});
                 Ok(("rows to score or embed", rows, value))
             }
-            Err(lens_data::Error::Cancelled) => Err(Error::Cancelled),
+            Err(Data::Cancelled) => Err(Error::Cancelled),
             Err(_) => Err(error.into()),
         },
     }
