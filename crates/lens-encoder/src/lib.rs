@@ -68,7 +68,7 @@ pub use lens_data::encoder::{
     Difference, EncoderIdentity, LayerChoice, Pooling, ServerApi, ServerRecord, SpecialTokens,
     TemplateChoice, View, ViewChoice,
 };
-pub use model::memory::Precision;
+pub use model::memory::{Precision, available as available_memory};
 pub use options::EncoderOptions;
 pub use remote::{RemoteEncoder, RemoteOptions};
 pub use text_encoder::TextEncoder;
