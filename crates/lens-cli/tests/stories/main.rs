@@ -23,6 +23,7 @@ mod report_page;
 mod scored_files;
 mod serve_contracts;
 mod serve_faults;
+mod serve_hostile;
 mod serve_page;
 mod serve_queue;
 mod serve_security;
