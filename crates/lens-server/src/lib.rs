@@ -78,6 +78,8 @@ mod response;
 mod routes;
 mod score;
 mod serve;
+#[doc(hidden)]
+pub mod testing;
 
 pub use auth::BearerTokens;
 pub use bundles::Bundles;
