@@ -1,6 +1,9 @@
-//! Writes tiny random models, so that tests need no download.
+//! Writes tiny random models, so that tests need no download; and opens parsers to tests.
 
 pub(crate) mod gguf;
+mod parsers;
+
+pub use parsers::{Templates, server_refusal, server_vectors};
 
 use crate::error::{EncoderError, Result};
 use crate::model::stored::StoredType;

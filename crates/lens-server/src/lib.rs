@@ -83,6 +83,8 @@ mod routes;
 mod score;
 mod serve;
 mod size;
+#[doc(hidden)]
+pub mod testing;
 
 pub use auth::BearerTokens;
 pub use bundles::Bundles;

@@ -42,6 +42,12 @@ const CHAT: &str = "chat 1: messages, rendered by the server";
 const BOS: [&str; 4] =
     ["<bos>", "<s>", "<|begin_of_text|>", "<\u{ff5c}begin\u{2581}of\u{2581}sentence\u{ff5c}>"];
 
+/// The vectors of an answer to so many texts, for [`crate::testing`].
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn vectors_of(api: ServerApi, body: &[u8], texts: usize) -> Option<Vec<Vec<f32>>> {
+    wire::vectors(api, body, texts).ok().map(|(vectors, _)| vectors)
+}
+
 /// Turns texts into vectors of a model on a server.
 pub struct RemoteEncoder {
     caller: Caller,

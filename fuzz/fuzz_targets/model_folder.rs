@@ -1,0 +1,2 @@
+#![no_main]
+lens_fuzz::fuzz!("model_folder");
