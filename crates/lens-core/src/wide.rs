@@ -84,7 +84,10 @@ impl<T: Real> Wide<T> {
     /// The layer with weights [R, `dim`], for steps of up to `inputs` rows, in as many slabs as its width
     /// is worth.
     pub(crate) fn new(weights: &[T], dim: usize, inputs: usize, threads: Threads) -> Self {
-        Self::with_slabs(weights, dim, inputs, MOST_SLABS.min(dim / LEAST_COLUMNS), threads)
+        // A power of two, which two, four or eight threads share out evenly.
+        let worth = (dim / LEAST_COLUMNS).clamp(1, MOST_SLABS);
+        let slabs = 1 << worth.ilog2();
+        Self::with_slabs(weights, dim, inputs, slabs, threads)
     }
 
     /// The same in so many slabs.

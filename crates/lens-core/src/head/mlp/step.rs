@@ -26,7 +26,7 @@ use std::ops::Range;
 /// Fewest responses that are worth a chunk.
 const LEAST_ROWS: usize = 128;
 /// Most chunks: their number depends on that of the responses alone, so that sums have one order.
-const MOST_CHUNKS: usize = 8;
+const MOST_CHUNKS: usize = 4;
 
 /// The inputs of one step. Rows 0..2B are the real responses (the B chosen, then the B rejected), the
 /// rest the synthetic ones: codes, or embeddings that are treated like the real ones.
