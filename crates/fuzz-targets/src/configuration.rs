@@ -66,7 +66,9 @@ pub fn study_log(bytes: &[u8]) {
     in_file("runs.jsonl", bytes, |path| {
         let plan = PLAN.to_toml().expect("a plan can be written");
         std::fs::write(path.with_file_name("study.toml"), plan).expect("the study can be written");
-        let Some(Ok(store)) = path.parent().map(|folder| Store::claim(folder, false)) else { return };
+        let Some(Ok(store)) = path.parent().map(|folder| Store::claim(folder, false)) else {
+            return;
+        };
         let identity = Identity { data: vec![(String::new(), "0".to_owned())] };
         let _ = store.begin(&PLAN, &identity, &Quiet);
     });
