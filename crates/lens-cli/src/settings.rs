@@ -51,6 +51,8 @@ pub enum Bos {
 }
 
 /// Settings that say which hidden states are taken.
+/// Most threads: more help nobody, and starting a great many takes the machine's processes and memory.
+const MAX_THREADS: usize = 1024;
 const VIEW_SETTINGS: [&str; 4] = ["layer", "layers", "pooling", "view"];
 
 /// Where one of these is named, `lens run` does not select views and head unless it is told to.
@@ -322,6 +324,9 @@ impl Settings {
             ("threads", self.threads),
             ("splits", Some(self.splits)),
         ];
+        if self.threads.is_some_and(|threads| threads > MAX_THREADS) {
+            return Err(bad("threads", format!("must be at most {MAX_THREADS}")));
+        }
         match at_least_one.into_iter().find(|(_, value)| *value == Some(0)) {
             Some((name, _)) => Err(bad(name, "must be at least 1")),
             None => Ok(()),
@@ -479,9 +484,10 @@ impl Settings {
 
     /// Starts the thread pool that everything parallel runs in.
     pub fn start_threads(&self) -> Result<(), CliError> {
-        let threads = self.threads.unwrap_or(0);
+        // Else the pool would take the number from a variable of the environment, whatever it is.
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
+            .num_threads(self.threads.unwrap_or_else(cores))
             .build_global()
             .map_err(|e| bad("threads", e))
     }

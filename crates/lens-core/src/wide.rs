@@ -1,10 +1,13 @@
-//! A trained layer over wide inputs, cut by columns into slabs, one a thread.
+//! A trained layer over wide inputs, cut by columns into slabs, which threads share out.
 //!
 //! Nearly all work of a step is two products with the inputs X, [n, d]: X A' forward, D' X backward.
 //! A slab has some columns of X, of the weights A, [R, d], of their gradient and of the optimiser's
 //! state. Threads then share nothing but two small matrices: forward, their shares of X A', which are
 //! added in the order of the slabs; backward, D. Each thread gathers its own columns, and updates its
 //! weights while they are in the cache.
+//!
+//! How many slabs there are depends on the width alone, so that sums have one order, and results the same
+//! bytes, whatever the number of threads.
 
 use crate::adam::{Adam, AdamSettings};
 use crate::linalg::{Target, Threads, View, matmul};
@@ -12,8 +15,10 @@ use crate::real::Real;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Fewest columns that are worth a thread.
+/// Fewest columns that are worth a slab.
 const LEAST_COLUMNS: usize = 192;
+/// Most slabs: threads beyond them have nothing to do here.
+const MOST_SLABS: usize = 8;
 
 /// Fills some columns of the inputs of a step, [n, columns], from their first row on.
 pub(crate) type Load<'a, T> = &'a (dyn Fn(Range<usize>, &mut [T]) + Sync);
@@ -71,18 +76,25 @@ impl<T: Real> Slab<T> {
 /// The layer: its slabs, left to right.
 pub(crate) struct Wide<T> {
     dim: usize,
+    threads: Threads,
     pub slabs: Vec<Slab<T>>,
 }
 
 impl<T: Real> Wide<T> {
-    /// The layer with weights [R, `dim`], for steps of up to `inputs` rows, in as many slabs as there
-    /// are threads, but none too narrow to be worth one.
+    /// The layer with weights [R, `dim`], for steps of up to `inputs` rows, in as many slabs as its width
+    /// is worth.
     pub(crate) fn new(weights: &[T], dim: usize, inputs: usize, threads: Threads) -> Self {
-        Self::with_slabs(weights, dim, inputs, threads.0.min(dim / LEAST_COLUMNS))
+        Self::with_slabs(weights, dim, inputs, MOST_SLABS.min(dim / LEAST_COLUMNS), threads)
     }
 
     /// The same in so many slabs.
-    pub(crate) fn with_slabs(weights: &[T], dim: usize, inputs: usize, slabs: usize) -> Self {
+    pub(crate) fn with_slabs(
+        weights: &[T],
+        dim: usize,
+        inputs: usize,
+        slabs: usize,
+        threads: Threads,
+    ) -> Self {
         let count = slabs.clamp(1, dim.max(1));
         let outputs = weights.len() / dim;
         let slabs = (0..count)
@@ -102,15 +114,12 @@ impl<T: Real> Wide<T> {
                 }
             })
             .collect();
-        Wide { dim, slabs }
+        Wide { dim, threads, slabs }
     }
 
     /// Does `work` on every slab, side by side.
     pub(crate) fn each(&mut self, work: impl Fn(&mut Slab<T>) + Send + Sync) {
-        match &mut self.slabs[..] {
-            [only] => work(only),
-            several => several.par_iter_mut().for_each(work),
-        }
+        each(&mut self.slabs, self.threads, work);
     }
 
     /// The sum of the slabs' shares of a product, in their order.
@@ -142,6 +151,19 @@ impl<T: Real> Wide<T> {
     }
 }
 
+/// Does `work` on every part, side by side where there are several threads.
+pub(crate) fn each<P: Send>(
+    parts: &mut [P],
+    threads: Threads,
+    work: impl Fn(&mut P) + Send + Sync,
+) {
+    match parts {
+        several if threads == Threads::ONE => several.iter_mut().for_each(work),
+        [only] => work(only),
+        several => several.par_iter_mut().for_each(work),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,7 +176,7 @@ mod tests {
         let x: Vec<f64> = (0..n * d).map(|i| (i as f64 * 0.3).cos()).collect();
         let deltas: Vec<f64> = (0..n * r).map(|i| i as f64 - 2.5).collect();
         for slabs in [1, 2, 3, 7, 20] {
-            let mut wide = Wide::with_slabs(&weights, d, n, slabs);
+            let mut wide = Wide::with_slabs(&weights, d, n, slabs, Threads(2));
             assert_eq!(wide.slabs.len(), slabs.min(d));
             wide.each(|slab| {
                 let (columns, w) = (slab.columns.clone(), slab.width());

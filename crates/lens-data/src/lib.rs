@@ -36,6 +36,7 @@ pub mod encoder;
 pub mod error;
 pub mod files;
 pub mod labels;
+pub mod memory;
 pub mod prompts;
 pub mod store;
 pub mod table;
@@ -54,10 +55,10 @@ pub use bundle::Bundle;
 pub use curves::CurveLog;
 pub use dataset::{
     BestOfN, Candidates, ColumnNames, ColumnUse, Compression, DataSource, Dataset, Fingerprint,
-    Format, JudgedRow, JudgedSet, Layout, Place, PromptSet, RankedRow, ReadOptions, Row, ScoreRow,
-    ScoreSet, ScoredRow, Shape, WholeRow, fingerprint, fingerprint_arrays, fingerprint_rows,
-    group_by_prompt, read_exchanges, read_exchanges_with, read_judged_with, read_pairs,
-    read_pairs_with, read_prompts_with, read_whole_rows_with, visit_exchanges,
+    Format, JudgedRow, JudgedSet, Layout, MalformedRows, Place, PromptSet, RankedRow, ReadOptions,
+    Row, ScoreRow, ScoreSet, ScoredRow, Shape, WholeRow, fingerprint, fingerprint_arrays,
+    fingerprint_rows, group_by_prompt, read_exchanges, read_exchanges_with, read_judged_with,
+    read_pairs, read_pairs_with, read_prompts_with, read_whole_rows_with, visit_exchanges,
 };
 pub use encoder::{EncoderIdentity, EncoderRecord, ServerRecord, TemplateChoice, View, ViewChoice};
 pub use error::{Error, MalformedRow};

@@ -8,7 +8,7 @@ mod survey;
 
 pub use survey::{Survey, survey};
 
-use crate::dataset::{Dataset, Place, Row, fingerprint};
+use crate::dataset::{Dataset, MalformedRows, Place, Row, fingerprint};
 use crate::error::MalformedRow;
 use crate::prompts::PromptKey;
 use crate::turns::prompt_turns_key;
@@ -144,20 +144,23 @@ pub struct VetReport {
     pub read: usize,
     /// Rows to train on.
     pub used: usize,
-    /// The other rows, by reason, each list in the order of the lines.
+    /// The other rows, by reason, each list in the order of the lines: all of them, but of malformed
+    /// rows the first [`MAX_DESCRIBED`](crate::dataset::MAX_DESCRIBED).
     pub left_out: BTreeMap<Reason, Vec<LeftOut>>,
+    /// How many malformed rows are not in the list.
+    pub unlisted: usize,
 }
 
 impl VetReport {
     /// The report of a set of `read` rows that are all used.
     pub fn all_used(read: usize) -> VetReport {
-        VetReport { read, used: read, left_out: BTreeMap::new() }
+        VetReport { read, used: read, left_out: BTreeMap::new(), unlisted: 0 }
     }
 
     /// The report of a set of which `used` rows are used, and the malformed ones are left out.
     pub fn all_but_malformed(
         used: usize,
-        malformed: &[MalformedRow],
+        malformed: &MalformedRows,
         several_files: bool,
     ) -> VetReport {
         VetReport::new(used, malformed, several_files, BTreeMap::new())
@@ -166,13 +169,16 @@ impl VetReport {
     /// The report of `pairs` pairs, of which some are left out, and of malformed rows.
     pub(crate) fn new(
         pairs: usize,
-        malformed: &[MalformedRow],
+        malformed: &MalformedRows,
         several: bool,
         left_out: BTreeMap<Reason, Vec<LeftOut>>,
     ) -> VetReport {
         let mut report = VetReport::all_used(pairs + malformed.len());
-        let malformed = malformed.iter().map(|row| LeftOut::malformed(row, several)).collect();
-        report.leave_out(Reason::Malformed, malformed);
+        report.unlisted = malformed.undescribed();
+        report.used -= report.unlisted;
+        let described = malformed.described().iter();
+        let described = described.map(|row| LeftOut::malformed(row, several)).collect();
+        report.leave_out(Reason::Malformed, described);
         for (reason, rows) in left_out {
             report.leave_out(reason, rows);
         }
@@ -192,24 +198,30 @@ impl VetReport {
 
     /// The number of rows left out for each reason, by its name.
     pub fn counts(&self) -> BTreeMap<String, usize> {
-        self.left_out.iter().map(|(reason, rows)| (reason.to_string(), rows.len())).collect()
+        self.left_out.keys().map(|&reason| (reason.to_string(), self.count(reason))).collect()
+    }
+
+    /// The number of rows left out for a reason, listed or not.
+    pub fn count(&self, reason: Reason) -> usize {
+        let unlisted = if reason == Reason::Malformed { self.unlisted } else { 0 };
+        self.left_out.get(&reason).map_or(0, Vec::len) + unlisted
     }
 
     /// `3 duplicate, 1 malformed`, or `none`.
     pub fn summary(&self) -> String {
-        let counted = |(reason, rows): (&Reason, &Vec<LeftOut>)| format!("{} {reason}", rows.len());
-        let parts: Vec<String> = self.left_out.iter().map(counted).collect();
+        let counted = |&reason: &Reason| format!("{} {reason}", self.count(reason));
+        let parts: Vec<String> = self.left_out.keys().map(counted).collect();
         if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }
     }
 
-    /// Every row left out with its reason: by reason, then in the order of the lines.
+    /// Every row left out that is listed, with its reason: by reason, then in the order of the lines.
     pub fn rows_left_out(&self) -> impl Iterator<Item = (Reason, &LeftOut)> {
         self.left_out.iter().flat_map(|(reason, rows)| rows.iter().map(move |row| (*reason, row)))
     }
 
     /// How many rows were left out, for any reason.
     pub fn left_out_total(&self) -> usize {
-        self.left_out.values().map(Vec::len).sum()
+        self.left_out.values().map(Vec::len).sum::<usize>() + self.unlisted
     }
 }
 
@@ -223,15 +235,19 @@ struct ReportJson {
 
 impl From<VetReport> for ReportJson {
     fn from(report: VetReport) -> Self {
-        let VetReport { read, used, left_out: lines } = report;
-        let left_out = lines.iter().map(|(reason, rows)| (*reason, rows.len())).collect();
+        let left_out =
+            report.left_out.keys().map(|&reason| (reason, report.count(reason))).collect();
+        let VetReport { read, used, left_out: lines, .. } = report;
         ReportJson { read, used, left_out, lines }
     }
 }
 
 impl From<ReportJson> for VetReport {
     fn from(json: ReportJson) -> Self {
-        VetReport { read: json.read, used: json.used, left_out: json.lines }
+        let ReportJson { read, used, left_out, lines } = json;
+        let malformed = left_out.get(&Reason::Malformed).copied().unwrap_or(0);
+        let listed = lines.get(&Reason::Malformed).map_or(0, Vec::len);
+        VetReport { read, used, left_out: lines, unlisted: malformed.saturating_sub(listed) }
     }
 }
 

@@ -49,7 +49,7 @@ fn every_shape_in_the_table_reads_as_the_table_says() {
     for (name, pairs) in &table {
         let path = root().join("docs/shapes").join(name);
         let data = read_pairs(&path, &ReadOptions::default()).unwrap();
-        assert_eq!(data.malformed, [], "{name}");
+        assert_eq!(data.malformed.described(), [], "{name}");
         let vetted = vet(data);
         assert_eq!((vetted.used.len(), vetted.report.left_out_total()), (*pairs, 0), "{name}");
         let found: Vec<[String; 3]> = vetted.used.iter().map(|row| said(&row.value)).collect();

@@ -10,6 +10,8 @@ use crate::text::shortened;
 const STYLE: &str = include_str!("style.css");
 /// Forbids the browser to load or run anything.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
+/// Says who made the page.
+const GENERATOR: &str = "<meta name=\"generator\" content=\"LENS\">";
 /// Characters of a text that are seen without unfolding it, and lines.
 const TEASER: usize = 420;
 const TEASER_LINES: usize = 10;
@@ -30,6 +32,11 @@ struct Page {
     figures: usize,
 }
 
+/// Whether a file is a page of this crate, to be replaced without asking for more.
+pub fn is_page(text: &str) -> bool {
+    text.starts_with("<!doctype html>") && text.contains(GENERATOR)
+}
+
 impl Page {
     fn write(&mut self, report: &Report) {
         let title = escape(&report.title);
@@ -39,6 +46,7 @@ impl Page {
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
              <meta name=\"color-scheme\" content=\"light dark\">\n\
              <meta name=\"referrer\" content=\"no-referrer\">\n\
+             {GENERATOR}\n\
              <link rel=\"icon\" href=\"data:,\">\n\
              <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
              <a class=\"skip\" href=\"#content\">To the content</a>\n\

@@ -51,6 +51,7 @@ pub use document::{
     Series, Shape, Table, TableRow, Trend,
 };
 pub use error::ReportError;
+pub use html::is_page;
 pub use text::shortened;
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use crate::body;
 use crate::failure::Failure;
+use crate::input::{Asked, PARSED};
+use crate::memory::{Budget, Held, default_budget};
 use crate::metrics::Metrics;
 use crate::models::{Model, Registry};
 use crate::options::Options;
@@ -10,7 +12,7 @@ use crate::score::{Distance, distances, matrix, score};
 use axum::extract::Request;
 use axum::http::StatusCode;
 use lens_core::{Judged, Matrix};
-use lens_encoder::{Encoded, Input};
+use lens_encoder::Encoded;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 use std::hash::{BuildHasher, RandomState};
@@ -25,12 +27,20 @@ const LARGE_BODY: usize = 256 << 10;
 const LONG_WORK: usize = 20_000_000;
 /// Bytes that a token is taken to have.
 const BYTES_PER_TOKEN: usize = 4;
+/// Memory that a byte of text takes while it goes through template and tokenizer.
+const MEMORY_PER_BYTE: usize = 64;
+/// Memory that a text takes beside that, until its line of the answer is written.
+const MEMORY_PER_TEXT: usize = 4 << 10;
+/// Copies of a text's vector: the encoder's, the matrix's, and the one that is standardised.
+const VECTORS_PER_TEXT: usize = 3;
 
 /// The server's state.
 pub(crate) struct App {
     pub options: Arc<Options>,
-    pub registry: Registry,
+    pub registry: Arc<Registry>,
     pub metrics: Arc<Metrics>,
+    /// The memory that all requests share.
+    pub budget: Arc<Budget>,
     /// Set when the shutdown begins.
     pub draining: AtomicBool,
     /// Requests under way.
@@ -55,10 +65,13 @@ pub(crate) struct Scored {
 
 impl App {
     pub fn new(options: Arc<Options>, registry: Registry, metrics: Arc<Metrics>) -> App {
+        // Now that models are loaded: half of what is left.
+        let budget = Budget::new(options.limits.memory.unwrap_or_else(default_budget));
         App {
             options,
-            registry,
+            registry: Arc::new(registry),
             metrics,
+            budget,
             draining: AtomicBool::new(false),
             under_way: AtomicU64::new(0),
             long_work: Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)),
@@ -86,12 +99,21 @@ impl App {
         long(work)
     }
 
-    /// The body of a request as JSON.
+    /// What a request holds of the memory; the guard gives it to each.
+    pub fn held(&self, request: &Request) -> Arc<Held> {
+        let held = request.extensions().get::<Arc<Held>>();
+        held.map_or_else(|| self.budget.request(), Arc::clone)
+    }
+
+    /// The body of a request as JSON, with what the request holds of the memory.
     ///
     /// # Errors
     /// 415 for another type, 400 for what is no JSON, 422 for JSON of another shape; those of
     /// [`body::read`].
-    pub async fn json<T: DeserializeOwned>(&self, request: Request) -> Result<T, Failure> {
+    pub async fn json<T: DeserializeOwned>(
+        &self,
+        request: Request,
+    ) -> Result<(T, Arc<Held>), Failure> {
         let media_type = body::media_type(request.headers());
         if media_type.as_deref() != Some("application/json") {
             let message = match media_type {
@@ -100,23 +122,32 @@ impl App {
             };
             return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", message));
         }
-        let bytes = body::read(request, &self.options.limits).await?;
+        let held = self.held(&request);
+        let bytes = body::read(request, &self.options.limits, &held).await?;
+        held.take_each(bytes.len(), PARSED)?;
         let parse = || serde_json::from_slice(&bytes).map_err(|e| not_json(&e, &bytes));
-        if bytes.len() < LARGE_BODY { parse() } else { long(parse) }
+        let body = if bytes.len() < LARGE_BODY { parse()? } else { long(parse)? };
+        Ok((body, held))
     }
 
     /// Embeds and scores texts.
     ///
     /// # Errors
-    /// 413 or 422 for too many; those of the encoder and of the queue; 500 for a reward that is
-    /// not finite.
-    pub async fn score(&self, model: &Arc<Model>, inputs: Vec<Input>) -> Result<Scored, Failure> {
+    /// 413 or 422 for too many, those of [`Held::take`]: before anything is made of them. Those of
+    /// the encoder and of the queue; 500 for a reward that is not finite.
+    pub async fn score(
+        &self,
+        model: &Arc<Model>,
+        asked: impl Asked,
+        held: &Arc<Held>,
+    ) -> Result<Scored, Failure> {
         let engine = model.engine()?;
-        self.check(&inputs)?;
+        self.admit(model, &asked, held)?;
+        let texts = asked.texts()?;
         if self.options.log_prompts {
-            tracing::info!(model = model.name, texts = ?inputs, "prompts");
+            tracing::info!(model = model.name, ?texts, "prompts");
         }
-        let encoded = engine.encode(inputs).await?;
+        let encoded = engine.encode(texts, Arc::clone(held)).await?;
         let rows = matrix(model, &encoded)?;
         let judged = score(model, &rows)?;
         let distances = self.distances(model, &rows).await?;
@@ -144,18 +175,27 @@ impl App {
         self.work_on_rows(each, rows, || distances(model, rows)).await
     }
 
-    /// Refuses requests with too many texts or tokens, or none.
-    fn check(&self, inputs: &[Input]) -> Result<(), Failure> {
+    /// The refusal of a request whose answer takes too long.
+    pub fn too_late(&self) -> Failure {
+        let seconds = self.options.limits.timeout.as_secs_f64();
+        let message = format!("no answer within {seconds} s (--timeout)");
+        Failure::new(StatusCode::GATEWAY_TIMEOUT, "timeout", message)
+    }
+
+    /// Refuses requests with too many texts or tokens, or none, and charges the others.
+    fn admit(&self, model: &Model, asked: &impl Asked, held: &Held) -> Result<(), Failure> {
         let limits = &self.options.limits;
-        if inputs.is_empty() {
+        let (count, bytes) = (asked.count(), asked.bytes());
+        if count == 0 {
             return Err(Failure::field("input", "there is no text to score"));
         }
-        if inputs.len() > limits.texts {
-            let (n, most) = (inputs.len(), limits.texts);
-            let message = format!("{n} texts in a request; at most {most} are taken (--max-texts)");
+        if count > limits.texts {
+            let most = limits.texts;
+            let message =
+                format!("{count} texts in a request; at most {most} are taken (--max-texts)");
             return Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too_many_texts", message));
         }
-        let tokens = crate::engine::bytes_of(inputs) / BYTES_PER_TOKEN;
+        let tokens = bytes / BYTES_PER_TOKEN;
         if tokens > limits.tokens {
             let most = limits.tokens;
             let message = format!(
@@ -163,7 +203,9 @@ impl App {
             );
             return Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too_many_tokens", message));
         }
-        Ok(())
+        let vectors = model.dim().saturating_mul(VECTORS_PER_TEXT * size_of::<f32>());
+        held.take_each(count, MEMORY_PER_TEXT.saturating_add(vectors))?;
+        held.take_each(bytes, MEMORY_PER_BYTE)
     }
 }
 

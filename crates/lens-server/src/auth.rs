@@ -19,22 +19,26 @@ impl BearerTokens {
     /// begin with `#` are skipped. `option` is where the text comes from, for the error.
     ///
     /// # Errors
-    /// [`ServeError::Option`] for a token that is too short, or that no header can carry.
+    /// [`ServeError::Option`] for a text without a token, so that who meant to protect a server does
+    /// not open it; for a token that is too short, or that no header can carry.
     pub fn add(&mut self, option: &'static str, text: &str) -> Result<(), ServeError> {
+        let refuse = |detail: String| Err(ServeError::Option { option, detail });
+        // Some editors begin a file with a mark.
+        let text = text.trim_start_matches('\u{feff}');
         let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
-        for token in lines.flat_map(|line| line.split(',')).map(str::trim) {
-            if token.is_empty() {
-                continue;
+        let tokens = lines.flat_map(|line| line.split(',')).map(str::trim);
+        let before = self.0.len();
+        for token in tokens.filter(|token| !token.is_empty()) {
+            if !token.bytes().all(|b| b.is_ascii_graphic()) {
+                return refuse("a token has visible ASCII characters only".to_owned());
             }
-            let detail = if token.len() < MIN_LENGTH {
-                format!("a token needs at least {MIN_LENGTH} characters")
-            } else if !token.bytes().all(|b| b.is_ascii_graphic()) {
-                "a token has visible ASCII characters only".to_owned()
-            } else {
-                self.0.push(Sha256::digest(token.as_bytes()).into());
-                continue;
-            };
-            return Err(ServeError::Option { option, detail });
+            if token.len() < MIN_LENGTH {
+                return refuse(format!("a token needs at least {MIN_LENGTH} characters"));
+            }
+            self.0.push(Sha256::digest(token.as_bytes()).into());
+        }
+        if self.0.len() == before {
+            return refuse("there is no token in it".to_owned());
         }
         Ok(())
     }
@@ -111,12 +115,39 @@ mod tests {
 
     #[test]
     fn without_tokens_everybody_may() {
-        assert!(admits(&BearerTokens::default(), &[]) && tokens(" \n,").is_empty());
+        assert!(admits(&BearerTokens::default(), &[]) && BearerTokens::default().is_empty());
+    }
+
+    #[test]
+    fn every_spelling_of_nothing_is_refused() {
+        for nothing in [
+            "",
+            " ",
+            "\t\r\n",
+            "\n\n\n",
+            ",",
+            " , ,, ,\n,",
+            "# a comment",
+            "  # a comment\r\n#\n\n",
+            "\u{feff}",
+            "\u{feff}# a comment\n",
+            "\u{a0}\u{2003}\u{3000}",
+        ] {
+            let mut tokens = tokens("first-token");
+            let error = tokens.add("LENS_TOKENS", nothing).unwrap_err().to_string();
+            assert_eq!(error, "LENS_TOKENS: there is no token in it", "{nothing:?}");
+        }
     }
 
     #[test]
     fn a_token_that_can_be_guessed_or_not_sent_is_refused() {
-        for bad in ["short", "with a space", "umlaut-\u{e4}\u{e4}\u{e4}"] {
+        for bad in [
+            "short",
+            "null\0null\0",
+            "\u{200b}\u{200b}\u{200b}",
+            "with a space",
+            "umlaut-\u{e4}\u{e4}\u{e4}",
+        ] {
             let error = BearerTokens::default().add("--token", bad).unwrap_err().to_string();
             assert!(error.starts_with("--token: ") && !error.contains(bad), "{error}");
         }

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use lens_core::Matrix;
-use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
 use std::fmt;
 
 /// Embeddings of a JSON body.
@@ -16,8 +16,12 @@ pub(crate) enum Embeddings {
     Rows {
         /// All values, row by row; what is no f32 is NaN or infinite here.
         data: Vec<f32>,
-        /// How many values each row has.
-        widths: Vec<usize>,
+        /// How many rows there are.
+        rows: usize,
+        /// How many values the first has.
+        width: usize,
+        /// The first row that has another number of values, and that number.
+        odd: Option<(usize, usize)>,
     },
     /// Little-endian f32 in base64, all rows together.
     Base64(String),
@@ -48,7 +52,8 @@ impl Dtype {
         }
     }
 
-    fn bytes(self) -> usize {
+    /// Bytes of a value.
+    pub fn bytes(self) -> usize {
         match self {
             Dtype::F32 => 4,
             Dtype::F16 | Dtype::Bf16 => 2,
@@ -63,17 +68,19 @@ impl Embeddings {
     /// 422, naming row and column.
     pub fn matrix(self, dim: usize) -> Result<Matrix, Failure> {
         match self {
-            Embeddings::Rows { data, widths } => {
-                if let Some((row, width)) = widths.iter().enumerate().find(|(_, w)| **w != dim) {
+            Embeddings::Rows { data, rows, width, odd } => {
+                let first = (rows > 0 && width != dim).then_some((0, width));
+                if let Some((row, width)) = first.or(odd) {
                     let message = format!("row {row} has {width} columns, the model needs {dim}");
                     return Err(Failure::field("embeddings", message));
                 }
-                rows_of(data, widths.len(), dim)
+                rows_of(data, rows, dim)
             }
             Embeddings::Base64(text) => {
                 let bytes = STANDARD.decode(&text).map_err(|e| {
                     Failure::field("embeddings", format!("the text is not base64: {e}"))
                 })?;
+                drop(text);
                 rows_from_bytes(&bytes, Dtype::F32, dim)
             }
         }
@@ -96,23 +103,31 @@ pub(crate) fn rows_from_bytes(bytes: &[u8], dtype: Dtype, dim: usize) -> Result<
         );
         return Err(Failure::field("embeddings", message));
     }
-    let halves = || bytes.as_chunks::<2>().0.iter();
     let mut data = vec![0.0f32; bytes.len() / dtype.bytes()];
     match dtype {
         Dtype::F32 => {
             let values = bytes.as_chunks::<4>().0;
             data.iter_mut().zip(values).for_each(|(to, from)| *to = f32::from_le_bytes(*from));
         }
-        Dtype::F16 => {
-            let values: Vec<f16> = halves().map(|b| f16::from_le_bytes(*b)).collect();
-            values.convert_to_f32_slice(&mut data);
-        }
-        Dtype::Bf16 => {
-            let values: Vec<bf16> = halves().map(|b| bf16::from_le_bytes(*b)).collect();
-            values.convert_to_f32_slice(&mut data);
-        }
+        Dtype::F16 => each_half(bytes, &mut data, f16::from_le_bytes),
+        Dtype::Bf16 => each_half(bytes, &mut data, bf16::from_le_bytes),
     }
     rows_of(data, bytes.len() / row, dim)
+}
+
+/// Widens numbers of two bytes, a few at a time.
+fn each_half<H: Copy + Default>(bytes: &[u8], data: &mut [f32], read: impl Fn([u8; 2]) -> H)
+where
+    [H]: HalfFloatSliceExt,
+{
+    const AT_A_TIME: usize = 512;
+    let mut halves = [H::default(); AT_A_TIME];
+    let (bytes, _) = bytes.as_chunks::<2>();
+    for (to, from) in data.chunks_mut(AT_A_TIME).zip(bytes.chunks(AT_A_TIME)) {
+        let halves = &mut halves[..from.len()];
+        halves.iter_mut().zip(from).for_each(|(half, bytes)| *half = read(*bytes));
+        halves.convert_to_f32_slice(to);
+    }
 }
 
 /// A matrix of at least one row.
@@ -144,73 +159,78 @@ impl<'de> Visitor<'de> for RowsVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Embeddings, A::Error> {
-        let (mut data, mut widths) = (Vec::new(), Vec::new());
+        let mut data = Vec::new();
+        let (mut rows, mut width, mut odd) = (0, 0, None);
         let mut single = 0;
-        while let Some(value) = seq.next_element::<NumberOrRow>()? {
-            match value {
-                NumberOrRow::Number(x) if widths.is_empty() => {
-                    data.push(x);
-                    single += 1;
-                }
-                NumberOrRow::Row(row) if single == 0 => {
-                    widths.push(row.len());
-                    data.extend(row);
+        while let Some(own) = seq.next_element_seed(NumberOrRow(&mut data))? {
+            match own {
+                None if rows == 0 => single += 1,
+                Some(own) if single == 0 => {
+                    if rows == 0 {
+                        width = own;
+                    } else if own != width {
+                        odd = odd.or(Some((rows, own)));
+                    }
+                    rows += 1;
                 }
                 _ => return Err(A::Error::custom("numbers and rows of numbers side by side")),
             }
         }
         if single > 0 {
-            widths.push(single);
+            (rows, width) = (1, single);
         }
-        Ok(Embeddings::Rows { data, widths })
+        Ok(Embeddings::Rows { data, rows, width, odd })
     }
 }
 
-/// A number or a row of them.
-enum NumberOrRow {
-    Number(f32),
-    Row(Vec<f32>),
-}
+/// Reads a number, or a row of them behind the others; of a row it says how many it has.
+struct NumberOrRow<'a>(&'a mut Vec<f32>);
 
-impl<'de> Deserialize<'de> for NumberOrRow {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_any(NumberOrRowVisitor)
+impl NumberOrRow<'_> {
+    fn number<E>(self, x: f32) -> Result<Option<usize>, E> {
+        self.0.push(x);
+        Ok(None)
     }
 }
 
-/// Reads a number or a row of numbers.
-struct NumberOrRowVisitor;
+impl<'de> DeserializeSeed<'de> for NumberOrRow<'_> {
+    type Value = Option<usize>;
 
-impl<'de> Visitor<'de> for NumberOrRowVisitor {
-    type Value = NumberOrRow;
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Option<usize>, D::Error> {
+        from.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for NumberOrRow<'_> {
+    type Value = Option<usize>;
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str("a number or a row of numbers")
     }
 
-    fn visit_f64<E>(self, x: f64) -> Result<NumberOrRow, E> {
-        Ok(NumberOrRow::Number(x as f32))
+    fn visit_f64<E>(self, x: f64) -> Result<Option<usize>, E> {
+        self.number(x as f32)
     }
 
-    fn visit_u64<E>(self, x: u64) -> Result<NumberOrRow, E> {
-        Ok(NumberOrRow::Number(x as f32))
+    fn visit_u64<E>(self, x: u64) -> Result<Option<usize>, E> {
+        self.number(x as f32)
     }
 
-    fn visit_i64<E>(self, x: i64) -> Result<NumberOrRow, E> {
-        Ok(NumberOrRow::Number(x as f32))
+    fn visit_i64<E>(self, x: i64) -> Result<Option<usize>, E> {
+        self.number(x as f32)
     }
 
     /// `null`, as some write NaN; it is refused later, where its row and column are known.
-    fn visit_unit<E>(self) -> Result<NumberOrRow, E> {
-        Ok(NumberOrRow::Number(f32::NAN))
+    fn visit_unit<E>(self) -> Result<Option<usize>, E> {
+        self.number(f32::NAN)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<NumberOrRow, A::Error> {
-        let mut row = Vec::with_capacity(seq.size_hint().unwrap_or(0));
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Option<usize>, A::Error> {
+        let before = self.0.len();
         while let Some(value) = seq.next_element::<Option<f64>>()? {
-            row.push(value.map_or(f32::NAN, |x| x as f32));
+            self.0.push(value.map_or(f32::NAN, |x| x as f32));
         }
-        Ok(NumberOrRow::Row(row))
+        Ok(Some(self.0.len() - before))
     }
 }
 
@@ -245,6 +265,8 @@ mod tests {
             ("[[1, 2], [3, null]]", "row 1, column 1"),
             ("[[1, 2], [1e39, 3]]", "row 1, column 0"),
             ("[[1, 2], [3, 4, 5]]", "row 1 has 3 columns, the model needs 2"),
+            ("[[1, 2], [], [3]]", "row 1 has 0 columns"),
+            ("[[], [1, 2]]", "row 0 has 0 columns"),
             ("[1, 2, 3]", "row 0 has 3 columns"),
             ("[]", "no row"),
             ("\"AAAA\"", "3 bytes"),

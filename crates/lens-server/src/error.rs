@@ -53,6 +53,19 @@ pub enum ServeError {
         /// The system's report.
         source: std::io::Error,
     },
+    /// The system lets this process open too few files.
+    #[error(
+        "a server needs at least {needed} further open files, and the system allows {limit} in all \
+         (ulimit -n): {source}"
+    )]
+    Files {
+        /// How many are needed.
+        needed: usize,
+        /// The limit of this process.
+        limit: u64,
+        /// The system's report.
+        source: std::io::Error,
+    },
     /// The threads that answer could not be started.
     #[error("cannot start the server: {source}")]
     Start {

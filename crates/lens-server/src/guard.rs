@@ -3,9 +3,11 @@
 
 use crate::app::App;
 use crate::failure::{Failure, RefusalCode};
+use crate::memory::{Answer, Held};
 use crate::response::Usage;
 use crate::routes;
 use axum::Router;
+use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, HeaderName, ORIGIN, REFERRER_POLICY,
@@ -13,6 +15,7 @@ use axum::http::header::{
 };
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use http_body_util::BodyExt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -35,7 +38,7 @@ pub(crate) async fn answer(
     app: Arc<App>,
     router: Router,
     peer: SocketAddr,
-    request: Request,
+    mut request: Request,
 ) -> Response {
     let given = request.headers().get(REQUEST_ID).and_then(|v| v.to_str().ok());
     let id =
@@ -51,17 +54,15 @@ pub(crate) async fn answer(
     };
     app.under_way.fetch_add(1, Ordering::SeqCst);
     let refused = admit(&app, &request).err();
+    let held = app.budget.request();
+    request.extensions_mut().insert(Arc::clone(&held));
     let mut response = match refused {
         Some(failure) => failure.into_response(),
         None => {
             let timeout = app.options.limits.timeout;
             let answer = tokio::time::timeout(timeout, router.oneshot(request)).await;
             answer.map_or_else(
-                |_| {
-                    let seconds = timeout.as_secs_f64();
-                    let message = format!("no answer within {seconds} s (--timeout)");
-                    Failure::new(StatusCode::GATEWAY_TIMEOUT, "timeout", message).into_response()
-                },
+                |_| app.too_late().into_response(),
                 |answer| match answer {
                     Ok(response) => response,
                     Err(never) => match never {},
@@ -71,7 +72,17 @@ pub(crate) async fn answer(
     };
     add_headers(&app, &entry.id, &mut response);
     entry.end(&response);
-    response
+    charged(response, held).await
+}
+
+/// An answer for which its request's memory is held until it has left.
+async fn charged(response: Response, held: Arc<Held>) -> Response {
+    let (head, body) = response.into_parts();
+    // All of it is there already, in one piece.
+    match body.collect().await {
+        Ok(bytes) => Response::from_parts(head, Body::new(Answer::new(bytes.to_bytes(), held))),
+        Err(error) => Failure::internal(error.to_string()).into_response(),
+    }
 }
 
 /// The line of a request in the log. It is written also where the client leaves before its answer.

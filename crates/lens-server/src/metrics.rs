@@ -60,6 +60,7 @@ pub(crate) struct Metrics {
     queue_tokens: Gauge,
     models: Gauge,
     connections: Gauge,
+    memory: Gauge,
 }
 
 fn latency() -> Histogram {
@@ -91,6 +92,7 @@ impl Metrics {
             queue_tokens: Gauge::default(),
             models: Gauge::default(),
             connections: Gauge::default(),
+            memory: Gauge::default(),
         };
         let r = &mut new.registry;
         r.register("requests", "Requests answered", new.requests.clone());
@@ -131,6 +133,12 @@ impl Metrics {
         r.register("queue_tokens", "Tokens that wait, estimated", new.queue_tokens.clone());
         r.register("models", "Reward models loaded", new.models.clone());
         r.register("connections", "Open connections", new.connections.clone());
+        r.register_with_unit(
+            "memory",
+            "Charged for bodies, texts and answers of requests",
+            Unit::Bytes,
+            new.memory.clone(),
+        );
         new
     }
 
@@ -187,11 +195,12 @@ impl Metrics {
     }
 
     /// Everything in the text form that Prometheus reads.
-    pub fn text(&self, queues: &[QueueLength], models: usize) -> String {
+    pub fn text(&self, queues: &[QueueLength], models: usize, memory: usize) -> String {
         let sum = |f: fn(&QueueLength) -> usize| queues.iter().map(f).sum::<usize>() as i64;
         self.queue_texts.set(sum(|l| l.texts));
         self.queue_tokens.set(sum(|l| l.tokens));
         self.models.set(models as i64);
+        self.memory.set(memory as i64);
         let mut text = String::new();
         // Writing into memory does not fail.
         let _ = encode(&mut text, &self.registry);

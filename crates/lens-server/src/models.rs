@@ -11,14 +11,16 @@ use crate::failure::Failure;
 use crate::metrics::Metrics;
 use crate::nearest::{NearestPairs, usable_pairs};
 use crate::options::Options;
+use crate::printable::{message_of_panic, printable};
 use axum::http::StatusCode;
 use lens_core::vae::Vae;
 use lens_core::{Novelty, Quiet, RewardModel};
 use lens_data::Bundle;
 use lens_data::bundle::Manifest;
 use lens_encoder::TextEncoder;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// Opens reward models and the encoders that they were trained with. This crate does not know where
 /// models lie, nor how their encoders are set up. Called from threads that may block.
@@ -98,7 +100,7 @@ type Models = Arc<Vec<Arc<Model>>>;
 pub(crate) struct Registry {
     current: RwLock<Models>,
     /// Held while models are read again, so that this happens once at a time.
-    reloading: Mutex<()>,
+    reloading: tokio::sync::Mutex<()>,
     source: Box<dyn ModelSource>,
     options: Arc<Options>,
     metrics: Arc<Metrics>,
@@ -114,7 +116,7 @@ impl Registry {
     ) -> Result<Registry, ServeError> {
         let registry = Registry {
             current: RwLock::default(),
-            reloading: Mutex::new(()),
+            reloading: tokio::sync::Mutex::default(),
             source,
             options,
             metrics,
@@ -173,10 +175,26 @@ impl Registry {
         self.engines().iter().for_each(|engine| engine.abandon());
     }
 
-    /// Reads one model, or all, again from their folders. Unless all of them can be used, all old
-    /// ones stay. Blocks for as long as loading takes.
-    pub fn reload(&self, name: Option<&str>) -> Result<Vec<String>, NotReloaded> {
-        let _one = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Reads one model, or all, again from their folders, on a thread that may block. Unless all of
+    /// them can be used, all old ones stay. Who asks while models are being read waits for his turn;
+    /// once begun it goes on, even if nobody waits for it.
+    pub async fn reload(self: Arc<Self>, name: Option<String>) -> Result<Vec<String>, NotReloaded> {
+        let its = Arc::clone(&self);
+        let work = tokio::spawn(async move {
+            let _one = its.reloading.lock().await;
+            let reader = Arc::clone(&its);
+            let read = move || reader.read_again(name.as_deref());
+            tokio::task::spawn_blocking(read).await
+        });
+        let broken =
+            |name: &str, reason: String| Err(NotReloaded::Broken { name: name.to_owned(), reason });
+        match work.await {
+            Ok(Ok(done)) => done,
+            Ok(Err(error)) | Err(error) => broken("the models", error.to_string()),
+        }
+    }
+
+    fn read_again(&self, name: Option<&str>) -> Result<Vec<String>, NotReloaded> {
         let mut models: Vec<Arc<Model>> = self.all().to_vec();
         let mut reloaded = Vec::new();
         for i in 0..models.len() {
@@ -184,10 +202,20 @@ impl Registry {
             if name.is_some_and(|name| name != old.name) {
                 continue;
             }
-            let new = self.load(&old.name, &old.path, &models).map_err(|e| {
-                let name = old.name.clone();
-                NotReloaded::Broken { name, reason: with_causes(&e) }
-            })?;
+            // What a damaged folder makes panic changes nothing either.
+            let load = || self.load(&old.name, &old.path, &models);
+            let broken = |reason: &str| NotReloaded::Broken {
+                name: old.name.clone(),
+                reason: printable(reason),
+            };
+            let new = match catch_unwind(AssertUnwindSafe(load)) {
+                Ok(loaded) => loaded.map_err(|e| broken(&with_causes(&e)))?,
+                Err(panic) => {
+                    let said = message_of_panic(&*panic);
+                    tracing::error!("reading `{}` panicked: {}", old.name, printable(said));
+                    return Err(broken("reading it panicked; see the log"));
+                }
+            };
             reloaded.push(old.name.clone());
             models[i] = Arc::new(new);
         }

@@ -3,14 +3,15 @@
 
 use crate::app::App;
 use crate::error::ServeError;
+use crate::files::{connections_of_files, read_small_file};
 use crate::guard;
+use crate::patient::Patient;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io::ErrorKind;
@@ -23,7 +24,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -36,10 +37,12 @@ const BACKLOG: u32 = 4096;
 const MAX_HEAD_BYTES: usize = 32 << 10;
 /// Most headers of a request.
 const MAX_HEADERS: usize = 64;
-/// Open files that are reserved for other things than connections: bundles, models, the log.
-const RESERVED_FILES: u64 = 64;
+/// Memory of a connection beside the bodies of its requests and answers: buffers, a head.
+const CONNECTION_MEMORY: usize = 128 << 10;
 /// Pause after the system had no further file descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How often it is said that there is none.
+const ACCEPT_SAID: Duration = Duration::from_secs(10);
 
 /// A socket bound to an address. Clients can connect once it listens ([`listen`]).
 ///
@@ -70,13 +73,14 @@ pub(crate) fn listen(socket: TcpSocket, bind: SocketAddr) -> Result<TcpListener,
 /// [`ServeError::Tls`] names the file.
 pub(crate) fn tls(chain: &Path, key: &Path) -> Result<TlsAcceptor, ServeError> {
     let refuse = |path: &Path, detail: String| ServeError::Tls { path: path.to_owned(), detail };
-    let certificates: Vec<CertificateDer> = CertificateDer::pem_file_iter(chain)
-        .and_then(Iterator::collect)
+    let read = |path: &Path| read_small_file(path).map_err(|e| refuse(path, e.to_string()));
+    let certificates: Vec<CertificateDer> = CertificateDer::pem_slice_iter(&read(chain)?)
+        .collect::<Result<_, _>>()
         .map_err(|e| refuse(chain, e.to_string()))?;
     if certificates.is_empty() {
         return Err(refuse(chain, "holds no certificate".to_owned()));
     }
-    let own = PrivateKeyDer::from_pem_file(key).map_err(|e| refuse(key, e.to_string()))?;
+    let own = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|e| refuse(key, e.to_string()))?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(DEFAULT_VERSIONS)
         .map_err(|e| refuse(chain, e.to_string()))?
@@ -103,31 +107,17 @@ async fn reached(phase: Phase, now: &mut watch::Receiver<Phase>) {
     let _ = now.wait_for(|now| *now >= phase).await;
 }
 
-/// Raises this process's limit of open files (`ulimit -n`) as far as the system allows. Each
-/// connection is an open file, and the usual limit of 1,024 is below the default of
-/// [`Limits::connections`](crate::Limits::connections). A server never does this for itself, as the
-/// limit belongs to the whole process.
-///
-/// # Errors
-/// The system's.
-pub fn raise_open_file_limit() -> std::io::Result<()> {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    Ok(setrlimit(Resource::Nofile, raised)?)
-}
-
-/// How many of `wanted` connections the system lets this process hold at a time. With fewer than
-/// that open, none is accepted that could not be answered.
-pub(crate) fn connection_limit(wanted: usize) -> usize {
-    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let room = usize::try_from(files.saturating_sub(RESERVED_FILES)).unwrap_or(usize::MAX).max(1);
+/// How many of `wanted` connections are held at a time: as many as the system has files for, and as
+/// take a quarter of the `memory` of all requests with their heads alone.
+pub(crate) fn connection_limit(wanted: usize, memory: usize) -> usize {
+    let room = (memory / 4 / CONNECTION_MEMORY).max(1);
     if room < wanted {
         tracing::warn!(
-            "{room} connections at a time, not {wanted} (--max-connections): the system gives this \
-             process {files} open files (ulimit -n)"
+            "{room} connections at a time, not {wanted} (--max-connections): there are {memory} \
+             bytes of memory for requests (--memory)"
         );
     }
-    wanted.min(room)
+    connections_of_files(wanted.min(room))
 }
 
 /// Accepts connections and serves them.
@@ -148,6 +138,7 @@ impl Connections {
     pub async fn accept(self, listener: TcpListener) {
         let free = Arc::new(Semaphore::new(self.limit));
         let mut phase = self.phase.clone();
+        let mut said: Option<Instant> = None;
         loop {
             let accepted = async {
                 let permit = Arc::clone(&free).acquire_owned().await;
@@ -171,7 +162,10 @@ impl Connections {
                         error.kind(),
                         ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset
                     ) {
-                        tracing::warn!("cannot take a connection: {error}");
+                        if said.is_none_or(|at| at.elapsed() >= ACCEPT_SAID) {
+                            tracing::warn!("cannot take a connection at the moment: {error}");
+                            said = Some(Instant::now());
+                        }
                         sleep(ACCEPT_PAUSE).await;
                     }
                 }
@@ -192,6 +186,7 @@ impl Connections {
     /// Serves a connection until its client ends it or the server comes to the phase `until`.
     async fn serve(self, stream: TcpStream, peer: SocketAddr, until: Phase) {
         let _ = stream.set_nodelay(true);
+        let stream = Patient::new(stream, self.app.options.limits.read_timeout);
         let metrics = Arc::clone(&self.app.metrics);
         metrics.connection(1);
         match &self.tls {

@@ -30,6 +30,11 @@ pub struct Options {
     pub log_prompts: bool,
 }
 
+/// The least memory for requests, in bytes.
+const LEAST_MEMORY: usize = 1 << 20;
+/// The longest time limit.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// Limits of size, time and number.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
@@ -39,10 +44,17 @@ pub struct Limits {
     pub texts: usize,
     /// Tokens of all texts of a request, at an estimated four bytes each.
     pub tokens: usize,
+    /// Near pairs of a request: those of each of its texts or rows, together.
+    pub nearest: usize,
+    /// Bytes of memory for requests: bodies, what is read from them, texts that are computed and
+    /// answers that are sent, of all requests together. `None` takes half of what is free once the
+    /// models are loaded.
+    pub memory: Option<usize>,
     /// Time for an answer.
     pub timeout: Duration,
     /// Time to send a request: its head, and then its body. A connection that is idle for so long
-    /// is closed.
+    /// is closed, and so is one whose client is so far behind with reading its answers, at 16 KiB a
+    /// second.
     pub read_timeout: Duration,
     /// Time to answer what is under way when the server is shut down.
     pub drain_timeout: Duration,
@@ -60,6 +72,8 @@ impl Default for Limits {
             body: 32 << 20,
             texts: 1024,
             tokens: 1 << 20,
+            nearest: 1 << 14,
+            memory: None,
             timeout: Duration::from_secs(120),
             read_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(60),
@@ -92,11 +106,13 @@ impl Options {
                 );
             }
         }
-        let Limits { body, texts, tokens, connections, queue, batch_tokens, .. } = self.limits;
+        let Limits { body, texts, tokens, nearest, connections, queue, batch_tokens, .. } =
+            self.limits;
         for (option, value) in [
             ("--max-body", body),
             ("--max-texts", texts),
             ("--max-tokens", tokens),
+            ("--max-nearest", nearest),
             ("--max-connections", connections),
             ("--queue", queue),
             ("--batch-tokens", batch_tokens),
@@ -105,11 +121,21 @@ impl Options {
                 return refuse(option, "must be at least 1".to_owned());
             }
         }
-        for (option, value) in
-            [("--timeout", self.limits.timeout), ("--read-timeout", self.limits.read_timeout)]
-        {
-            if value.is_zero() {
+        if self.limits.memory.is_some_and(|bytes| bytes < LEAST_MEMORY) {
+            return refuse("--memory", format!("must be at least {LEAST_MEMORY} bytes"));
+        }
+        let Limits { timeout, read_timeout, drain_timeout, .. } = self.limits;
+        for (option, value, may_be_none) in [
+            ("--timeout", timeout, false),
+            ("--read-timeout", read_timeout, false),
+            ("--drain-timeout", drain_timeout, true),
+        ] {
+            if value.is_zero() && !may_be_none {
                 return refuse(option, "must be at least 1 second".to_owned());
+            }
+            if value > LONGEST {
+                let days = LONGEST.as_secs() / (24 * 3600);
+                return refuse(option, format!("must be at most {days} days"));
             }
         }
         if !self.bind.ip().is_loopback() && self.tokens.is_empty() && !self.insecure {

@@ -25,7 +25,9 @@ pub(crate) struct Usage {
 /// # Errors
 /// 500 where it cannot be written.
 pub(crate) fn json_response(value: &impl Serialize, usage: Usage) -> Result<Response, Failure> {
-    let text = serde_json::to_vec(value).map_err(|e| Failure::internal(e.to_string()))?;
+    let mut text = serde_json::to_vec(value).map_err(|e| Failure::internal(e.to_string()))?;
+    // It may wait for its reader for long.
+    text.shrink_to_fit();
     Ok(response(text, "application/json", usage))
 }
 

@@ -3,6 +3,7 @@
 use crate::app::App;
 use crate::control::Control;
 use crate::error::ServeError;
+use crate::files::check_open_files;
 use crate::metrics::Metrics;
 use crate::models::{ModelSource, NotReloaded, Registry};
 use crate::net::{Connections, Phase, connection_limit, listen, socket, tls};
@@ -40,6 +41,7 @@ pub async fn serve(
     control: Control,
 ) -> Result<(), ServeError> {
     options.check()?;
+    check_open_files()?;
     let options = Arc::new(options);
     let Control { mut shutdown, cut_short, reload, listening } = control;
     let tls = match &options.tls {
@@ -67,7 +69,7 @@ pub async fn serve(
         app: Arc::clone(&app),
         router: routes::router(&app),
         tls,
-        limit: connection_limit(options.limits.connections),
+        limit: connection_limit(options.limits.connections, app.budget.total()),
         phase: phases,
     };
     let accepting = tokio::spawn(connections.accept(listener));
@@ -102,7 +104,11 @@ pub fn serve_blocking(
     source: Box<dyn ModelSource>,
     control: impl FnOnce() -> std::io::Result<Control>,
 ) -> Result<(), ServeError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // The runtime takes some itself, and does not say what it lacks.
+    check_open_files()?;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(threads).enable_all().build()?;
     let served = runtime.block_on(async { serve(options, source, control()?).await });
     // Loading that was given up may still be on its way; nobody waits for it.
     runtime.shutdown_background();
@@ -110,14 +116,16 @@ pub fn serve_blocking(
 }
 
 /// Reads all bundles again, beside what is being served.
-fn reload_all(app: &Arc<App>) {
-    let app = Arc::clone(app);
-    tokio::task::spawn_blocking(move || match app.registry.reload(None) {
-        Ok(names) => tracing::info!("read again: {}", names.join(", ")),
-        Err(NotReloaded::Broken { name, reason }) => {
-            tracing::error!("`{name}` cannot be read again, the old one goes on: {reason}");
+fn reload_all(app: &App) {
+    let registry = Arc::clone(&app.registry);
+    tokio::spawn(async move {
+        match registry.reload(None).await {
+            Ok(names) => tracing::info!("read again: {}", names.join(", ")),
+            Err(NotReloaded::Broken { name, reason }) => {
+                tracing::error!("`{name}` cannot be read again, the old one goes on: {reason}");
+            }
+            Err(NotReloaded::Unknown(name)) => tracing::error!("there is no model `{name}`"),
         }
-        Err(NotReloaded::Unknown(name)) => tracing::error!("there is no model `{name}`"),
     });
 }
 

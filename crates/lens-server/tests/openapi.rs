@@ -540,6 +540,25 @@ fn limits_are_as_described(exam: &mut Exam, kitchen: &Kitchen, posts: &[String])
     }
     server.stop(&kitchen.runtime).unwrap();
 
+    // Somebody's body, which never ends, holds all the memory.
+    let scarce = Limits { memory: Some(1 << 20), ..Limits::default() };
+    let server = kitchen.server(&["texts"], limits(scarce));
+    let mut holder = server.client();
+    let length = ((1 << 20) - 50).to_string();
+    let headers = [("content-length", length.as_str())];
+    holder.send("POST", "/get_reward", &headers, &vec![b' '; (1 << 20) - 100]).unwrap();
+    until("all the memory is held", || {
+        let counted = server.client().call("GET", "/metrics", &[], b"").unwrap().text();
+        let held = counted.lines().find_map(|l| l.strip_prefix("lens_memory_bytes "));
+        held.unwrap().parse::<usize>().unwrap() >= (1 << 20) - 100
+    });
+    for path in posts {
+        let body = vec![b' '; 1000];
+        exam.refuses(path, 429, &server.client().call("POST", path, &[], &body).unwrap());
+    }
+    drop(holder);
+    server.stop(&kitchen.runtime).unwrap();
+
     let hasty = Limits { timeout: Duration::from_millis(200), ..Limits::default() };
     let server = kitchen.server(&["texts", "slow"], limits(hasty));
     for path in posts {
@@ -575,10 +594,14 @@ fn limits_are_as_described(exam: &mut Exam, kitchen: &Kitchen, posts: &[String])
 fn reloading_is_as_described(exam: &mut Exam, kitchen: &Kitchen) {
     let path = "/v1/models/reload";
     let server = kitchen.server(&["texts", "breaks", "panics"], |_| {});
-    for (model, status) in [("breaks", 409), ("panics", 500)] {
+    // Also a source that panics leaves the model that is served.
+    for model in ["breaks", "panics", "breaks"] {
         let reply = server.client().post(path, &json!({"model": model})).unwrap();
-        exam.refuses(path, status, &reply);
+        exam.refuses(path, 409, &reply);
+        assert!(reply.refusal(409).contains("the old one goes on"), "{}", reply.text());
     }
+    let listed = get(&server, "/v1/models").ok();
+    assert_eq!(listed["data"].as_array().unwrap().len(), 3);
     server.stop(&kitchen.runtime).unwrap();
 }
 

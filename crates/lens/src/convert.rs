@@ -4,7 +4,7 @@ use crate::data_source;
 use crate::error::stop_if_cancelled;
 use crate::notes;
 use crate::options::RuntimeOptions;
-use crate::outputs::{check_new, check_output};
+use crate::outputs::{Written, check_new, check_output};
 use crate::{Error, Progress};
 use lens_core::{Content, PreferencePair};
 use lens_data::turns::turns;
@@ -67,7 +67,7 @@ pub struct ConvertResult {
 pub fn convert(options: &ConvertOptions, progress: &dyn Progress) -> Result<ConvertResult, Error> {
     TableFormat::of_name(&options.output)?;
     check_output(&options.pairs, &options.output)?;
-    check_new(&options.output, options.overwrite, "-o")?;
+    check_new(&options.output, options.overwrite, "-o", Written::Rows)?;
     let input = data_source::resolve(&options.pairs, &options.runtime, progress)?;
     let data = read_pairs_with(&input, &options.reading, progress)?;
     notes::malformed(&data.malformed, progress);

@@ -5,7 +5,7 @@ use crate::encoded::{EncoderOf, encode_rows};
 use crate::error::stop_if_cancelled;
 use crate::models::{encoder_record, note_encoder, open_encoder, open_encoder_of_bundle};
 use crate::options::{BundleModelOptions, ModelOptions};
-use crate::outputs::check_output;
+use crate::outputs::{Written, check_output, check_own};
 use crate::{Error, Progress};
 use lens_core::{Content, Exchange, Label};
 use lens_data::bundle::Bundle;
@@ -106,14 +106,19 @@ pub fn embed(options: &EmbedOptions, progress: &dyn Progress) -> Result<EmbedRes
         model.check()?;
     }
     check_output(&options.file, &options.output)?;
+    check_own(&options.output, "-o", Written::Arrays)?;
     let runtime = match &options.encoder {
         EmbedWith::Model(model) => &model.runtime,
         EmbedWith::Bundle { encoder, .. } => &encoder.runtime,
     };
     let input = data_source::resolve(&options.file, runtime, progress)?;
     let set = read_exchanges_with(&input, &options.reading, progress)?;
-    for row in &set.malformed {
+    for row in set.malformed.described() {
         progress.note(&format!("left out: {row}"));
+    }
+    if set.malformed.undescribed() > 0 {
+        let more = set.malformed.undescribed();
+        progress.note(&format!("left out: {more} more malformed rows"));
     }
     let (encoder, model) = open(&options.encoder, progress)?;
     note_encoder(encoder.as_ref(), progress);

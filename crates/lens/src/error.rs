@@ -41,6 +41,17 @@ pub enum Error {
         /// Field by field: what the bundle has, what the encoder has.
         differences: String,
     },
+    /// A reward is no number: the reward model's weights, or the embedding, are far beyond any that
+    /// training gives.
+    #[error(
+        "the reward of text {text} is {reward}: the reward model is damaged, or not made for it"
+    )]
+    RewardNotFinite {
+        /// Which text it is, counted from 1, in the order in which they were given.
+        text: usize,
+        /// NaN or an infinity.
+        reward: f32,
+    },
     /// The bundle was trained with an embedding server, and none is named.
     #[error(
         "{} was trained with the embedding server of {model}{}; nothing was sent: name it, or another that \

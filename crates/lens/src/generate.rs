@@ -93,8 +93,12 @@ pub fn generate(
     check_output(&options.file, &options.output)?;
     let input = data_source::resolve(&options.file, &options.model.runtime, progress)?;
     let set = read_prompts_with(&input, &options.reading, progress)?;
-    for row in &set.malformed {
+    for row in set.malformed.described() {
         progress.note(&format!("left out: {row}"));
+    }
+    if set.malformed.undescribed() > 0 {
+        let more = set.malformed.undescribed();
+        progress.note(&format!("left out: {more} more malformed rows"));
     }
     let generator = open_generator(&options.model, progress)?;
     let prompts: Vec<Content> = set.rows.into_iter().map(|r| r.value).collect();

@@ -144,6 +144,13 @@ fn bundle(path: &Path) -> Result<Described, Error> {
     }
     if let Some(encoder) = &manifest.encoder {
         rows.push(("encoder".to_owned(), encoder.model.clone()));
+        if let Some(server) = &encoder.server {
+            let said = match &server.url {
+                None => "a server, which --server has to name".to_owned(),
+                Some(url) => format!("a server, {url} as it says: nothing goes there unasked"),
+            };
+            rows.push(("  computed by".to_owned(), said));
+        }
         let fields = encoder.identity.listed().into_iter();
         rows.extend(fields.map(|(name, value)| (format!("  {name}"), value)));
     } else {

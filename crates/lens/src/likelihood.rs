@@ -144,11 +144,8 @@ pub fn likelihood(
     let mut next = likely.iter();
     let answers = set.rows.iter().map(|row| (row.place(), answer(&row.value, &mut next)));
     let mut answers: Vec<(Place, RowLikelihood)> = answers.collect();
-    answers.extend(
-        set.malformed
-            .iter()
-            .map(|bad| (set.layout.place_of(bad), RowLikelihood::Error { error: bad.to_string() })),
-    );
+    let malformed = set.malformed.in_words(&set.layout);
+    answers.extend(malformed.map(|(place, error)| (place, RowLikelihood::Error { error })));
     answers.sort_by_key(|(place, _)| set.layout.order(place));
     let row = |(Place { file, line, .. }, answer)| LikelihoodRow { answer, line, file };
     let rows: Vec<LikelihoodRow> = answers.into_iter().map(row).collect();

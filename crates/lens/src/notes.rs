@@ -2,14 +2,14 @@
 
 use crate::Progress;
 use lens_core::head::HeadSettings;
-use lens_data::{Dataset, LabelCounts, MalformedRow, Reason, Shape, VetReport, Vetted};
+use lens_data::{Dataset, LabelCounts, MalformedRows, Reason, Shape, VetReport, Vetted};
 
-/// Most malformed rows that are named while a job runs; the report has all.
+/// Most malformed rows that are named while a job runs; the report has more.
 const MOST_NAMED: usize = 3;
 
 /// Names the first malformed rows, and how many more there are.
-pub(crate) fn malformed(rows: &[MalformedRow], progress: &dyn Progress) {
-    for row in rows.iter().take(MOST_NAMED) {
+pub(crate) fn malformed(rows: &MalformedRows, progress: &dyn Progress) {
+    for row in rows.described().iter().take(MOST_NAMED) {
         progress.note(&format!("left out: {row}"));
     }
     if rows.len() > MOST_NAMED {
@@ -43,7 +43,7 @@ pub(crate) fn layout(data: &Dataset, progress: &dyn Progress) {
 
 /// Says how many pairs are left out because they have no prompt.
 pub(crate) fn no_prompt(vetted: &Vetted, progress: &dyn Progress) {
-    let n = vetted.report.left_out.get(&Reason::NoPrompt).map_or(0, Vec::len);
+    let n = vetted.report.count(Reason::NoPrompt);
     if n > 0 {
         progress.note(&format!(
             "left out: {n} pairs have no prompt where others have one (--no-prompt keeps them)"

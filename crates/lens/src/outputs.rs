@@ -1,7 +1,7 @@
 //! Whether outputs may be written: asked before the work.
 
 use crate::Error;
-use lens_data::{AtomicFile, DataSource};
+use lens_data::{ArrayFile, AtomicFile, DataSource};
 use std::path::Path;
 
 /// Refuses an output that is the very file that is read, or cannot be written.
@@ -18,15 +18,56 @@ pub(crate) fn check_output(input: &DataSource, output: &Path) -> Result<(), Erro
     Ok(AtomicFile::check(output)?)
 }
 
+/// What an output is, by which one of an earlier run is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// A report, as a page.
+    Report,
+    /// Arrays.
+    Arrays,
+    /// Rows, which look like those of anybody else.
+    Rows,
+}
+
 /// Refuses an output that is there already, unless it may be replaced. `flag` names it.
-pub(crate) fn check_new(output: &Path, overwrite: bool, flag: &str) -> Result<(), Error> {
+pub(crate) fn check_new(
+    output: &Path,
+    overwrite: bool,
+    flag: &str,
+    written: Written,
+) -> Result<(), Error> {
     // Devices and pipes take what is written, and hold nothing.
     let holds = |m: std::fs::Metadata| m.is_file() || m.is_dir() || m.is_symlink();
-    if overwrite || !std::fs::symlink_metadata(output).is_ok_and(holds) {
+    if !std::fs::symlink_metadata(output).is_ok_and(holds) {
         return Ok(());
+    }
+    if overwrite {
+        return check_own(output, flag, written);
     }
     Err(Error::Refused(format!(
         "{}: exists already; choose another name with {flag}, or replace it with --overwrite",
+        output.display()
+    )))
+}
+
+/// Refuses to replace a file that is not one of the kind that is written, so that a mistyped name does
+/// not cost somebody's data. An empty file holds nothing.
+pub(crate) fn check_own(output: &Path, flag: &str, written: Written) -> Result<(), Error> {
+    let is_own = match written {
+        _ if !std::fs::metadata(output).is_ok_and(|m| m.is_file() && m.len() > 0) => true,
+        Written::Rows => true,
+        Written::Arrays => ArrayFile::open(output).is_ok(),
+        Written::Report => {
+            let text = std::fs::read(output).unwrap_or_default();
+            lens_report::is_page(&String::from_utf8_lossy(&text))
+        }
+    };
+    if is_own {
+        return Ok(());
+    }
+    let what = if written == Written::Report { "page of LENS" } else { "file of arrays" };
+    Err(Error::Refused(format!(
+        "{}: exists already and is no {what}, so it is not replaced; choose another name with {flag}",
         output.display()
     )))
 }

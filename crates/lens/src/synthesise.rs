@@ -5,7 +5,7 @@ use crate::error::stop_if_cancelled;
 use crate::models::check_arrays;
 use crate::notes;
 use crate::options::StoredPairsOptions;
-use crate::outputs::{check_new, check_output};
+use crate::outputs::{Written, check_new, check_output};
 use crate::{Error, Progress};
 use lens_core::folds::Folds;
 use lens_core::pairing::synthetic_per_side;
@@ -71,7 +71,7 @@ impl SynthesiseOptions {
         for file in &self.pairs.files {
             check_output(&file.into(), &self.output)?;
         }
-        check_new(&self.output, self.overwrite, "-o")
+        check_new(&self.output, self.overwrite, "-o", Written::Arrays)
     }
 }
 

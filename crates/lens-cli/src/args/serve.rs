@@ -3,6 +3,7 @@
 use super::values::{self, heading};
 use super::{ServerArgs, not_given};
 use clap::Args;
+use lens_server::ByteSize;
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -54,10 +55,18 @@ pub struct ServeArgs {
     /// Most tokens of a request, at an estimated four bytes each [default: 1048576]
     #[arg(long, value_name = "N", help_heading = heading::LIMITS)]
     pub max_tokens: Option<usize>,
+    /// Most near training pairs of an answer: rows x nearest [default: 16384]
+    #[arg(long, value_name = "N", help_heading = heading::LIMITS)]
+    pub max_nearest: Option<usize>,
+    /// Memory for requests: bodies, texts and answers of all of them together, such as 512M or 2G
+    /// [default: half of what is free once the models are loaded]
+    #[arg(long, value_name = "SIZE", help_heading = heading::LIMITS)]
+    pub memory: Option<ByteSize>,
     /// Time within which a request is answered [default: 120]
     #[arg(long, value_name = "SECONDS", help_heading = heading::LIMITS)]
     pub timeout: Option<u64>,
-    /// Time within which a request has to arrive, and for which a connection may be idle [default: 30]
+    /// Time within which a request has to arrive, for which a connection may be idle, and by which its
+    /// client may be behind with reading answers at 16 KiB a second [default: 30]
     #[arg(long, value_name = "SECONDS", help_heading = heading::LIMITS)]
     pub read_timeout: Option<u64>,
     /// Time to answer requests under way after SIGTERM, before the server stops [default: 60]

@@ -7,7 +7,7 @@ use crate::output;
 use crate::progress::Reporter;
 use crate::settings::{Settings, bad};
 use lens::{Error, Progress};
-use lens_server::{BearerTokens, Bundles, Control, Limits, Options, ServeError};
+use lens_server::{BearerTokens, Bundles, Control, Limits, Options, ServeError, read_small_file};
 use std::io::IsTerminal;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -21,6 +21,10 @@ use tracing::level_filters::LevelFilter;
 const TOKENS: &str = "LENS_TOKENS";
 /// Exit code after the second signal, as after Ctrl-C.
 const AT_ONCE: i32 = 130;
+/// Exit code after a shutdown that something held up.
+const HELD_UP: i32 = 1;
+/// Time for a shutdown beside that in which requests are answered.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Runs the command.
 pub fn run(args: &ServeArgs, settings: &Settings, reporter: &Reporter) -> Result<(), CliError> {
@@ -44,6 +48,8 @@ pub fn run(args: &ServeArgs, settings: &Settings, reporter: &Reporter) -> Result
     if let Err(error) = lens_server::raise_open_file_limit() {
         tracing::warn!("the limit of open files cannot be raised: {error}");
     }
+    let given = options.limits.drain_timeout;
+    let control = move || control(given);
     lens_server::serve_blocking(options, Box::new(source), control).map_err(|error| match error {
         // What `lens score` would say of the same bundle.
         ServeError::Model(cause) => match cause.downcast::<Error>() {
@@ -70,8 +76,9 @@ fn start_log(json: bool, quiet: bool) {
 }
 
 /// Has SIGTERM and SIGINT shut the server down, a second of them end the process at once, and
-/// SIGHUP read all bundles again.
-fn control() -> std::io::Result<Control> {
+/// SIGHUP read all bundles again. The shutdown has the `given` time and a little more: then the
+/// process ends, whatever holds it up.
+fn control(given: Duration) -> std::io::Result<Control> {
     let mut ends = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
     let mut hangups = signal(SignalKind::hangup())?;
     let reload = Arc::new(Notify::new());
@@ -83,11 +90,16 @@ fn control() -> std::io::Result<Control> {
     });
     let shutdown = async move {
         either(&mut ends).await;
-        tracing::info!("a second signal ends at once");
+        // Before anything is said: nobody may be reading the log, and then the saying never ends.
         tokio::spawn(async move {
             either(&mut ends).await;
             std::process::exit(AT_ONCE);
         });
+        let _ = std::thread::Builder::new().spawn(move || {
+            std::thread::sleep(given.saturating_add(GRACE));
+            std::process::exit(HELD_UP);
+        });
+        tracing::info!("a second signal ends at once");
     };
     let listening = |url: &str| output::tell(&format!("listening on {url}"));
     Ok(Control::until(shutdown).reload_on(reload).on_listening(listening))
@@ -118,15 +130,13 @@ fn options(args: &ServeArgs, settings: &Settings) -> Result<Options, CliError> {
         tokens.add("--token", token).map_err(CliError::Serve)?;
     }
     if let Some(file) = &serve.token_file {
-        let read = std::fs::read_to_string(file);
-        let text = read.map_err(|e| bad("--token-file", format!("{}: {e}", file.display())))?;
+        let refuse = |detail: String| bad("--token-file", format!("{}: {detail}", file.display()));
+        let bytes = read_small_file(file).map_err(|e| refuse(e.to_string()))?;
+        let text = String::from_utf8(bytes).map_err(|e| refuse(e.to_string()))?;
         tokens.add("--token-file", &text).map_err(CliError::Serve)?;
-        if tokens.is_empty() {
-            return Err(bad("--token-file", format!("{} holds no token", file.display())));
-        }
     }
-    if let Ok(text) = std::env::var(TOKENS) {
-        tokens.add(TOKENS, &text).map_err(CliError::Serve)?;
+    if let Some(text) = std::env::var_os(TOKENS) {
+        tokens.add(TOKENS, &text.to_string_lossy()).map_err(CliError::Serve)?;
     }
     let seconds = Duration::from_secs;
     let options = Options {
@@ -145,6 +155,8 @@ fn options(args: &ServeArgs, settings: &Settings) -> Result<Options, CliError> {
             body: serve.max_body,
             texts: serve.max_texts,
             tokens: serve.max_tokens,
+            nearest: serve.max_nearest,
+            memory: serve.memory.map(|size| size.0),
             timeout: seconds(serve.timeout),
             read_timeout: seconds(serve.read_timeout),
             drain_timeout: seconds(serve.drain_timeout),

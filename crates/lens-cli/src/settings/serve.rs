@@ -1,6 +1,6 @@
 //! How reward models are served.
 
-use lens_server::Limits;
+use lens_server::{ByteSize, Limits};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -33,9 +33,15 @@ pub struct ServeSettings {
     pub max_texts: usize,
     /// Most tokens of a request, estimated.
     pub max_tokens: usize,
+    /// Most near pairs of a request.
+    pub max_nearest: usize,
+    /// Memory for requests; half of what is free where it is not set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<ByteSize>,
     /// Seconds for an answer.
     pub timeout: u64,
-    /// Seconds for a request to arrive, and after which an idle connection is closed.
+    /// Seconds for a request to arrive, and after which a connection is closed that is idle or so far
+    /// behind with reading.
     pub read_timeout: u64,
     /// Seconds to answer what is under way after SIGTERM.
     pub drain_timeout: u64,
@@ -61,6 +67,8 @@ impl Default for ServeSettings {
             max_body: limits.body,
             max_texts: limits.texts,
             max_tokens: limits.tokens,
+            max_nearest: limits.nearest,
+            memory: None,
             timeout: limits.timeout.as_secs(),
             read_timeout: limits.read_timeout.as_secs(),
             drain_timeout: limits.drain_timeout.as_secs(),

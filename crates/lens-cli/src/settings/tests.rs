@@ -108,6 +108,7 @@ fn every_flag_is_a_key() {
             token_file: Some("x".into()),
             tls_cert: Some("x".into()),
             tls_key: Some("x".into()),
+            memory: Some(lens_server::ByteSize(1)),
             ..ServeSettings::default()
         },
         ..Settings::default()

@@ -72,16 +72,20 @@ fn from_pairs_to_a_score_through_a_server() {
     assert!(said.err.contains(&expected), "{}", said.err);
     let record = &lens.json("rm/lens.json")["encoder"];
     assert_eq!(record["model"], MODEL);
-    assert_eq!(record["server"]["url"], *server.url);
+    assert_eq!(record["server"]["model"], MODEL);
+    assert!(record["server"].get("url").is_none(), "a reward model names no address");
     assert_eq!(record["identity"]["dtype"], "as served");
 
-    // The bundle knows its server.
-    let first = ok(&lens, "score rm more.jsonl --json").out;
+    // Where texts go is said each time; the bundle knows the model.
+    let at = format!("--server {}", server.url);
+    let unnamed = run(&lens, "score rm more.jsonl --json");
+    assert!(unnamed.code == 1 && unnamed.err.contains("--server URL"), "{}", unnamed.err);
+    let first = ok(&lens, &format!("score rm more.jsonl --json {at}")).out;
     assert_eq!(first.lines().count(), 10);
     let before = server.seen().iter().filter(|r| is_work(r)).count();
-    assert_eq!(ok(&lens, "score rm more.jsonl --json").out, first);
+    assert_eq!(ok(&lens, &format!("score rm more.jsonl --json {at}")).out, first);
     assert_eq!(server.seen().iter().filter(|r| is_work(r)).count(), before, "all in the cache");
-    assert!(ok(&lens, "eval rm more.jsonl").out.contains("accuracy"));
+    assert!(ok(&lens, &format!("eval rm more.jsonl {at}")).out.contains("accuracy"));
     // The same model elsewhere, in its other API's absence.
     let elsewhere = locked("vllm");
     let words = format!("score rm more.jsonl --json --server {}", elsewhere.url);
@@ -93,10 +97,11 @@ fn from_pairs_to_a_score_through_a_server() {
     key_is_nowhere(&lens);
 
     // Without the key: what is missing, and where to put it.
-    let said = lens.run("score rm pairs.jsonl");
+    let said = lens.run(&format!("score rm pairs.jsonl {at}"));
     assert_eq!(said.code, 1);
     assert!(said.err.contains("no key") && said.err.contains("LENS_API_KEY"), "{}", said.err);
-    let mut other = lens.command("score rm pairs.jsonl --set server_key_env=OTHER --json");
+    let mut other =
+        lens.command(&format!("score rm pairs.jsonl {at} --set server_key_env=OTHER --json"));
     assert_eq!(other.env("OTHER", KEY).output().unwrap().status.code(), Some(0));
 }
 

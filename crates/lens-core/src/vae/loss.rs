@@ -100,7 +100,7 @@ impl<T: Real> VaeTrainer<T> {
     pub(crate) fn with_slabs(vae: &Vae<T>, pairs: usize, slabs: usize) -> Self {
         let d = vae.shape.dim;
         let wide = &vae.parameters[..wide_len(vae.shape)];
-        Self::over(vae, Wide::with_slabs(wide, d, 2 * pairs, slabs), pairs)
+        Self::over(vae, Wide::with_slabs(wide, d, 2 * pairs, slabs, Threads::ONE), pairs)
     }
 
     fn over(vae: &Vae<T>, wide: Wide<T>, pairs: usize) -> Self {

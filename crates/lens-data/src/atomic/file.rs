@@ -35,7 +35,7 @@ impl AtomicFile {
                 return Ok(AtomicFile { target, temporary: None, writer });
             }
         }
-        target.sweep();
+        target.sweep()?;
         let (owned, file) = target
             .create(Role::New, |path| OpenOptions::new().write(true).create_new(true).open(path))?;
         let made =

@@ -35,7 +35,7 @@ impl<'a> AtomicDir<'a> {
     /// is done, and once more at the end.
     pub fn create(path: impl AsRef<Path>, existing: Existing<'a>) -> Result<Self, Error> {
         let target = Target::new(path.as_ref())?;
-        target.sweep();
+        target.sweep()?;
         check(&target.path, existing)?;
         let (owned, ()) = target.create(Role::New, |path| fs::create_dir(path))?;
         Ok(AtomicDir { target, existing, temporary: Some(owned) })

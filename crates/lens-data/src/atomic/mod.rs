@@ -2,7 +2,8 @@
 //!
 //! A file or a folder is written beside its target under a temporary name, brought to the disk,
 //! and renamed. On an error or a drop nothing is left behind. What a killed process leaves behind
-//! is recognisable (`.NAME.tmp-PID-RANDOM`) and is removed by the next write to the same target.
+//! is recognisable (`.NAME.tmp-PID-RANDOM`, held by no process) and is removed by the next write to the
+//! same target.
 
 mod file;
 mod folder;

@@ -1,12 +1,15 @@
 //! Temporary names beside a target: their form, their owners, and what to do with orphans.
+//!
+//! What is being written is held by a lock of its process, which the system gives back when that ends,
+//! however it ends. So an orphan is told from a file in use by processes of this container and of
+//! others, whose ids mean nothing here. A name alone proves nothing: whoever hands over a folder chooses
+//! the names in it, so nothing that lies under one is ever taken for an output.
 
 use crate::error::Error;
-use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How much of a target's name goes into temporary names: names may have 255 bytes in all.
 const MAX_STEM_BYTES: usize = 180;
@@ -69,7 +72,7 @@ impl Target {
     }
 
     /// Makes something new under a temporary name, by `make`, which must fail where the name is
-    /// taken.
+    /// taken, and holds it with a lock.
     pub fn create<T>(
         &self,
         role: Role,
@@ -78,36 +81,49 @@ impl Target {
         let mut tries = 0;
         loop {
             let name = format!(".{}{}{}-{:016x}", self.stem, role.infix(), own_pid(), random());
-            let owned = Owned::register(self.folder.join(name));
-            match make(&owned.path) {
-                Ok(made) => return Ok((owned, made)),
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && tries < MAX_TRIES => {
-                    tries += 1;
+            let path = self.folder.join(name);
+            match make(&path) {
+                Ok(made) => {
+                    // Whoever sweeps at this moment takes it for an orphan, and has the lock until it
+                    // is removed.
+                    let lock = openable(&path).filter(|file| file.lock().is_ok());
+                    if path.exists() || tries >= MAX_TRIES {
+                        return Ok((Owned { path, _lock: lock }, made));
+                    }
                 }
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && tries < MAX_TRIES => {}
                 Err(e) => return Err(Error::io(&self.path, "write", e)),
             }
+            tries += 1;
         }
     }
 
     /// Removes what dead processes left beside the target. What cannot be removed stays: it
     /// hinders nobody.
-    pub fn sweep(&self) {
-        let Ok(entries) = fs::read_dir(&self.folder) else { return };
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] where a process died between moving the former target away and the new
+    /// one in: the former one is all there is, and stays where it is until somebody looks at it.
+    pub fn sweep(&self) -> Result<(), Error> {
+        let Ok(entries) = fs::read_dir(&self.folder) else { return Ok(()) };
         for entry in entries.flatten() {
             let name = entry.file_name();
             let path = entry.path();
-            let orphan = |role| {
-                let pid = name.to_str().and_then(|name| owner(name, &self.stem, role));
-                pid.is_some_and(|pid| !is_alive(pid, &path))
-            };
-            if orphan(Role::Old) && !self.path.exists() {
-                // The process died between moving the old one away and the new one in: the old
-                // one is all there is.
-                let _ = fs::rename(&path, &self.path);
-            } else if orphan(Role::New) || orphan(Role::Old) {
-                remove(&path);
+            let ours =
+                |role| name.to_str().is_some_and(|name| is_temporary(name, &self.stem, role));
+            if !ours(Role::New) && !ours(Role::Old) {
+                continue;
             }
+            let Some(orphan) = openable(&path).filter(|file| file.try_lock().is_ok()) else {
+                continue;
+            };
+            if ours(Role::Old) && !self.path.exists() {
+                return Err(Error::Interrupted { path: self.path.clone(), former: path });
+            }
+            remove(&path);
+            drop(orphan);
         }
+        Ok(())
     }
 
     /// Makes the renames in the folder durable. Some file systems cannot; the renames stand.
@@ -128,57 +144,30 @@ pub(super) fn remove(path: &Path) {
     };
 }
 
-/// A temporary path of this process; unregistered on drop, but not removed.
+/// A temporary path of this process, held by a lock until it is dropped; it is not removed.
 #[derive(Debug)]
 pub(super) struct Owned {
     pub path: PathBuf,
+    /// `None` where the system knows no locks: then nobody takes it for an orphan either.
+    _lock: Option<File>,
 }
 
-/// The temporary paths in use in this process. In containers every run has the same process id, so
-/// the id alone does not tell an orphan of the last run from a file of this one.
-static IN_USE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
-
-fn in_use() -> MutexGuard<'static, BTreeSet<PathBuf>> {
-    IN_USE.lock().unwrap_or_else(PoisonError::into_inner)
+/// Whether a name is a temporary one of the target with this stem.
+fn is_temporary(name: &str, stem: &str, role: Role) -> bool {
+    let random = || {
+        let rest = name.strip_prefix('.')?.strip_prefix(stem)?.strip_prefix(role.infix())?;
+        let (pid, random) = rest.split_once('-')?;
+        pid.parse::<u32>().ok()?;
+        Some(random)
+    };
+    random().is_some_and(|hex| hex.len() == 16 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
-impl Owned {
-    fn register(path: PathBuf) -> Owned {
-        in_use().insert(path.clone());
-        Owned { path }
-    }
-}
-
-impl Drop for Owned {
-    fn drop(&mut self) {
-        in_use().remove(&self.path);
-    }
-}
-
-/// The process that a temporary name belongs to, if it is one of the target with this stem.
-fn owner(name: &str, stem: &str, role: Role) -> Option<u32> {
-    let rest = name.strip_prefix('.')?.strip_prefix(stem)?.strip_prefix(role.infix())?;
-    let (pid, random) = rest.split_once('-')?;
-    let hex = random.len() == 16 && random.bytes().all(|b| b.is_ascii_hexdigit());
-    if hex { pid.parse().ok() } else { None }
-}
-
-fn is_alive(pid: u32, path: &Path) -> bool {
-    if pid == own_pid() { in_use().contains(path) } else { process_exists(pid) }
-}
-
-#[cfg(unix)]
-fn process_exists(pid: u32) -> bool {
-    use rustix::io::Errno;
-    use rustix::process::{Pid, test_kill_process};
-    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return false };
-    // Another user's process may not be signalled, and exists.
-    test_kill_process(pid) != Err(Errno::SRCH)
-}
-
-#[cfg(not(unix))]
-fn process_exists(_pid: u32) -> bool {
-    true
+/// A file or folder to lock; `None` for a link, which is none of ours wherever it leads, and where the
+/// system opens no folders.
+fn openable(path: &Path) -> Option<File> {
+    let meta = fs::symlink_metadata(path).ok()?;
+    (meta.is_file() || meta.is_dir()).then(|| File::open(path).ok())?
 }
 
 fn own_pid() -> u32 {
@@ -199,17 +188,17 @@ mod tests {
     #[test]
     fn only_our_own_names_are_recognised() {
         let name = ".m.bin.tmp-42-0123456789abcdef";
-        assert_eq!(owner(name, "m.bin", Role::New), Some(42));
-        assert_eq!(owner(name, "m.bin", Role::Old), None);
-        assert_eq!(owner(name, "m", Role::New), None);
-        assert_eq!(owner(".m.bin.tmp-42-0123", "m.bin", Role::New), None);
-        assert_eq!(owner(".m.bin.tmp-x-0123456789abcdef", "m.bin", Role::New), None);
+        assert!(is_temporary(name, "m.bin", Role::New));
+        assert!(!is_temporary(name, "m.bin", Role::Old));
+        assert!(!is_temporary(name, "m", Role::New));
+        assert!(!is_temporary(".m.bin.tmp-42-0123", "m.bin", Role::New));
+        assert!(!is_temporary(".m.bin.tmp-x-0123456789abcdef", "m.bin", Role::New));
     }
 
     proptest! {
         #[test]
         fn any_name_is_parsed_without_a_panic(name in ".*", stem in ".{0,4}") {
-            let _ = owner(&name, &stem, Role::New);
+            let _ = is_temporary(&name, &stem, Role::New);
         }
     }
 }

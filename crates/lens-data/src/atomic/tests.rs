@@ -68,29 +68,46 @@ fn a_relative_name_and_a_very_long_one_can_be_written() {
     assert_eq!(target.folder, Path::new("."));
 }
 
-/// A process id beyond what any system hands out, so nobody owns it.
-const DEAD: u32 = i32::MAX as u32;
-
 #[test]
-fn orphans_of_dead_processes_are_removed_and_others_left() {
+fn orphans_are_removed_and_what_is_in_use_is_left() {
     let home = tempfile::tempdir().unwrap();
     let path = |name: &str| home.path().join(name);
-    let dead = format!(".out.tmp-{DEAD}-0123456789abcdef");
-    let dead_folder = format!(".out.tmp-{DEAD}-1123456789abcdef");
-    let same_pid = format!(".out.tmp-{}-0123456789abcdef", std::process::id());
-    let alive = ".out.tmp-1-0123456789abcdef";
-    let other = format!(".other.tmp-{DEAD}-0123456789abcdef");
-    for name in [&dead, &same_pid, alive, &other] {
+    // Of a process that has ended, whatever its number means here.
+    let dead = ".out.tmp-77-0123456789abcdef";
+    let dead_folder = ".out.tmp-1-1123456789abcdef";
+    let other = ".other.tmp-77-0123456789abcdef";
+    for name in [dead, other] {
         fs::write(path(name), b"").unwrap();
     }
-    fs::create_dir(path(&dead_folder)).unwrap();
-    fs::write(path(&dead_folder).join("part"), b"").unwrap();
+    fs::create_dir(path(dead_folder)).unwrap();
+    fs::write(path(dead_folder).join("part"), b"").unwrap();
+    // Of a process that lives, in another container: its number means nothing here, its lock does.
+    let alive = ".out.tmp-4000000000-2123456789abcdef";
+    fs::create_dir(path(alive)).unwrap();
+    let held = fs::File::open(path(alive)).unwrap();
+    held.try_lock().unwrap();
     let in_use = AtomicFile::create(path("out")).unwrap();
     write_atomic(path("out"), b"x").unwrap();
     in_use.commit().unwrap();
-    let mut expected = vec![other, alive.to_owned(), "out".to_owned()];
+    let mut expected = vec![other.to_owned(), alive.to_owned(), "out".to_owned()];
     expected.sort();
     assert_eq!(names(home.path()), expected);
+    drop(held);
+    write_atomic(path("out"), b"x").unwrap();
+    assert_eq!(names(home.path()), [other, "out"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_under_a_temporary_name_is_neither_followed_nor_removed() {
+    let home = tempfile::tempdir().unwrap();
+    let (photos, link) = (home.path().join("photos"), ".out.tmp-77-0123456789abcdef");
+    fs::create_dir(&photos).unwrap();
+    fs::write(photos.join("holiday.jpg"), b"").unwrap();
+    std::os::unix::fs::symlink(&photos, home.path().join(link)).unwrap();
+    write_atomic(home.path().join("out"), b"x").unwrap();
+    assert_eq!(names(home.path()), [link, "out", "photos"]);
+    assert_eq!(names(&photos), ["holiday.jpg"]);
 }
 
 #[test]
@@ -154,16 +171,21 @@ fn a_target_that_appears_meanwhile_is_kept() {
     assert_eq!(names(home.path()), ["model"]);
 }
 
+/// Whoever hands over a folder chooses the names in it: what lies under one is not taken for an output.
 #[test]
-fn a_swap_that_was_cut_short_is_undone() {
+fn a_swap_that_was_cut_short_is_told_and_nothing_takes_the_place_of_the_target() {
     let home = tempfile::tempdir().unwrap();
-    let old = home.path().join(format!(".model.old-{DEAD}-0123456789abcdef"));
+    let old = home.path().join(".model.old-77-0123456789abcdef");
     fs::create_dir(&old).unwrap();
     fs::write(old.join("head"), b"").unwrap();
     let path = home.path().join("model");
-    let refused = AtomicDir::create(&path, Existing::Refuse);
-    assert!(matches!(refused, Err(Error::TargetExists { .. })));
-    assert_eq!(names(&path), ["head"]);
+    let told = AtomicDir::create(&path, Existing::Refuse);
+    assert!(matches!(told, Err(Error::Interrupted { former, .. }) if former == old));
+    assert!(!path.exists() && old.join("head").exists());
+    // Beside a whole target it is a leftover.
+    fs::create_dir(&path).unwrap();
+    assert!(matches!(AtomicDir::create(&path, Existing::Refuse), Err(Error::TargetExists { .. })));
+    assert!(!old.exists());
 }
 
 #[cfg(unix)]

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use super::*;
-use lens_core::{EmbeddedPairs, Matrix, Quiet, Threads, fit};
+use crate::trained::KeyKind;
+use lens_core::{EmbeddedPairs, Matrix, MethodSettings, Quiet, Threads, fit};
 
 fn bundle() -> Bundle {
     let value = |i: usize, side: f32| ((i * 37 % 101) as f32 * 0.1).sin() + side;
@@ -62,7 +63,9 @@ fn what_is_written_is_read_again_and_the_same_twice() {
     assert_eq!(again.vae, bundle.vae);
     assert_eq!(again.novelty, bundle.novelty);
     assert_eq!(again.trained, bundle.trained);
-    assert_eq!(again.manifest, bundle.manifest);
+    let hash = again.manifest.weights_sha256.clone();
+    assert_eq!(hash.as_deref().map(str::len), Some(64));
+    assert_eq!(again.manifest, Manifest { weights_sha256: hash, ..bundle.manifest.clone() });
     for name in [MANIFEST, WEIGHTS, CURVES, REPORT, PAGE] {
         assert_eq!(std::fs::read(a.join(name)).unwrap(), std::fs::read(b.join(name)).unwrap());
     }
@@ -122,7 +125,7 @@ fn an_encoder_that_does_not_fit_is_named() {
     let mut bundle = bundle();
     bundle.manifest.encoder = Some(serde_json::from_value(record).unwrap());
     bundle.write(&path, false).unwrap();
-    assert_eq!(Manifest::read(&path).unwrap(), bundle.manifest);
+    assert_eq!(Manifest::read(&path).unwrap().encoder, bundle.manifest.encoder);
     let manifest = std::fs::read_to_string(path.join(MANIFEST)).unwrap();
     for (from, to) in
         [("\"pooling\": \"mean\"", "\"pooling\": \"most\""), ("\"layers\": 1", "\"l\": 1")]
@@ -164,11 +167,73 @@ fn a_damaged_or_newer_bundle_is_refused_with_its_reason() {
         std::fs::write(path.join(MANIFEST), manifest.replace(from, to)).unwrap();
         Bundle::read(&path).unwrap_err().to_string()
     };
-    assert!(with("\"version\": 1", "\"version\": 9").contains("reads up to 1"));
+    assert!(with("\"version\": 1", "\"version\": 9").contains("reads 1 to 1"));
     assert!(with("lens-reward-model", "other").contains("`format`"));
     assert!(with("\"dim\": 5", "\"dim\": 6").contains("standardiser.mean"));
     std::fs::write(path.join(MANIFEST), &manifest).unwrap();
     let weights = std::fs::read(path.join(WEIGHTS)).unwrap();
     std::fs::write(path.join(WEIGHTS), &weights[..weights.len() / 2]).unwrap();
     assert!(Bundle::read(&path).is_err());
+}
+
+#[test]
+fn sizes_and_figures_that_make_no_sense_are_refused_before_memory_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out");
+    bundle().write(&path, false).unwrap();
+    let text = std::fs::read(path.join(MANIFEST)).unwrap();
+    let with = |pointer: &str, value: Value| {
+        let mut manifest: Value = serde_json::from_slice(&text).unwrap();
+        *manifest.pointer_mut(pointer).unwrap() = value;
+        std::fs::write(path.join(MANIFEST), manifest.to_string()).unwrap();
+        let Err(Error::Corrupt { path: file, detail, .. }) = Bundle::read(&path) else {
+            panic!("{pointer} is accepted");
+        };
+        assert_eq!(file, path.join(MANIFEST));
+        detail
+    };
+    let (large, larger) = (1u64 << 31, 1u64 << 62);
+    assert!(with("/version", 0.into()).contains("`version` is 0"));
+    assert!(with("/head/members", (1u64 << 63).into()).contains("`head` has impossible sizes"));
+    assert!(with("/head/members", 0.into()).contains("`head` has impossible sizes"));
+    assert!(with("/head/hidden", serde_json::json!([1u64 << 32, 1u64 << 32])).contains("`head`"));
+    assert!(with("/head/hidden", serde_json::json!([large])).contains("more parameters than"));
+    assert!(with("/vae/latent", large.into()).contains("more parameters than"));
+    assert!(with("/vae/latent", larger.into()).contains("`vae` has impossible sizes"));
+    assert!(with("/vae/dim", large.into()).contains("`vae` is for width 2147483648"));
+    assert!(with("/vae/dim", larger.into()).contains("`vae` has impossible sizes"));
+    assert!(with("/reward_deviation", (-1).into()).contains("`reward_deviation` is -1"));
+    assert!(with("/method/head/members", 0.into()).contains("method: "));
+    assert!(with("/weights_sha256", "00".into()).contains("not its weights"));
+}
+
+#[test]
+fn weights_of_another_training_are_not_read_with_a_manifest() {
+    let folder = tempfile::tempdir().unwrap();
+    let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+    let mut bundle = bundle();
+    bundle.write(&a, false).unwrap();
+    bundle.model.standardiser.mean[0] += 1.0;
+    bundle.write(&b, false).unwrap();
+    std::fs::copy(b.join(WEIGHTS), a.join(WEIGHTS)).unwrap();
+    let error = Bundle::read(&a).unwrap_err().to_string();
+    assert!(error.contains("not its weights"), "{error}");
+    // A bundle of a version that recorded no hash is read.
+    let manifest = std::fs::read_to_string(b.join(MANIFEST)).unwrap();
+    let mut manifest: Value = serde_json::from_str(&manifest).unwrap();
+    manifest.as_object_mut().unwrap().remove("weights_sha256").unwrap();
+    std::fs::write(b.join(MANIFEST), manifest.to_string()).unwrap();
+    assert_eq!(Bundle::read(&b).unwrap().model, bundle.model);
+}
+
+#[test]
+fn a_file_of_somebody_else_in_a_bundle_is_not_deleted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out");
+    let bundle = bundle();
+    bundle.write(&path, false).unwrap();
+    std::fs::write(path.join("pairs.jsonl"), b"the only copy").unwrap();
+    let error = bundle.write(&path, true).unwrap_err().to_string();
+    assert!(error.contains("holds `pairs.jsonl`"), "{error}");
+    assert_eq!(std::fs::read(path.join("pairs.jsonl")).unwrap(), b"the only copy");
 }

@@ -106,6 +106,10 @@ fn object(bytes: &[u8]) -> Result<Fields, Problem> {
             format!("a wrong byte at {}: {}", e.valid_up_to() + 1, String::from_utf8_lossy(bytes)),
         )
     })?;
+    if let Err(values) = within_values(bytes) {
+        let expected = format!("a row of at most {MAX_VALUES} values");
+        return Err(Problem::new(WHOLE_ROW, expected, format!("{values} or more: {text}")));
+    }
     let parsed = parse(text).map_err(|e| {
         let message = e.to_string();
         let reason = message.split(" at line ").next().unwrap_or(&message);
@@ -115,6 +119,28 @@ fn object(bytes: &[u8]) -> Result<Fields, Problem> {
         Value::Object(fields) => Ok(inner_row(fields)),
         other => Err(Problem::new(WHOLE_ROW, EXPECTED, super::content::describe(&other))),
     }
+}
+
+/// Most values of a row. One takes some 70 bytes in memory, also where it is one digit in the file.
+const MAX_VALUES: usize = 1_000_000;
+
+/// Whether a row has at most [`MAX_VALUES`] values; else a number that it surely has. A value is behind
+/// a comma, a colon or an opening bracket, outside strings; short rows are not looked through.
+fn within_values(bytes: &[u8]) -> Result<(), usize> {
+    if bytes.len() <= MAX_VALUES {
+        return Ok(());
+    }
+    let (mut values, mut in_string, mut escaped) = (0, false, false);
+    for &byte in bytes {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b',' | b':' | b'[' | b'{' if !in_string => values += 1,
+            _ => {}
+        }
+    }
+    if values <= MAX_VALUES { Ok(()) } else { Err(values) }
 }
 
 /// JSON, and what Python writes beyond it: a missing number as `NaN`, an endless one as `Infinity`.
@@ -171,6 +197,15 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_row_of_a_million_numbers_is_refused_and_one_of_a_million_commas_in_a_text_is_not() {
+        let numbers = format!(r#"{{"a": [{}0]}}"#, "0,".repeat(MAX_VALUES));
+        let problem = object(numbers.as_bytes()).unwrap_err();
+        assert_eq!(problem.expected, "a row of at most 1000000 values");
+        let text = format!(r#"{{"a": "{}\", {}"}}"#, "0,".repeat(MAX_VALUES), ",".repeat(9));
+        assert!(object(text.as_bytes()).is_ok());
+    }
 
     #[test]
     fn what_python_writes_beyond_json_is_read() {

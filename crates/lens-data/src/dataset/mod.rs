@@ -4,6 +4,7 @@
 //! names file, line, field, what was expected and what was found.
 
 mod arrow_rows;
+mod bounds;
 mod columns;
 mod content;
 mod data_source;
@@ -13,6 +14,7 @@ pub(crate) mod fingerprint;
 mod frames;
 mod json;
 mod lines;
+mod malformed;
 mod pairs;
 mod parquet_rows;
 mod pieces;
@@ -25,18 +27,19 @@ mod source;
 #[cfg(test)]
 mod tests;
 mod verdicts;
+mod visit;
 mod whole;
 
 use lens_core::{Content, PreferencePair, Progress, Quiet};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 pub use columns::{ColumnNames, ColumnUse};
 pub use data_source::{DataSource, STANDARD_INPUT, ending, split_of};
 pub use exchanges::ScoreRow;
 pub use fingerprint::{Fingerprint, fingerprint, fingerprint_arrays, fingerprint_rows};
+pub use malformed::{MAX_DESCRIBED, MalformedRows};
 pub use pairs::{BestOfN, Shape};
 pub use ranked::{Candidates, JudgedRow, JudgedSet, RankedRow, ScoredRow, group_by_prompt};
 pub use row::{Place, Row};
@@ -45,9 +48,10 @@ pub use whole::{WholeRow, read_whole_rows_with};
 
 use crate::error::{Error, MalformedRow};
 use crate::prompts::content_key;
-use columns::ColumnUses;
-use pairs::{Judged, Reading, RowProblem};
-use records::{Fields, Opened};
+use bounds::Kept;
+use pairs::{Judged, Reading};
+use records::Fields;
+use visit::{Collected, collect, nothing, visit_rows};
 
 /// The longest line, and the longest record of a JSON array or CSV file, that is read.
 pub const MAX_ROW_BYTES: usize = 64 << 20;
@@ -103,12 +107,6 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Where a malformed row stands.
-    pub fn place_of(&self, row: &MalformedRow) -> Place {
-        let file = (self.files.len() > 1).then(|| row.file.display().to_string().into());
-        Place { file, line: row.line, part: 0 }
-    }
-
     /// The order of places: file by file, and line by line in each.
     pub fn order(&self, place: &Place) -> (usize, u64, u32) {
         let is = |file: &&PathBuf| {
@@ -127,7 +125,7 @@ pub struct Dataset {
     /// The pairs, in the order of the rows. Never empty.
     pub pairs: Vec<Row<PreferencePair>>,
     /// The rows that are not pairs, in the order of the file.
-    pub malformed: Vec<MalformedRow>,
+    pub malformed: MalformedRows,
     /// How many pairs and malformed rows were read: without blank lines.
     pub read: usize,
     /// Files, format and columns.
@@ -146,7 +144,7 @@ pub struct ScoreSet {
     /// The rows that can be scored, in the order of the file. Never empty.
     pub rows: Vec<Row<ScoreRow>>,
     /// The rows that cannot, in the order of the file.
-    pub malformed: Vec<MalformedRow>,
+    pub malformed: MalformedRows,
     /// How many rows were read, without blank lines.
     pub read: usize,
     /// Files, format and columns.
@@ -161,7 +159,7 @@ pub struct PromptSet {
     /// The rows with a prompt, in the order of the file. Never empty.
     pub rows: Vec<Row<Content>>,
     /// The rows without, in the order of the file.
-    pub malformed: Vec<MalformedRow>,
+    pub malformed: MalformedRows,
     /// How many rows were read, without blank lines.
     pub read: usize,
 }
@@ -223,11 +221,13 @@ pub fn read_pairs_with(
 /// A pair with the shape in which it stood.
 pub(crate) type ShapedPair = (Row<PreferencePair>, Shape);
 
-/// Hands over one pair after another with its shape, for datasets that need not fit into memory. `None`
+/// Hands over one pair after another with its shape, for datasets that need not fit into memory; the
+/// caller keeps `kept_bytes` bytes of each. `None`
 /// where that cannot be: pairs are told from several rows at once, and have to be read together.
 pub(crate) fn visit_pairs(
     input: &DataSource,
     options: &ReadOptions,
+    kept_bytes: u64,
     progress: &dyn Progress,
     visit: &mut dyn FnMut(Result<ShapedPair, MalformedRow>),
 ) -> Result<Option<Layout>, Error> {
@@ -240,7 +240,8 @@ pub(crate) fn visit_pairs(
             Judged::Rating(_) => vec![None],
         })
     };
-    let layout = visit_rows(input, options, progress, take, &mut |row| {
+    let kept = Kept::Bytes(kept_bytes);
+    let layout = visit_rows(input, options, kept, progress, take, &mut |row| {
         let row = match row {
             Ok(Row { line, file, part, value: Some((value, shape)), metadata }) => {
                 habit.look_at(&value.prompt, [&value.chosen, &value.rejected]);
@@ -270,7 +271,7 @@ fn compare_rows(
     ratings: Vec<Row<ScoredRow>>,
     input: &DataSource,
     pairs: &mut Vec<Row<PreferencePair>>,
-    malformed: &mut Vec<MalformedRow>,
+    malformed: &mut MalformedRows,
 ) {
     let mut groups: Vec<Vec<Row<ScoredRow>>> = Vec::new();
     let mut at: HashMap<i64, usize> = HashMap::new();
@@ -309,14 +310,14 @@ fn compare_rows(
         }
         if compared.is_empty() {
             let alone = group.len() == 1;
-            malformed.extend(group.iter().map(|row| {
+            for row in &group {
                 let file = row.file.as_deref().map_or(input.name(), PathBuf::from);
-                rated::nothing_to_compare(alone).at(&file, row.line)
-            }));
+                malformed.push(rated::nothing_to_compare(alone).at(&file, row.line));
+            }
         }
     }
     pairs.sort_by_cached_key(Row::place);
-    malformed.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
+    malformed.sort();
 }
 
 /// Reads the rows of a file to be scored or embedded; see [`ScoreRow`] for what they may look like.
@@ -398,7 +399,7 @@ pub fn visit_exchanges(
     let input = input.into();
     let mut read = 0;
     let take = |fields: &mut Fields| exchanges::take_row(fields, options.reading());
-    visit_rows(&input, options, &Quiet, take, &mut |row| {
+    visit_rows(&input, options, Kept::Nothing, &Quiet, take, &mut |row| {
         read += 1;
         visit(row)
     })?;
@@ -406,109 +407,4 @@ pub fn visit_exchanges(
         return Err(Error::NoRows { path: input.name() });
     }
     Ok(read)
-}
-
-struct Collected<T> {
-    rows: Vec<Row<T>>,
-    malformed: Vec<MalformedRow>,
-    layout: Layout,
-}
-
-fn collect<T>(
-    input: &DataSource,
-    options: &ReadOptions,
-    progress: &dyn Progress,
-    take: impl FnMut(&mut Fields) -> Result<Vec<T>, RowProblem>,
-) -> Result<Collected<T>, Error> {
-    let (mut rows, mut malformed) = (Vec::new(), Vec::new());
-    let layout = visit_rows(input, options, progress, take, &mut |row| {
-        match row {
-            Ok(row) => rows.push(row),
-            Err(row) => malformed.push(row),
-        }
-        ControlFlow::Continue(())
-    })?;
-    match rows.is_empty() {
-        false => Ok(Collected { rows, malformed, layout }),
-        true => Err(nothing(input, layout.rows, &malformed)),
-    }
-}
-
-/// The error of a dataset that gives nothing.
-fn nothing(input: &DataSource, read: usize, malformed: &[MalformedRow]) -> Error {
-    let path = input.name();
-    match malformed.first() {
-        None => Error::NoRows { path },
-        Some(first) => Error::AllMalformed { path, read, first: Box::new(first.clone()) },
-    }
-}
-
-fn visit_rows<T>(
-    input: &DataSource,
-    options: &ReadOptions,
-    progress: &dyn Progress,
-    mut take: impl FnMut(&mut Fields) -> Result<Vec<T>, RowProblem>,
-    visit: &mut dyn FnMut(Result<Row<T>, MalformedRow>) -> ControlFlow<()>,
-) -> Result<Layout, Error> {
-    let files = input.files()?;
-    let mut uses = ColumnUses::default();
-    let (mut failed, mut stopped, mut rows) = (None, false, 0);
-    let mut first: Option<Opened> = None;
-    for path in &files {
-        let file: Option<Arc<str>> = (files.len() > 1).then(|| path.display().to_string().into());
-        let max = options.max_row_bytes;
-        let opened = records::for_each_record(path, max, progress, &mut |line, record| {
-            rows += 1;
-            let values = record.map_err(RowProblem::from).and_then(|mut fields| {
-                let before = uses.names(&fields);
-                let values = take(&mut fields)?;
-                uses.count(before, &fields);
-                Ok((values, fields))
-            });
-            let problem = match values {
-                Ok((values, metadata)) => {
-                    let mut left = values.len();
-                    let mut metadata = Some(metadata);
-                    for (part, value) in values.into_iter().enumerate() {
-                        left -= 1;
-                        let metadata = match left {
-                            0 => metadata.take(),
-                            _ => metadata.clone(),
-                        };
-                        let (file, part) = (file.clone(), part as u32);
-                        let metadata = metadata.unwrap_or_default();
-                        if visit(Ok(Row { line, file, part, value, metadata })).is_break() {
-                            stopped = true;
-                            return ControlFlow::Break(());
-                        }
-                    }
-                    return ControlFlow::Continue(());
-                }
-                Err(RowProblem::Malformed(problem)) => problem.at(path, line),
-                Err(RowProblem::BestOfN(shape)) => {
-                    failed = Some(Error::UnsupportedShape { path: path.clone(), line, shape });
-                    return ControlFlow::Break(());
-                }
-            };
-            if options.strict {
-                failed = Some(Error::Malformed(problem));
-                return ControlFlow::Break(());
-            }
-            let flow = visit(Err(problem));
-            stopped = flow.is_break();
-            flow
-        })?;
-        if let Some(error) = failed {
-            return Err(error);
-        }
-        first.get_or_insert(opened);
-        if stopped {
-            break;
-        }
-    }
-    let Some(Opened { format, compression }) = first else {
-        return Err(Error::NoRows { path: input.name() });
-    };
-    let (columns, with_prompt_column) = uses.finish();
-    Ok(Layout { files, format, compression, columns, rows, with_prompt_column })
 }

@@ -1,12 +1,13 @@
 //! Rows to evaluate on: pairs, several responses a side (RewardBench 2, RM-Bench), and responses
 //! with scores (best-of-n).
 
+use super::MalformedRows;
 use super::content::{content, describe, missing, number, take_content};
 use super::exchanges::without_repetition;
 use super::pairs::{BestOfN, Judged, Reading, RowProblem, Shape, take_judged_pairs};
 use super::records::Fields;
 use super::{ColumnNames, Dataset, Layout, Row};
-use crate::error::{MalformedRow, Problem, WHOLE_ROW};
+use crate::error::{Problem, WHOLE_ROW};
 use crate::prompts::content_key;
 use lens_core::{Content, PreferencePair};
 use serde_json::Value;
@@ -92,7 +93,7 @@ pub struct JudgedSet {
     /// The rows that can be read, in the order of the file. Never empty.
     pub rows: Vec<Row<JudgedRow>>,
     /// The rows that cannot, in the order of the file.
-    pub malformed: Vec<MalformedRow>,
+    pub malformed: MalformedRows,
     /// How many of them and of malformed rows were read, without blank lines.
     pub read: usize,
     /// Files, format and columns.

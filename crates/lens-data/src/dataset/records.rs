@@ -1,5 +1,6 @@
 //! One record after another out of any of the formats, as JSON objects with their place.
 
+use super::bounds::{Unpacked, bytes_of};
 use super::source::{Body, Compression, Format, Source};
 use super::{arrow_rows, delimited, json, parquet_rows};
 use crate::error::{Error, Problem};
@@ -33,11 +34,24 @@ pub(crate) fn for_each_record(
         cancelled = progress.cancelled();
         if cancelled { ControlFlow::Break(()) } else { sink(line, record) }
     };
+    let (mut unpacked, mut too_much) = (Unpacked::default(), None);
     let done = match body {
-        Body::Table(table) => match format {
-            Format::Arrow => arrow_rows::read(&path, table, progress, &mut until_cancelled),
-            _ => parquet_rows::read(&path, table, progress, &mut until_cancelled),
-        },
+        Body::Table(table) => {
+            let mut bounded = |line, record: Result<Fields, Problem>| {
+                let bytes = record.as_ref().map_or(0, bytes_of);
+                match unpacked.take(bytes, size) {
+                    Ok(()) => until_cancelled(line, record),
+                    Err(bomb) => {
+                        too_much = Some(bomb);
+                        ControlFlow::Break(())
+                    }
+                }
+            };
+            match format {
+                Format::Arrow => arrow_rows::read(&path, table, progress, &mut bounded),
+                _ => parquet_rows::read(&path, table, progress, &mut bounded),
+            }
+        }
         Body::Text { reader, key } => {
             progress.begin("read", size, "bytes");
             let mut said = 0;
@@ -63,6 +77,9 @@ pub(crate) fn for_each_record(
     };
     progress.end();
     done?;
+    if let Some(bomb) = too_much {
+        return Err(bomb.of(&path));
+    }
     if cancelled { Err(Error::Cancelled) } else { Ok(Opened { format, compression }) }
 }
 

@@ -1,5 +1,6 @@
 //! From a path to bytes of a known format: compression and format by content, then by name.
 
+use super::bounds::{Bounded, TooMuch, Unpacked};
 use super::data_source::STANDARD_INPUT;
 use super::pieces::{Layout, layout};
 use crate::error::{Error, shorten};
@@ -199,6 +200,10 @@ impl Source {
             Compression::Gzip => Box::new(MultiGzDecoder::new(raw)),
             Compression::Zstd => Box::new(zstd::Decoder::new(raw).map_err(failed)?),
         };
+        if compression != Compression::None {
+            let packed = Rc::clone(&read);
+            text = Box::new(Bounded { reader: text, packed, unpacked: Unpacked::default() });
+        }
         let mut head = peek(&mut text).map_err(failed)?;
         if head.starts_with(UTF8_BOM) {
             head.drain(..UTF8_BOM.len());
@@ -221,6 +226,9 @@ fn table_format(head: &[u8], name: Name) -> Option<Format> {
 
 /// A failed read of a compressed stream is damage to it far more often than a failing disk.
 pub(crate) fn read_error(path: &Path, compression: Compression, source: io::Error) -> Error {
+    if let Some(too_much) = TooMuch::within(&source) {
+        return too_much.of(path);
+    }
     match compression {
         Compression::None => Error::io(path, "read", source),
         Compression::Gzip => Error::corrupt(path, "gzip", source),

@@ -1,10 +1,12 @@
 //! Rows to be scored beside all columns of the row as it stands in the file.
 
+use super::bounds::Kept;
 use super::exchanges::{ScoreRow, take_row};
 use super::pairs::RowProblem;
 use super::records::Fields;
 use super::repeated::strip_from_rows;
-use super::{DataSource, ReadOptions, visit_rows};
+use super::visit::visit_rows;
+use super::{DataSource, ReadOptions};
 use crate::error::{Error, MalformedRow, Problem};
 use lens_core::Progress;
 use std::ops::ControlFlow;
@@ -52,7 +54,7 @@ pub fn read_whole_rows_with(
         }
     };
     let mut all: Vec<WholeRow> = Vec::new();
-    visit_rows(&input, options, progress, take, &mut |row| {
+    visit_rows(&input, options, Kept::Row, progress, take, &mut |row| {
         all.push(match row {
             Ok(row) => {
                 let Taken { columns, value } = row.value;

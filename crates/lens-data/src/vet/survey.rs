@@ -3,13 +3,16 @@
 use super::decide::{Decided, Entry, Prompts, decide};
 use super::{VetReport, vet};
 use crate::dataset::{
-    DataSource, Dataset, Fingerprint, Layout, ReadOptions, Row, STANDARD_INPUT, Shape,
-    read_pairs_with, visit_pairs,
+    DataSource, Dataset, Fingerprint, Layout, MalformedRows, ReadOptions, Row, STANDARD_INPUT,
+    Shape, read_pairs_with, visit_pairs,
 };
-use crate::error::{Error, MalformedRow};
+use crate::error::Error;
 use crate::labels::LabelCounts;
 use lens_core::{Label, PreferencePair, Progress};
 use std::collections::BTreeMap;
+
+/// Bytes that are kept of a pair, about.
+const ENTRY_BYTES: u64 = 256;
 
 /// A dataset of pairs, described.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,9 +46,9 @@ pub fn survey(
         return Ok(Survey::in_memory(read_pairs_with(input, options, progress)?));
     }
     let mut entries = Vec::new();
-    let mut malformed: Vec<MalformedRow> = Vec::new();
+    let mut malformed = MalformedRows::default();
     let mut shapes = BTreeMap::new();
-    let layout = visit_pairs(input, options, progress, &mut |row| match row {
+    let layout = visit_pairs(input, options, ENTRY_BYTES, progress, &mut |row| match row {
         Ok((row, shape)) => {
             *shapes.entry(shape).or_insert(0) += 1;
             entries.push(Entry::of(&row));
@@ -65,7 +68,7 @@ pub fn survey(
     drop(entries);
     let mut found = Found::default();
     let mut keep = keep.into_iter();
-    visit_pairs(input, options, progress, &mut |row| {
+    visit_pairs(input, options, 0, progress, &mut |row| {
         if let Ok((row, _)) = row
             && keep.next() == Some(true)
         {

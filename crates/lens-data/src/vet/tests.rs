@@ -25,7 +25,7 @@ fn dataset(pairs: &[(&str, &str, &str)]) -> Dataset {
     Dataset {
         path: "pairs.jsonl".into(),
         pairs: rows.collect(),
-        malformed: Vec::new(),
+        malformed: MalformedRows::default(),
         read: pairs.len(),
         layout: Layout {
             files: vec!["pairs.jsonl".into()],
@@ -249,7 +249,9 @@ fn what_was_left_out_is_summed_up_counted_and_listed() {
         expected: "text".into(),
         found: "null".into(),
     };
-    let report = VetReport::all_but_malformed(3, &[row], false);
+    let mut malformed = MalformedRows::default();
+    malformed.push(row);
+    let report = VetReport::all_but_malformed(3, &malformed, false);
     assert_eq!((report.read, report.used, report.summary().as_str()), (4, 3, "1 malformed"));
 }
 

@@ -13,7 +13,7 @@ use crate::forward::{Model, Weights, Workspace, workspace_bytes};
 use crate::identity::digests;
 use crate::input::{Input, Item, Prepared, prepare};
 use crate::model::ModelFiles;
-use crate::model::memory::{self, MemoryNeeds, Precision};
+use crate::model::memory::{MemoryNeeds, Precision};
 use crate::options::EncoderOptions;
 use crate::template::Template;
 use crate::text_encoder::TextEncoder;
@@ -22,6 +22,7 @@ use crate::view;
 use job::Care;
 use lens_core::{Exchange, Progress};
 use lens_data::encoder::{EncoderIdentity, TemplateChoice, View, ViewChoice};
+use lens_data::memory::available;
 use outcome::hash_ids;
 pub use outcome::{EncodeStats, Encoded, Likeness, MemoryEstimate, Refused};
 use own::own_eos;
@@ -184,7 +185,7 @@ impl Encoder {
     /// # Errors
     /// [`EncoderError::TooLarge`].
     pub fn precision(&self) -> Result<Precision> {
-        self.needs().choose(self.options.weights, memory::available())
+        self.needs().choose(self.options.weights, available())
     }
 
     /// Loads weights and tokenizer now rather than with the first text.

@@ -14,12 +14,13 @@ use crate::forward::plan::{Rules, plan};
 use crate::forward::{Linear, Model, Request, Weights, Workspace, soft_cap_row, workspace_bytes};
 use crate::input::{Item, prepare};
 use crate::model::ModelFiles;
-use crate::model::memory::{self, MemoryNeeds};
+use crate::model::memory::MemoryNeeds;
 use crate::options::EncoderOptions;
 use crate::template::Template;
 use crate::tokenizer::{TextStream, TextTokenizer};
 use lens_core::{Content, Exchange, Progress};
 use lens_data::encoder::Pooling;
+use lens_data::memory::available;
 use rayon::prelude::*;
 pub use sample::Sampling;
 use sample::{Sampler, log_probabilities};
@@ -158,7 +159,7 @@ impl Generator {
             workspace: workspace_bytes(&spec, options.batch_tokens.max(max_length))
                 + cache_bytes(&spec, max_length),
         };
-        let precision = needs.choose(options.weights, memory::available())?;
+        let precision = needs.choose(options.weights, available())?;
         let name = layout.head.clone();
         let name = name.unwrap_or_else(|| layout.global(Global::Tokens, "weight"));
         let (weights, head) = rayon::join(

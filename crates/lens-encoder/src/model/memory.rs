@@ -106,20 +106,6 @@ impl MemoryNeeds {
     }
 }
 
-/// Bytes that a process can still take: what the system calls available, and what the limit of its
-/// control group leaves. `None` where the system does not tell.
-pub(crate) fn available() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find(|l| l.starts_with("MemAvailable:"))?;
-    let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    let number = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
-    let group = number("/sys/fs/cgroup/memory.max")
-        .zip(number("/sys/fs/cgroup/memory.current"))
-        .map(|(max, current)| max.saturating_sub(current));
-    let system = kilobytes * 1024;
-    Some(group.map_or(system, |group| group.min(system)))
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -142,12 +128,5 @@ mod tests {
         };
         assert_eq!((weights, workspace, available), (600, 100, 650));
         assert!(advice.contains("smaller"), "{advice}");
-    }
-
-    #[test]
-    fn this_machine_has_memory() {
-        if cfg!(target_os = "linux") {
-            assert!(available().unwrap() > 1 << 20);
-        }
     }
 }

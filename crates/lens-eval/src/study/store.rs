@@ -136,6 +136,10 @@ impl Store {
         let (study, log) = (self.folder.join(STUDY), self.folder.join(LOG));
         let text = plan.to_toml()?;
         if self.overwrite {
+            // A study that was begun has a log. A `study.toml` alone is what somebody wrote.
+            if study.exists() && !log.exists() {
+                return Err(EvalError::NotAStudy { path: self.folder.clone() });
+            }
             // The study's name goes last: what is left after an interruption still is one.
             for name in [REPORT, SUMMARY_TEXT, SUMMARY, RUNS, LOG, STUDY] {
                 let path = self.folder.join(name);

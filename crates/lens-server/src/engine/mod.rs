@@ -9,11 +9,12 @@ mod queue;
 mod worker;
 
 use crate::failure::Failure;
+use crate::input::Text;
+use crate::memory::Held;
 use crate::metrics::{Metrics, QueueLength};
 use crate::options::Limits;
 use axum::http::StatusCode;
-use lens_core::Content;
-use lens_encoder::{Encoded, EncoderIdentity, Input, TextEncoder};
+use lens_encoder::{Encoded, EncoderIdentity, TextEncoder};
 use queue::Queue;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -30,12 +31,21 @@ pub(crate) type Answer = Result<Vec<Encoded>, Failure>;
 
 /// The texts of one request.
 pub(crate) struct Job {
-    pub inputs: Vec<Input>,
+    pub texts: Vec<Text>,
     /// Bytes of all texts.
     pub bytes: usize,
     /// A hash of how the first text begins.
     pub beginning: u64,
+    /// What its request holds, also where its client has left.
+    pub _held: Arc<Held>,
     pub reply: oneshot::Sender<Answer>,
+}
+
+impl Job {
+    fn new(texts: Vec<Text>, held: Arc<Held>, reply: oneshot::Sender<Answer>) -> Job {
+        let bytes = texts.iter().map(Text::bytes).sum();
+        Job { beginning: beginning(&texts), bytes, texts, _held: held, reply }
+    }
 }
 
 /// The state that an engine shares with its thread.
@@ -103,14 +113,14 @@ impl Engine {
         self.shared.queue.abandon();
     }
 
-    /// Vectors of texts, in their order. Texts whose future is dropped are not computed.
+    /// Vectors of texts, in their order. Texts whose future is dropped are not computed. Their
+    /// memory is `held` until then.
     ///
     /// # Errors
     /// 429 if the queue is full; 503 if the server stops; those of the encoder.
-    pub async fn encode(&self, inputs: Vec<Input>) -> Answer {
+    pub async fn encode(&self, texts: Vec<Text>, held: Arc<Held>) -> Answer {
         let (reply, answer) = oneshot::channel();
-        let job = Job { bytes: bytes_of(&inputs), beginning: beginning(&inputs), inputs, reply };
-        self.shared.queue.push(job)?;
+        self.shared.queue.push(Job::new(texts, held, reply))?;
         answer.await.unwrap_or_else(|_| {
             let message = "the server stopped before the texts were computed";
             Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", message))
@@ -124,31 +134,11 @@ impl Drop for Engine {
     }
 }
 
-/// The parts of the text of an input, in their order.
-fn parts(input: &Input) -> Vec<&str> {
-    fn of(content: &Content) -> Vec<&str> {
-        match content {
-            Content::Text(text) => vec![text],
-            Content::Messages(all) => all.iter().map(|m| m.content.as_str()).collect(),
-        }
-    }
-    match input {
-        Input::Text(text) | Input::Rendered(text) => vec![text],
-        Input::Exchange(exchange) => [of(&exchange.prompt), of(&exchange.response)].concat(),
-    }
-}
-
-/// Bytes of texts; each counts as at least one.
-pub(crate) fn bytes_of(inputs: &[Input]) -> usize {
-    let one = |input: &Input| parts(input).iter().map(|p| p.len()).sum::<usize>().max(1);
-    inputs.iter().map(one).sum()
-}
-
 /// A hash of how the first text begins.
-fn beginning(inputs: &[Input]) -> u64 {
+fn beginning(texts: &[Text]) -> u64 {
     let mut hasher = DefaultHasher::new();
     let mut left = BEGINNING;
-    for part in inputs.first().map(parts).unwrap_or_default() {
+    for part in texts.first().into_iter().flat_map(Text::parts) {
         let taken = &part.as_bytes()[..part.len().min(left)];
         taken.hash(&mut hasher);
         left -= taken.len();

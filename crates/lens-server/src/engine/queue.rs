@@ -52,7 +52,7 @@ impl State {
     }
 
     fn recount(&mut self) {
-        self.texts = self.jobs.iter().map(|j| j.inputs.len()).sum();
+        self.texts = self.jobs.iter().map(|j| j.texts.len()).sum();
         self.bytes = self.jobs.iter().map(|j| j.bytes).sum();
     }
 }
@@ -80,7 +80,7 @@ impl Queue {
             let message = "the server is stopping, or its encoder has ended";
             return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", message));
         }
-        let (texts, bytes) = (job.inputs.len(), job.bytes);
+        let (texts, bytes) = (job.texts.len(), job.bytes);
         let full = |state: &State| {
             let tokens = state.tokens(state.bytes + bytes);
             // What is too big for the whole queue still goes into an empty one.
@@ -196,23 +196,19 @@ impl Queue {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::engine::{Answer, beginning};
-    use lens_encoder::Input;
+    use crate::engine::Answer;
+    use crate::input::Text;
+    use crate::memory::Budget;
     use tokio::sync::oneshot;
 
     fn job(text: &str, copies: usize) -> (Job, oneshot::Receiver<Answer>) {
         let (reply, answer) = oneshot::channel();
-        let inputs = vec![Input::Text(text.to_owned()); copies];
-        let job = Job { beginning: beginning(&inputs), bytes: text.len() * copies, inputs, reply };
-        (job, answer)
+        let texts = vec![Text::Rendered(text.to_owned()); copies];
+        (Job::new(texts, Budget::new(0).request(), reply), answer)
     }
 
     fn texts(batch: &Batch) -> Vec<&str> {
-        let text = |job: &Job| match &job.inputs[0] {
-            Input::Text(text) => text.clone().leak() as &str,
-            _ => "",
-        };
-        batch.jobs.iter().map(text).collect()
+        batch.jobs.iter().map(|job| job.texts[0].parts().next().unwrap()).collect()
     }
 
     #[test]

@@ -3,8 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use super::*;
+use crate::memory::Budget;
 use lens_core::{Exchange, Progress};
-use lens_encoder::{EncodeStats, EncoderError, SpecialTokens, TemplateChoice, ViewChoice};
+use lens_encoder::{EncodeStats, EncoderError, Input, SpecialTokens, TemplateChoice, ViewChoice};
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
@@ -63,7 +64,11 @@ impl TextEncoder for Fake {
         inputs: &[Input],
         progress: &dyn Progress,
     ) -> lens_encoder::Result<Vec<Encoded>> {
-        let texts: Vec<String> = inputs.iter().map(|i| parts(i).concat()).collect();
+        let text = |input: &Input| match input {
+            Input::Rendered(text) => text.clone(),
+            other => panic!("{other:?} was not asked for"),
+        };
+        let texts: Vec<String> = inputs.iter().map(text).collect();
         self.calls.send(texts.clone()).unwrap();
         if let Some(gate) = &self.gate {
             let gate = gate.lock().unwrap();
@@ -100,8 +105,12 @@ fn engine(gated: bool) -> (Engine, Receiver<Vec<String>>, Sender<()>) {
     (Engine::start(Box::new(fake), &Limits::default(), metrics).unwrap(), called, go)
 }
 
-fn texts(all: &[&str]) -> Vec<Input> {
-    all.iter().map(|t| Input::Text((*t).to_owned())).collect()
+fn texts(all: &[&str]) -> Vec<Text> {
+    all.iter().map(|t| Text::Rendered((*t).to_owned())).collect()
+}
+
+fn held() -> Arc<Held> {
+    Budget::new(0).request()
 }
 
 fn lengths(answer: Answer) -> Vec<f32> {
@@ -116,11 +125,11 @@ fn block_on<F: Future>(future: F) -> F::Output {
 fn a_panic_ends_a_call_and_not_the_thread() {
     let (engine, _called, _go) = engine(false);
     block_on(async {
-        let failure = engine.encode(texts(&["panic"])).await.unwrap_err();
+        let failure = engine.encode(texts(&["panic"]), held()).await.unwrap_err();
         assert_eq!(failure.status.as_u16(), 500);
         assert!(!failure.message.contains("secret"), "{}", failure.message);
         assert!(engine.alive());
-        assert_eq!(lengths(engine.encode(texts(&["a", "bcd"])).await), [1.0, 3.0]);
+        assert_eq!(lengths(engine.encode(texts(&["a", "bcd"]), held()).await), [1.0, 3.0]);
     });
 }
 
@@ -128,15 +137,15 @@ fn a_panic_ends_a_call_and_not_the_thread() {
 fn one_clients_fault_is_not_the_others() {
     let (engine, called, go) = engine(true);
     block_on(async {
-        let first = engine.encode(texts(&["first"]));
+        let first = engine.encode(texts(&["first"]), held());
         let rest = async {
             called.recv().unwrap();
             // While the first is computed, three more come; they go together.
             let all = async {
                 tokio::join!(
-                    engine.encode(texts(&["ab", "c"])),
-                    engine.encode(texts(&["d", "empty", "e"])),
-                    engine.encode(texts(&["fgh"])),
+                    engine.encode(texts(&["ab", "c"]), held()),
+                    engine.encode(texts(&["d", "empty", "e"]), held()),
+                    engine.encode(texts(&["fgh"]), held()),
                 )
             };
             let open = async {
@@ -159,9 +168,9 @@ fn one_clients_fault_is_not_the_others() {
 fn a_fault_of_no_text_is_everybodys_and_the_next_call_goes_on() {
     let (engine, _called, _go) = engine(false);
     block_on(async {
-        let failure = engine.encode(texts(&["a", "fail"])).await.unwrap_err();
+        let failure = engine.encode(texts(&["a", "fail"]), held()).await.unwrap_err();
         assert_eq!((failure.status.as_u16(), failure.message.contains("no more")), (500, true));
-        assert_eq!(lengths(engine.encode(texts(&["a"])).await), [1.0]);
+        assert_eq!(lengths(engine.encode(texts(&["a"]), held()).await), [1.0]);
     });
 }
 
@@ -170,9 +179,9 @@ fn a_call_that_nobody_waits_for_is_stopped() {
     let (engine, called, go) = engine(true);
     block_on(async {
         let wait = Duration::from_millis(50);
-        let impatient = tokio::time::timeout(wait, engine.encode(texts(&["a"])));
+        let impatient = tokio::time::timeout(wait, engine.encode(texts(&["a"]), held()));
         assert!(impatient.await.is_err());
-        let next = engine.encode(texts(&["bc"]));
+        let next = engine.encode(texts(&["bc"]), held());
         // The gate opens for the second call only.
         let open = tokio::task::spawn_blocking(move || {
             let calls = [called.recv().unwrap(), called.recv().unwrap()];
@@ -190,7 +199,7 @@ fn an_engine_that_is_let_go_answers_first() {
     let (engine, called, go) = engine(true);
     block_on(async {
         let shared = Arc::clone(&engine.shared);
-        let job = tokio::spawn(async move { engine.encode(texts(&["abc"])).await });
+        let job = tokio::spawn(async move { engine.encode(texts(&["abc"]), held()).await });
         tokio::task::spawn_blocking(move || called.recv().unwrap()).await.unwrap();
         go.send(()).unwrap();
         assert_eq!(lengths(job.await.unwrap()), [3.0]);

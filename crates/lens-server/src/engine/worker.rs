@@ -1,7 +1,9 @@
 //! The thread of an encoder.
 
-use super::{Job, Shared, bytes_of};
+use super::{Job, Shared};
 use crate::failure::{Failure, faulty_text};
+use crate::input::Text;
+use crate::printable::{message_of_panic, printable};
 use lens_core::Progress;
 use lens_encoder::{Encoded, EncoderError, Input};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -44,7 +46,7 @@ impl Progress for StopWhenAbandoned<'_> {
     fn advance(&self, _n: u64) {}
     fn end(&self) {}
     fn note(&self, line: &str) {
-        tracing::info!("{line}");
+        tracing::info!("{}", printable(line));
     }
     fn cancelled(&self) -> bool {
         self.0.abandoned.load(Ordering::Relaxed) || self.1.iter().all(|j| j.reply.is_closed())
@@ -55,12 +57,10 @@ impl Call<'_> {
     fn run(mut self) {
         // A text that cannot be computed is answered, and the others are computed without it.
         while !self.jobs.is_empty() {
-            let mut inputs: Vec<Input> = Vec::new();
-            let mut sizes: Vec<usize> = Vec::with_capacity(self.jobs.len());
-            for job in &mut self.jobs {
-                sizes.push(job.inputs.len());
-                inputs.append(&mut job.inputs);
-            }
+            let sizes: Vec<usize> = self.jobs.iter().map(|job| job.texts.len()).collect();
+            // Here prompts are copied; texts that wait share them.
+            let texts = self.jobs.iter().flat_map(|job| &job.texts);
+            let inputs: Vec<Input> = texts.map(Text::input).collect();
             match self.compute(&inputs) {
                 Ok(encoded) => return self.answer(encoded, &sizes),
                 Err(failed) => {
@@ -70,9 +70,6 @@ impl Call<'_> {
                         let failure = failed.failure(0);
                         return self.fail(&failure);
                     };
-                    for (job, size) in self.jobs.iter_mut().zip(&sizes) {
-                        job.inputs = inputs.drain(..size).collect();
-                    }
                     let job = self.jobs.remove(faulty);
                     let _ = job.reply.send(Err(failed.failure(offset)));
                 }
@@ -91,7 +88,7 @@ impl Call<'_> {
         match done {
             Ok(Ok(encoded)) if encoded.len() == inputs.len() => {
                 let tokens = encoded.iter().map(|e| e.tokens as u64).sum();
-                queue.measured(bytes_of(inputs), tokens, time);
+                queue.measured(self.jobs.iter().map(|job| job.bytes).sum(), tokens, time);
                 Ok(encoded)
             }
             Ok(Ok(encoded)) => {
@@ -99,13 +96,12 @@ impl Call<'_> {
                 Err(CallError { error: None, message: format!("{got} vectors of {asked} texts") })
             }
             Ok(Err(error)) => {
-                tracing::warn!(texts = inputs.len(), "the encoder failed: {error}");
+                let said = printable(&error.to_string());
+                tracing::warn!(texts = inputs.len(), "the encoder failed: {said}");
                 Err(CallError { message: String::new(), error: Some(error) })
             }
             Err(panic) => {
-                let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
-                let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-                let message = text.unwrap_or_else(|| "a panic".to_owned());
+                let message = printable(message_of_panic(&*panic));
                 metrics.panicked();
                 tracing::error!(texts = inputs.len(), "the encoder panicked: {message}");
                 // What panicked may name texts; the client learns only that it did.

@@ -34,6 +34,6 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<Response, Failu
 /// Counters for Prometheus.
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     let lengths: Vec<_> = app.registry.engines().iter().map(|e| e.length()).collect();
-    let text = app.metrics.text(&lengths, app.registry.all().len());
+    let text = app.metrics.text(&lengths, app.registry.all().len(), app.budget.used());
     response(text, metrics::MEDIA_TYPE, Usage::default())
 }

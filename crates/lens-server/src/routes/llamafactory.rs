@@ -25,13 +25,13 @@ pub(super) async fn evaluation(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<Response, Failure> {
-    let body: EvaluationRequest = app.json(request).await?;
+    let (body, held): (EvaluationRequest, _) = app.json(request).await?;
     let name = body.model.as_deref();
     let model = match app.registry.find(name) {
         Err(_) if name == Some(ANY_MODEL) => app.registry.find(None)?,
         found => found?,
     };
-    let scored = app.score(&model, body.messages.rendered()).await?;
+    let scored = app.score(&model, body.messages, &held).await?;
     let answer = json!({
         "id": format!("scoreval-{}", app.next_request_id()),
         "object": "score.evaluation",

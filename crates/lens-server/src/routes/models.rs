@@ -50,11 +50,8 @@ pub(super) async fn reload(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<Response, Failure> {
-    let body: ReloadRequest = app.json(request).await?;
-    // Once begun it goes on, even if the client leaves.
-    let its = Arc::clone(&app);
-    let done = tokio::task::spawn_blocking(move || its.registry.reload(body.model.as_deref()));
-    let done = done.await.map_err(|e| Failure::internal(e.to_string()))?;
+    let (body, _held): (ReloadRequest, _) = app.json(request).await?;
+    let done = Arc::clone(&app.registry).reload(body.model).await;
     match done {
         Ok(names) => json_response(&json!({"object": "list", "reloaded": names}), Usage::default()),
         Err(NotReloaded::Unknown(name)) => Err(unknown_model(&name, &app.registry.all())),

@@ -25,9 +25,9 @@ pub(super) async fn get_reward(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<Response, Failure> {
-    let body: GetRewardRequest = app.json(request).await?;
+    let (body, held): (GetRewardRequest, _) = app.json(request).await?;
     let model = app.registry.find(body.model.as_deref())?;
-    let scored = app.score(&model, body.query.rendered()).await?;
+    let scored = app.score(&model, body.query, &held).await?;
     let flag = |is: bool| if is { 1.0 } else { 0.0 };
     let truncated: Vec<f32> = scored.encoded.iter().map(|e| flag(e.truncated)).collect();
     let mut logs = json!({

@@ -6,28 +6,31 @@ use crate::body;
 use crate::clock::now;
 use crate::embeddings::{Dtype, Embeddings, rows_from_bytes};
 use crate::failure::Failure;
-use crate::input::{Beside, Chats, TextOrChat};
+use crate::input::{Asked, Chats, Compared, Responses, TextOrChat, WithBeside};
+use crate::memory::Held;
 use crate::models::Model;
 use crate::nearest::NearPair;
 use crate::response::{Usage, json_response, response};
 use crate::score::{Distance, score};
 use axum::extract::{Request, State};
-use axum::http::HeaderMap;
 use axum::http::header::ACCEPT;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use lens_core::metrics::sigmoid;
-use lens_core::{Exchange, Judged, Matrix};
-use lens_encoder::Input;
+use lens_core::{Judged, Matrix};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// The media type of bodies and answers that are bytes.
 const BYTES: &str = "application/octet-stream";
-/// Most responses that are compared with each other.
-const MAX_RESPONSES: usize = 64;
 /// Most pairs that are answered as the nearest.
 const MAX_NEAREST: usize = 100;
+/// Memory that a row of embeddings takes from its reward to its line of the answer, which grows by
+/// doubling; and where the answer is the rewards alone.
+const MEMORY_PER_ROW: usize = 1 << 10;
+const MEMORY_PER_REWARD: usize = 64;
 
 /// The body of a request: one of `messages`, `prompt` with `responses`, or `embeddings`.
 #[derive(Deserialize)]
@@ -35,13 +38,11 @@ struct RewardRequest {
     model: Option<String>,
     messages: Option<Chats>,
     prompt: Option<TextOrChat>,
-    responses: Option<Vec<TextOrChat>>,
+    responses: Option<Responses>,
     embeddings: Option<Embeddings>,
     /// How many of the nearest training pairs to name.
     #[serde(default)]
     nearest: usize,
-    #[serde(flatten)]
-    beside: Beside,
 }
 
 /// The body of an answer.
@@ -75,12 +76,6 @@ struct RewardResult<'a> {
     nearest: Option<Vec<NearPair<'a>>>,
 }
 
-/// The texts or embeddings of a request.
-enum RewardInput {
-    Texts { inputs: Vec<Input>, compared: bool },
-    Rows(Matrix),
-}
-
 /// Answers `/v1/reward`.
 pub(super) async fn reward(
     State(app): State<Arc<App>>,
@@ -89,7 +84,8 @@ pub(super) async fn reward(
     if body::media_type(request.headers()).as_deref() == Some(BYTES) {
         return bytes(&app, request).await;
     }
-    let body: RewardRequest = app.json(request).await?;
+    let (WithBeside { body, beside }, held) = app.json(request).await?;
+    let body: RewardRequest = body;
     let (nearest, model) = (body.nearest, app.registry.find(body.model.as_deref())?);
     if nearest > MAX_NEAREST {
         return Err(Failure::field("nearest", format!("at most {MAX_NEAREST} are answered")));
@@ -98,27 +94,85 @@ pub(super) async fn reward(
         let message = "no pairs are at hand: start the server with --pairs FILE";
         return Err(Failure::field("nearest", message));
     }
-    match reward_input(body, &model)? {
-        RewardInput::Texts { inputs, compared } => {
-            let scored = app.score(&model, inputs).await?;
-            let Scored { encoded, rows, judged, distances, usage } = scored;
-            let mut results = results(&model, &judged, distances.as_deref(), &rows, nearest);
-            for (one, encoded) in results.iter_mut().zip(&encoded) {
-                one.tokens = Some(encoded.tokens);
-                one.truncated = Some(encoded.truncated);
-            }
-            let wins = compared.then(|| wins(&judged.rewards));
-            let best = compared.then(|| best(&judged.rewards));
-            answer_of(&app, &model, results, best, wins, usage)
+    match (body.messages, body.prompt, body.responses, body.embeddings) {
+        (Some(chats), None, None, None) => {
+            beside.refuse()?;
+            texts(&app, &model, chats, nearest, false, &held).await
         }
-        RewardInput::Rows(rows) => {
-            let judged = score_rows(&app, &model, &rows).await?;
-            let distances = app.distances(&model, &rows).await?;
-            let usage = usage_of_rows(&rows, distances.as_deref());
-            let results = results(&model, &judged, distances.as_deref(), &rows, nearest);
-            answer_of(&app, &model, results, None, None, usage)
+        (None, Some(prompt), Some(responses), None) => {
+            let compared = Compared::read(prompt, responses, beside)?;
+            texts(&app, &model, compared, nearest, true, &held).await
         }
+        (None, None, None, Some(embeddings)) => {
+            let rows = embeddings.matrix(model.dim())?;
+            score_rows(&app, &model, &rows, nearest, &held).await
+        }
+        _ => Err(Failure::field(
+            "messages",
+            "one of these is needed: `messages`; `prompt` with `responses`; `embeddings`",
+        )),
     }
+}
+
+/// Scores texts, which may be responses to `compare` with each other.
+async fn texts(
+    app: &App,
+    model: &Arc<Model>,
+    asked: impl Asked,
+    nearest: usize,
+    compare: bool,
+    held: &Arc<Held>,
+) -> Result<Response, Failure> {
+    admit_nearest(app, asked.count(), nearest)?;
+    let Scored { encoded, rows, judged, distances, usage } = app.score(model, asked, held).await?;
+    let mut results =
+        results(app, model, &judged, distances.as_deref(), &rows, nearest, held).await?;
+    for (one, encoded) in results.iter_mut().zip(&encoded) {
+        one.tokens = Some(encoded.tokens);
+        one.truncated = Some(encoded.truncated);
+    }
+    let wins = compare.then(|| wins(&judged.rewards));
+    let best = compare.then(|| best(&judged.rewards));
+    answer_of(app, model, results, best, wins, usage)
+}
+
+/// Scores rows of embeddings.
+async fn score_rows(
+    app: &App,
+    model: &Model,
+    rows: &Matrix,
+    nearest: usize,
+    held: &Held,
+) -> Result<Response, Failure> {
+    admit_nearest(app, rows.rows(), nearest)?;
+    held.take_each(rows.rows(), MEMORY_PER_ROW + members_memory(model))?;
+    let judged = judge_rows(app, model, rows).await?;
+    let distances = app.distances(model, rows).await?;
+    let usage = usage_of_rows(rows, distances.as_deref());
+    let results = results(app, model, &judged, distances.as_deref(), rows, nearest, held).await?;
+    answer_of(app, model, results, None, None, usage)
+}
+
+/// Memory that the rewards of a row by all members take.
+fn members_memory(model: &Model) -> usize {
+    model.reward.head.shape().members * size_of::<f32>()
+}
+
+/// Refuses a request for more near pairs than an answer may have.
+fn admit_nearest(app: &App, texts: usize, nearest: usize) -> Result<(), Failure> {
+    let most = app.options.limits.nearest;
+    let asked = texts.saturating_mul(nearest);
+    if asked <= most {
+        return Ok(());
+    }
+    let message = format!(
+        "{nearest} near pairs to each of {texts} are {asked}; at most {most} are answered \
+         (--max-nearest)"
+    );
+    Err(Failure {
+        param: Some("nearest".to_owned()),
+        ..Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too_many_nearest", message)
+    })
 }
 
 fn answer_of(
@@ -142,41 +196,6 @@ fn answer_of(
     json_response(&answer, usage)
 }
 
-/// The texts or embeddings of a body, in whichever form it has them.
-fn reward_input(body: RewardRequest, model: &Model) -> Result<RewardInput, Failure> {
-    let beside = &body.beside;
-    match (body.messages, body.prompt, body.responses, body.embeddings) {
-        (Some(chats), None, None, None) => {
-            Ok(RewardInput::Texts { inputs: chats.exchanges(beside)?, compared: false })
-        }
-        (None, Some(prompt), Some(responses), None) => {
-            if responses.len() > MAX_RESPONSES {
-                let n = responses.len();
-                let message =
-                    format!("{n} responses to a prompt; at most {MAX_RESPONSES} are compared");
-                return Err(Failure::field("responses", message));
-            }
-            let prompt = prompt.read("prompt", beside)?;
-            let one = |(i, response): (usize, TextOrChat)| {
-                let response = response.read(&format!("responses[{i}]"), beside)?;
-                Ok(Input::Exchange(Exchange { prompt: prompt.clone(), response }))
-            };
-            let inputs = responses.into_iter().enumerate().map(one);
-            Ok(RewardInput::Texts {
-                inputs: inputs.collect::<Result<_, Failure>>()?,
-                compared: true,
-            })
-        }
-        (None, None, None, Some(embeddings)) => {
-            Ok(RewardInput::Rows(embeddings.matrix(model.dim())?))
-        }
-        _ => Err(Failure::field(
-            "messages",
-            "one of these is needed: `messages`; `prompt` with `responses`; `embeddings`",
-        )),
-    }
-}
-
 /// A body of bytes: rows of embeddings, whose type is in `X-Lens-Dtype` and whose model in
 /// `X-Lens-Model`. With `Accept: application/octet-stream` the answer is rewards alone, as f32.
 async fn bytes(app: &App, request: Request) -> Result<Response, Failure> {
@@ -189,40 +208,41 @@ async fn bytes(app: &App, request: Request) -> Result<Response, Failure> {
     let dtype = Dtype::parse(&dtype)?;
     let model = app.registry.find(header(headers, "x-lens-model").as_deref())?;
     let plain = header(headers, ACCEPT.as_str()).is_some_and(|a| a.trim() == BYTES);
-    let body = body::read(request, &app.options.limits).await?;
+    let held = app.held(&request);
+    let body = body::read(request, &app.options.limits, &held).await?;
+    held.take_each(body.len() / dtype.bytes(), size_of::<f32>())?;
     let rows = rows_from_bytes(&body, dtype, model.dim())?;
     drop(body);
-    let judged = score_rows(app, &model, &rows).await?;
-    if plain {
-        let usage = usage_of_rows(&rows, None);
-        let bytes: Vec<u8> = judged.rewards.iter().flat_map(|r| r.to_le_bytes()).collect();
-        return Ok(response(bytes, BYTES, usage));
+    if !plain {
+        return score_rows(app, &model, &rows, 0, &held).await;
     }
-    let distances = app.distances(&model, &rows).await?;
-    let usage = usage_of_rows(&rows, distances.as_deref());
-    let results = results(&model, &judged, distances.as_deref(), &rows, 0);
-    answer_of(app, &model, results, None, None, usage)
+    held.take_each(rows.rows(), MEMORY_PER_REWARD + members_memory(&model))?;
+    let judged = judge_rows(app, &model, &rows).await?;
+    let usage = usage_of_rows(&rows, None);
+    let bytes: Vec<u8> = judged.rewards.iter().flat_map(|r| r.to_le_bytes()).collect();
+    Ok(response(bytes, BYTES, usage))
 }
 
 fn usage_of_rows(rows: &Matrix, distances: Option<&[Distance]>) -> Usage {
     Usage { texts: rows.rows(), out_of_distribution: beyond(distances), ..Usage::default() }
 }
 
-async fn score_rows(app: &App, model: &Model, rows: &Matrix) -> Result<Judged, Failure> {
+async fn judge_rows(app: &App, model: &Model, rows: &Matrix) -> Result<Judged, Failure> {
     let each = model.reward.head.shape().parameters();
     let judged = app.work_on_rows(each, rows, || score(model, rows)).await?;
     app.metrics.rewarded(rows.rows());
     Ok(judged)
 }
 
-fn results<'a>(
+async fn results<'a>(
+    app: &App,
     model: &'a Model,
     judged: &Judged,
     distances: Option<&[Distance]>,
     rows: &Matrix,
     nearest: usize,
-) -> Vec<RewardResult<'a>> {
-    let pairs = model.nearest.as_ref().filter(|_| nearest > 0);
+    held: &Held,
+) -> Result<Vec<RewardResult<'a>>, Failure> {
     let one = |index: usize| RewardResult {
         index,
         reward: judged.rewards[index],
@@ -231,9 +251,24 @@ fn results<'a>(
         novelty: distances.map(|all| all[index]),
         tokens: None,
         truncated: None,
-        nearest: pairs.map(|p| p.find(rows.row(index), &model.reward.standardiser, nearest)),
+        nearest: None,
     };
-    (0..rows.rows()).map(one).collect()
+    let mut results: Vec<RewardResult> = (0..rows.rows()).map(one).collect();
+    let Some(pairs) = model.nearest.as_ref().filter(|_| nearest > 0) else { return Ok(results) };
+    held.take(pairs.search_memory())?;
+    let end = Instant::now() + app.options.limits.timeout;
+    let search = || {
+        for (index, result) in results.iter_mut().enumerate() {
+            if Instant::now() > end {
+                return Err(app.too_late());
+            }
+            let standardiser = &model.reward.standardiser;
+            result.nearest = Some(pairs.find(rows.row(index), standardiser, nearest, held)?);
+        }
+        Ok(())
+    };
+    app.work_on_rows(pairs.work(), rows, search).await?;
+    Ok(results)
 }
 
 /// The response with the highest reward; the first of several.

@@ -3,7 +3,7 @@
 
 use crate::app::{App, Scored};
 use crate::failure::Failure;
-use crate::input::{Beside, Chats, Texts, texts_or_chats};
+use crate::input::{Chats, Texts, TextsOrChats, WithBeside};
 use crate::models::Model;
 use axum::extract::Request;
 use base64::Engine;
@@ -20,8 +20,6 @@ struct VectorRequest {
     messages: Option<Chats>,
     #[serde(default)]
     encoding_format: NumberFormat,
-    #[serde(flatten)]
-    beside: Beside,
 }
 
 /// How the numbers of a vector are written.
@@ -47,10 +45,11 @@ pub(super) struct Vectors {
 /// # Errors
 /// Those of [`App::json`] and [`App::score`]; 404 for an unknown model; 422 without texts.
 pub(super) async fn vectors(app: &App, request: Request) -> Result<Vectors, Failure> {
-    let body: VectorRequest = app.json(request).await?;
+    let (WithBeside { body, beside }, held) = app.json(request).await?;
+    let body: VectorRequest = body;
     let model = app.registry.find(body.model.as_deref())?;
-    let scored =
-        app.score(&model, texts_or_chats(body.input, body.messages, &body.beside)?).await?;
+    let asked = TextsOrChats::of(body.input, body.messages, beside)?;
+    let scored = app.score(&model, asked, &held).await?;
     let vector = |reward: &f32| match body.encoding_format {
         NumberFormat::Float => json!([reward]),
         NumberFormat::Base64 => json!(STANDARD.encode(reward.to_le_bytes())),

@@ -6,13 +6,12 @@ use super::{tei, usage_json};
 use crate::app::App;
 use crate::clock::now;
 use crate::failure::Failure;
-use crate::input::{Beside, Chats, Texts, pair, texts_or_chats};
+use crate::input::{Chats, List, Packed, Pairs, Texts, TextsOrChats, WithBeside};
 use crate::models::Model;
 use crate::response::{Usage, json_response};
 use crate::score::values;
 use axum::extract::{Request, State};
 use axum::response::Response;
-use lens_encoder::Input;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -26,8 +25,6 @@ struct ClassifyRequest {
     messages: Option<Chats>,
     #[serde(alias = "use_activation")]
     activation: Option<bool>,
-    #[serde(flatten)]
-    beside: Beside,
 }
 
 /// vLLM's answer: a list with one entry for each text, in their order. Its identifier begins with
@@ -55,10 +52,11 @@ pub(super) async fn classify(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<Response, Failure> {
-    let body: ClassifyRequest = app.json(request).await?;
+    let (WithBeside { body, beside }, held) = app.json(request).await?;
+    let body: ClassifyRequest = body;
     let model = app.registry.find(body.model.as_deref())?;
-    let scored =
-        app.score(&model, texts_or_chats(body.input, body.messages, &body.beside)?).await?;
+    let asked = TextsOrChats::of(body.input, body.messages, beside)?;
+    let scored = app.score(&model, asked, &held).await?;
     let one = |(index, value): (usize, f64)| json!({"index": index, "label": "LABEL_0", "probs": [value], "num_classes": 1});
     let data: Vec<Value> = values(&scored.judged, body.activation == Some(true))
         .into_iter()
@@ -86,21 +84,10 @@ pub(super) async fn score(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<Response, Failure> {
-    let body: ScoreRequest = app.json(request).await?;
+    let (body, held): (ScoreRequest, _) = app.json(request).await?;
     let model = app.registry.find(body.model.as_deref())?;
-    let (queries, documents) = (body.queries.into_vec(), body.documents.into_vec());
-    let inputs: Vec<Input> = match queries.as_slice() {
-        [query] => documents.iter().map(|document| pair(query, document)).collect(),
-        all if all.len() == documents.len() => {
-            all.iter().zip(&documents).map(|(query, document)| pair(query, document)).collect()
-        }
-        all => {
-            let (q, d) = (all.len(), documents.len());
-            let message = format!("{q} queries to {d} documents: one, or as many, are needed");
-            return Err(Failure::field("queries", message));
-        }
-    };
-    let scored = app.score(&model, inputs).await?;
+    let pairs = Pairs { prompts: &body.queries.0, responses: &body.documents.0 };
+    let scored = app.score(&model, pairs, &held).await?;
     let one =
         |(index, value): (usize, f64)| json!({"index": index, "object": "score", "score": value});
     let data: Vec<Value> = values(&scored.judged, body.activation == Some(true))
@@ -111,27 +98,21 @@ pub(super) async fn score(
     list(&app, &model, "score", data, scored.usage)
 }
 
-/// A request of `/rerank`: a prompt and its responses.
+/// A request of `/rerank`: a prompt with its responses, as `documents` (vLLM, Jina, Cohere) or as
+/// `texts` (text-embeddings-inference).
 #[derive(Deserialize)]
-struct RerankRequest {
+pub(super) struct RerankRequest {
     model: Option<String>,
-    query: String,
-    documents: Vec<String>,
+    pub query: String,
+    documents: Option<List>,
+    pub texts: Option<List>,
     top_n: Option<usize>,
     #[serde(alias = "use_activation")]
     activation: Option<bool>,
-}
-
-/// A request of `/rerank` in either of its two forms.
-#[derive(Deserialize)]
-#[serde(
-    untagged,
-    expecting = "expected `query` with `documents` (vLLM, Jina, Cohere) or with `texts` \
-                 (text-embeddings-inference)"
-)]
-enum AnyRerank {
-    Ours(RerankRequest),
-    Tei(tei::TeiRerankRequest),
+    #[serde(default)]
+    pub raw_scores: bool,
+    #[serde(default)]
+    pub return_text: bool,
 }
 
 /// `results`, the best first, of which `top_n` where it is given.
@@ -139,19 +120,26 @@ pub(super) async fn rerank(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<Response, Failure> {
-    let body = match app.json(request).await? {
-        AnyRerank::Ours(body) => body,
-        AnyRerank::Tei(body) => return tei::rerank(&app, body).await,
+    let (body, held): (RerankRequest, _) = app.json(request).await?;
+    let documents = match (&body.documents, &body.texts) {
+        (Some(List(documents)), _) => documents,
+        (None, Some(List(texts))) => return tei::rerank(&app, &body, texts, &held).await,
+        (None, None) => {
+            let message = "expected `query` with `documents` (vLLM, Jina, Cohere) or with `texts` \
+                           (text-embeddings-inference)";
+            return Err(Failure::field("documents", message));
+        }
     };
     let model = app.registry.find(body.model.as_deref())?;
-    let inputs = body.documents.iter().map(|document| pair(&body.query, document)).collect();
-    let scored = app.score(&model, inputs).await?;
+    let query = Packed::one(&body.query);
+    let pairs = Pairs { prompts: &query, responses: documents };
+    let scored = app.score(&model, pairs, &held).await?;
     let values = values(&scored.judged, body.activation == Some(true));
     let mut results: Vec<(usize, f64)> = values.into_iter().enumerate().collect();
     results.sort_by(|a, b| b.1.total_cmp(&a.1));
     results.truncate(body.top_n.filter(|n| *n > 0).unwrap_or(usize::MAX));
     let one = |(index, score): (usize, f64)| {
-        let text = &body.documents[index];
+        let text = documents.get(index);
         json!({"index": index, "document": {"text": text}, "relevance_score": score})
     };
     let answer = json!({

@@ -8,7 +8,7 @@ mod text;
 use crate::error::stop_if_cancelled;
 use crate::models::{note_server, open_encoder_of_bundle};
 use crate::options::BundleModelOptions;
-use crate::outputs::{check_new, check_output};
+use crate::outputs::{Written, check_new, check_output};
 use crate::report::evaluation_page;
 use crate::{Error, Progress};
 use lens_data::bundle::Bundle;
@@ -85,7 +85,7 @@ impl EvaluateOptions {
         for file in &self.files {
             check_output(&file.into(), report)?;
         }
-        check_new(report, self.overwrite, "--report")
+        check_new(report, self.overwrite, "--report", Written::Report)
     }
 }
 

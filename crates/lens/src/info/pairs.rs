@@ -3,11 +3,12 @@
 use super::Described;
 use crate::{Error, Progress};
 use lens_core::metrics::longer_wins;
+use lens_data::Error as Data;
 use lens_data::{DataSource, Layout, ReadOptions, Survey, read_exchanges_with, survey};
 use lens_report::text::percent;
 use serde_json::json;
 
-/// Lines named for each reason; --json has them all.
+/// Lines named for each reason; --json has more.
 const NAMED: usize = 12;
 
 /// Describes preference pairs, or rows to score or embed.
@@ -18,7 +19,8 @@ pub(super) fn describe(
 ) -> Result<Described, Error> {
     match survey(input, reading, progress) {
         Ok(found) => Ok(pairs(&found)),
-        Err(lens_data::Error::Cancelled) => Err(Error::Cancelled),
+        Err(Data::Cancelled) => Err(Error::Cancelled),
+        Err(bomb @ (Data::Unpacks { .. } | Data::OutOfMemory { .. })) => Err(bomb.into()),
         // Not pairs: perhaps rows to score or embed.
         Err(error) => match read_exchanges_with(input, reading, progress) {
             Ok(set) => {
@@ -29,7 +31,7 @@ pub(super) fn describe(
                     "columns": set.layout.columns, "files": set.layout.files});
                 Ok(("rows to score or embed", rows, value))
             }
-            Err(lens_data::Error::Cancelled) => Err(Error::Cancelled),
+            Err(Data::Cancelled) => Err(Error::Cancelled),
             Err(_) => Err(error.into()),
         },
     }
@@ -69,13 +71,17 @@ fn pairs(found: &Survey) -> Described {
         format!("{} read{of_rows}, {} usable", report.read, report.used),
     ));
     for (reason, lines) in &report.left_out {
-        rows.push((format!("  {reason}"), lines.len().to_string()));
+        let count = report.count(*reason);
+        rows.push((format!("  {reason}"), count.to_string()));
         for line in lines.iter().take(NAMED) {
             rows.push((format!("    line {}", line.line_in_words()), line.detail.clone()));
         }
-        if lines.len() > NAMED {
-            let more = lines.len() - NAMED;
-            rows.push(("    ..".to_owned(), format!("and {more} more (all with --json)")));
+        if count > NAMED {
+            let listed = match count == lines.len() {
+                true => "all with --json".to_owned(),
+                false => format!("{} in all with --json", lines.len()),
+            };
+            rows.push(("    ..".to_owned(), format!("and {} more ({listed})", count - NAMED)));
         }
     }
     rows.extend(found.labels.summary().map(|summary| ("labels".to_owned(), summary)));

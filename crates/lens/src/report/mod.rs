@@ -358,9 +358,13 @@ fn left_out(vetted: &[(&'static str, &VetReport)]) -> Option<Section> {
             };
             let first = &rows[..rows.len() - more];
             let page = listed(caption, first, LONGEST_ON_PAGE);
-            let all = listed(format!("{name} rows: {reason}"), rows, usize::MAX);
+            let all = match report.count(*reason) - rows.len() {
+                0 => format!("{name} rows: {reason}"),
+                more => format!("{name} rows: {reason}; {more} more are not described"),
+            };
+            let all = listed(all, rows, usize::MAX);
             blocks.push(Block::Folded {
-                summary: format!("{} {name} rows: {reason}", rows.len()),
+                summary: format!("{} {name} rows: {reason}", report.count(*reason)),
                 blocks: vec![
                     Block::Only(Rendering::Html, vec![Block::Table(page)]),
                     Block::Only(Rendering::Markdown, vec![Block::Table(all)]),

@@ -6,7 +6,7 @@ use crate::data_source;
 use crate::encoded::{EncoderOf, encode_rows};
 use crate::error::stop_if_cancelled;
 use crate::models::{check_arrays, note_server, open_encoder_of_bundle};
-use crate::outputs::{check_new, check_output};
+use crate::outputs::{Written, check_new, check_output};
 use crate::{Error, Progress};
 use lens_core::metrics::sigmoid;
 use lens_data::bundle::Bundle;
@@ -239,7 +239,7 @@ pub fn score_to_file(
         return Err(Error::option("normalise", detail));
     }
     check_output(&score.file, output)?;
-    check_new(output, *overwrite, "-o")?;
+    check_new(output, *overwrite, "-o", Written::Rows)?;
     let bundle = Bundle::read(&score.bundle)?;
     if bundle.novelty.is_none() {
         progress.note("this reward model does not measure novelty: those columns are null");

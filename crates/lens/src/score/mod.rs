@@ -134,6 +134,15 @@ impl Judgement {
     }
 }
 
+/// The rewards of embeddings, all of them finite.
+fn rewards(bundle: &Bundle, embeddings: &dyn Rows) -> Result<Vec<f32>, Error> {
+    let rewards = bundle.model.rewards(embeddings, Threads::available())?;
+    match rewards.iter().position(|reward| !reward.is_finite()) {
+        None => Ok(rewards),
+        Some(text) => Err(Error::RewardNotFinite { text: text + 1, reward: rewards[text] }),
+    }
+}
+
 /// What a reward model says of embeddings, a row each.
 fn judgements(bundle: &Bundle, embeddings: &dyn Rows) -> Result<Vec<Judgement>, Error> {
     let threads = Threads::available();
@@ -186,7 +195,7 @@ impl Scorer {
     /// The rewards of exchanges, in their order.
     ///
     /// # Errors
-    /// An exchange that cannot be encoded; [`Error::is_cancelled`].
+    /// An exchange that cannot be encoded; [`Error::RewardNotFinite`]; [`Error::is_cancelled`].
     pub fn score(
         &self,
         exchanges: &[Exchange],
@@ -219,7 +228,7 @@ impl Scorer {
 
     fn rewards(&self, encoded: &[&Encoded]) -> Result<Vec<f32>, Error> {
         let embeddings = matrix(encoded.iter().copied(), self.encoder.dim())?;
-        Ok(self.bundle.model.rewards(&embeddings, Threads::available())?)
+        rewards(&self.bundle, &embeddings)
     }
 }
 
@@ -309,11 +318,8 @@ fn in_order<'a>(
         };
         answers.push((row.place(), rewards));
     }
-    answers.extend(
-        set.malformed
-            .iter()
-            .map(|bad| (set.layout.place_of(bad), RowRewards::Error { error: bad.to_string() })),
-    );
+    let malformed = set.malformed.in_words(&set.layout);
+    answers.extend(malformed.map(|(place, error)| (place, RowRewards::Error { error })));
     answers.sort_by_key(|(place, _)| set.layout.order(place));
     let row = |(Place { file, line, .. }, rewards)| ScoredRow { rewards, line, file };
     (answers.into_iter().map(row).collect(), refused)
@@ -340,7 +346,7 @@ fn arrays(options: &ScoreOptions, path: &Path, progress: &dyn Progress) -> Resul
     let bundle = Bundle::read(&options.bundle)?;
     let table = StoredTable::open(path, options.key.as_deref(), progress)?;
     check_arrays(&bundle, table.encoder.as_ref(), path, progress)?;
-    let rewards = bundle.model.rewards(&*table.rows, Threads::available());
+    let rewards = rewards(&bundle, &*table.rows);
     table.check_reads()?;
     let rewards = rewards?;
     let row = |(i, reward)| ScoredRow {

@@ -31,7 +31,9 @@ pub fn print(result: &EvaluatedFile) -> Result<(), CliError> {
         ),
     ];
     for (reason, left_out) in &rows.left_out {
-        let numbers: Vec<String> = left_out.iter().map(|l| l.line_in_words()).collect();
+        let mut numbers: Vec<String> = left_out.iter().map(|l| l.line_in_words()).collect();
+        let unlisted = rows.count(*reason) - left_out.len();
+        numbers.extend((unlisted > 0).then(|| format!("and {unlisted} more")));
         lines.push((format!("  {reason}"), format!("lines {}", numbers.join(", "))));
     }
     figures(evaluation, &mut lines);

@@ -6,6 +6,7 @@
 
 use crate::bradley_terry::BradleyTerry;
 use crate::embedded::Label;
+use crate::linalg::Threads;
 use crate::real::Real;
 use rayon::prelude::*;
 
@@ -22,11 +23,12 @@ pub(crate) struct Comparison {
     pub label: Label,
 }
 
-/// Fewest losses that are worth a thread.
+/// Fewest losses that are worth a part.
 const LEAST_LOSSES: usize = 2048;
 
-/// The losses of a step, cut into parts, one a thread.
+/// The losses of a step, cut into parts, which threads share out; how many depends on the losses alone.
 pub(crate) struct PairLosses<T> {
+    threads: Threads,
     parts: Vec<Part<T>>,
 }
 
@@ -38,8 +40,9 @@ struct Part<T> {
 }
 
 impl<T: Real> PairLosses<T> {
-    pub(crate) fn new(threads: usize) -> Self {
-        PairLosses { parts: vec![Part::default(); threads.max(1)] }
+    /// At most so many parts.
+    pub(crate) fn new(parts: usize, threads: Threads) -> Self {
+        PairLosses { threads, parts: vec![Part::default(); parts.max(1)] }
     }
 
     /// The loss on reward differences, and its gradient by every reward. `rewards` and `deltas` are
@@ -85,6 +88,7 @@ impl<T: Real> PairLosses<T> {
         let some = comparisons.chunks(comparisons.len().div_ceil(count).max(1));
         match &mut self.parts[..count] {
             [only] => work((only, comparisons)),
+            several if self.threads == Threads::ONE => several.iter_mut().zip(some).for_each(work),
             several => several.par_iter_mut().zip(some.collect::<Vec<_>>()).for_each(work),
         }
         deltas.fill(T::ZERO);

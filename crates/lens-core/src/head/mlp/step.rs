@@ -20,12 +20,13 @@ use crate::head::ensemble::{Head, HeadShape, Layer};
 use crate::linalg::{Target, Threads, View, add_bias, add_column_sums, matmul, vectorised};
 use crate::real::Real;
 use crate::vae::Vae;
-use crate::wide::{Load, Wide};
-use rayon::prelude::*;
+use crate::wide::{Load, Wide, each};
 use std::ops::Range;
 
-/// Fewest responses that are worth a thread.
+/// Fewest responses that are worth a chunk.
 const LEAST_ROWS: usize = 128;
+/// Most chunks: their number depends on that of the responses alone, so that sums have one order.
+const MOST_CHUNKS: usize = 8;
 
 /// The inputs of one step. Rows 0..2B are the real responses (the B chosen, then the B rejected), the
 /// rest the synthetic ones: codes, or embeddings that are treated like the real ones.
@@ -63,6 +64,7 @@ pub(crate) struct HeadTrainer<'a, T> {
     small_gradient: Vec<T>,
     small_adam: Adam<T>,
     pair_losses: PairLosses<T>,
+    threads: Threads,
     chunks: Vec<Chunk<T>>,
     least_rows: usize,
     /// The first layer's outputs for the decoder's rows, then for the real ones, [h + 1 + 2B, M * w].
@@ -111,7 +113,7 @@ impl<'a, T: Real> HeadTrainer<'a, T> {
         let decoder_rows = vae.map_or(0, |v| v.shape().hidden + 1);
         let (d, wide) = (head.shape.dim, &head.parameters[head.layers[0].weights.clone()]);
         let wide = Wide::new(wide, d, decoder_rows + real, threads);
-        Self::over(head, vae, wide, threads.0)
+        Self::over(head, vae, wide, MOST_CHUNKS, threads)
     }
 
     /// The same over so many slabs and chunks.
@@ -124,11 +126,17 @@ impl<'a, T: Real> HeadTrainer<'a, T> {
     ) -> Self {
         let decoder_rows = vae.map_or(0, |v| v.shape().hidden + 1);
         let (d, wide) = (head.shape.dim, &head.parameters[head.layers[0].weights.clone()]);
-        let wide = Wide::with_slabs(wide, d, decoder_rows + real, slabs);
-        HeadTrainer { least_rows: 1, ..Self::over(head, vae, wide, slabs) }
+        let wide = Wide::with_slabs(wide, d, decoder_rows + real, slabs, Threads(2));
+        HeadTrainer { least_rows: 1, ..Self::over(head, vae, wide, slabs, Threads(2)) }
     }
 
-    fn over(head: &Head<T>, vae: Option<&'a Vae<T>>, mut wide: Wide<T>, chunks: usize) -> Self {
+    fn over(
+        head: &Head<T>,
+        vae: Option<&'a Vae<T>>,
+        mut wide: Wide<T>,
+        chunks: usize,
+        threads: Threads,
+    ) -> Self {
         let decoder_rows = vae.map_or(0, |v| v.shape().hidden + 1);
         if let Some(vae) = vae {
             let d = head.shape.dim;
@@ -157,7 +165,8 @@ impl<'a, T: Real> HeadTrainer<'a, T> {
             wide,
             small_gradient: vec![T::ZERO; small.len()],
             small_adam: Adam::new(small.len()),
-            pair_losses: PairLosses::new(chunks),
+            pair_losses: PairLosses::new(chunks, threads),
+            threads,
             chunks: (0..chunks.max(1)).map(chunk).collect(),
             least_rows: LEAST_ROWS,
             small,
@@ -229,7 +238,7 @@ impl<'a, T: Real> HeadTrainer<'a, T> {
             chunk.rows = c * rows / count..(c + 1) * rows / count;
         }
         let products = &self.products;
-        each(chunks, |chunk| chunk.forward(&shared, products));
+        each(chunks, self.threads, |chunk| chunk.forward(&shared, products));
 
         // The loss.
         self.rewards.clear();
@@ -252,7 +261,7 @@ impl<'a, T: Real> HeadTrainer<'a, T> {
 
         // Back through the layers; the chunks' gradients are added in their order.
         let d_rewards = &self.d_rewards;
-        each(chunks, |chunk| chunk.backward(&shared, d_rewards));
+        each(chunks, self.threads, |chunk| chunk.backward(&shared, d_rewards));
         self.small_gradient.fill(T::ZERO);
         self.d_products.clear();
         self.d_products.resize(inputs.len() * width, T::ZERO);
@@ -277,14 +286,6 @@ impl<'a, T: Real> HeadTrainer<'a, T> {
         if let Some(settings) = update {
             self.small_adam.step(settings, &mut self.small, &self.small_gradient);
         }
-    }
-}
-
-/// Does `work` on every chunk, side by side.
-fn each<T: Send>(chunks: &mut [Chunk<T>], work: impl Fn(&mut Chunk<T>) + Send + Sync) {
-    match chunks {
-        [only] => work(only),
-        several => several.par_iter_mut().for_each(work),
     }
 }
 

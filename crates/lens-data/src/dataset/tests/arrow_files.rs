@@ -42,7 +42,7 @@ fn batch() -> RecordBatch {
 
 fn check(data: &Dataset) {
     assert_eq!(data.layout.format, Format::Arrow);
-    assert_eq!(data.malformed, []);
+    assert_eq!(data.malformed.described(), []);
     let [first, second] = data.pairs.as_slice() else { panic!("{:?}", data.pairs) };
     assert_eq!((first.value.margin, second.value.margin), (Some(1.5), None));
     assert_eq!(second.value.rejected, turns(&[("assistant", "bad")]));

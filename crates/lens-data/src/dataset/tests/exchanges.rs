@@ -80,8 +80,12 @@ fn a_completion_is_a_response_and_the_end_of_a_conversation_is_one_too() {
         json!({"completion": "a"}),
     ])
     .unwrap();
-    let found: Vec<_> =
-        set.malformed.iter().map(|row| (row.field.as_str(), row.found.as_str())).collect();
+    let found: Vec<_> = set
+        .malformed
+        .described()
+        .iter()
+        .map(|row| (row.field.as_str(), row.found.as_str()))
+        .collect();
     let expected = [
         ("messages", "a last turn of the user"),
         ("messages", "no message"),
@@ -130,11 +134,12 @@ fn malformed_rows_are_collected_with_their_line() {
         json!({"question": "?"}),
     ])
     .unwrap();
-    let found: Vec<_> = set.malformed.iter().map(|row| (row.line, row.field.as_str())).collect();
+    let found: Vec<_> =
+        set.malformed.described().iter().map(|row| (row.line, row.field.as_str())).collect();
     let expected =
         [(2, "prompt"), (3, "responses"), (4, "responses[1]"), (5, "text"), (6, "(row)")];
     assert_eq!(found, expected);
-    assert_eq!(set.malformed[4].found, "none among: question");
+    assert_eq!(set.malformed.described()[4].found, "none among: question");
     let lists = rows(&[json!({"prompt": "p", "chosen": ["a", "c"], "rejected": ["b"]})]);
     assert!(matches!(lists, Err(Error::UnsupportedShape { shape: BestOfN::Lists, .. })));
 }
@@ -179,6 +184,7 @@ fn the_prompt_of_every_kind_of_row_is_read() {
     assert_eq!(lines, [1, 2, 3, 4, 5]);
     assert!([0, 1, 3].iter().all(|i| set.rows[*i].value == text("p")));
     assert!(set.rows.iter().all(|row| !row.value.is_blank()));
-    let bad: Vec<_> = set.malformed.iter().map(|m| (m.line, m.field.as_str())).collect();
+    let bad: Vec<_> =
+        set.malformed.described().iter().map(|m| (m.line, m.field.as_str())).collect();
     assert_eq!((set.read, bad), (7, vec![(6, "prompt"), (7, "prompt")]));
 }

@@ -17,8 +17,8 @@ fn lines_with_a_mark_blank_lines_and_either_ending() {
     let text = format!("\u{feff}{ROW}\r\n\r\n  \n{ROW}\nbroken\r\n{ROW}");
     let data = home.pairs("a.jsonl", text).unwrap();
     assert_eq!(data.pairs.iter().map(|row| row.line).collect::<Vec<_>>(), [1, 4, 6]);
-    assert_eq!((data.malformed[0].line, data.read), (5, 4));
-    assert_eq!(data.malformed[0].found, "expected value at column 1: broken");
+    assert_eq!((data.malformed.described()[0].line, data.read), (5, 4));
+    assert_eq!(data.malformed.described()[0].found, "expected value at column 1: broken");
     assert_eq!(
         (data.layout.format, data.layout.compression),
         (Format::JsonLines, Compression::None)
@@ -30,9 +30,9 @@ fn wrong_bytes_are_one_malformed_row() {
     let home = Home::new();
     let bytes = [ROW.as_bytes(), b"\n{\"prompt\": \"\xff\"}\n", ROW.as_bytes()].concat();
     let data = home.pairs("a.jsonl", bytes).unwrap();
-    assert_eq!((data.pairs.len(), data.malformed[0].line), (2, 2));
-    assert_eq!(data.malformed[0].expected, "UTF-8 text");
-    assert!(data.malformed[0].found.starts_with("a wrong byte at 13"));
+    assert_eq!((data.pairs.len(), data.malformed.described()[0].line), (2, 2));
+    assert_eq!(data.malformed.described()[0].expected, "UTF-8 text");
+    assert!(data.malformed.described()[0].found.starts_with("a wrong byte at 13"));
 }
 
 #[test]
@@ -44,8 +44,8 @@ fn long_lines_work_up_to_the_limit() {
     assert_eq!(read(&path).unwrap().pairs.len(), 2);
     let options = ReadOptions { max_row_bytes: 1_000_000, ..ReadOptions::default() };
     let data = read_pairs(&path, &options).unwrap();
-    assert_eq!((data.pairs.len(), data.malformed[0].line), (1, 1));
-    let row = &data.malformed[0];
+    assert_eq!((data.pairs.len(), data.malformed.described()[0].line), (1, 1));
+    let row = &data.malformed.described()[0];
     assert_eq!(row.expected, "a line of at most 1000000 bytes");
     assert!(row.found.starts_with(&format!("{} bytes: {{\"prompt\"", long.len())));
     assert!(row.found.chars().count() <= crate::error::MAX_FOUND_CHARS);
@@ -107,7 +107,10 @@ fn json_arrays_are_read_element_by_element() {
         let data = home.pairs(name, &array).unwrap();
         assert_eq!(data.layout.format, Format::JsonArray);
         assert_eq!(data.pairs.iter().map(|row| row.line).collect::<Vec<_>>(), [1, 3]);
-        assert_eq!((data.malformed[0].line, data.malformed[0].found.as_str()), (2, "the number 3"));
+        assert_eq!(
+            (data.malformed.described()[0].line, data.malformed.described()[0].found.as_str()),
+            (2, "the number 3")
+        );
     }
     assert_eq!(
         home.pairs("b.json", format!("{ROW}\n{ROW}\n")).unwrap().layout.format,
@@ -121,8 +124,8 @@ fn json_arrays_are_read_element_by_element() {
     let path = home.file("f.json", format!("[{ROW}, {{\"prompt\": \"{}\"}}]", "x".repeat(200_000)));
     let limited = ReadOptions { max_row_bytes: 50_000, ..ReadOptions::default() };
     let data = read_pairs(path, &limited).unwrap();
-    assert_eq!((data.pairs.len(), data.malformed[0].line), (1, 2));
-    assert_eq!(data.malformed[0].expected, "a record of at most 50000 bytes");
+    assert_eq!((data.pairs.len(), data.malformed.described()[0].line), (1, 2));
+    assert_eq!(data.malformed.described()[0].expected, "a record of at most 50000 bytes");
     let deep = home.pairs("g.json", "[".repeat(1_000_000));
     assert!(matches!(deep, Err(Error::Corrupt { .. })));
     let path = home.file("h.json", format!("[1, {ROW}]"));
@@ -143,13 +146,13 @@ fn csv_and_tsv_under_a_header() {
     assert_eq!(data.pairs[0].value.prompt, text("a, \"b\"\nc"));
     assert_eq!((data.pairs[0].value.margin, data.pairs[1].value.margin), (None, Some(0.5)));
     assert_eq!(data.pairs[0].metadata["id"], "1");
-    let row = &data.malformed[0];
+    let row = &data.malformed.described()[0];
     assert_eq!((row.line, row.found.as_str()), (2, "3 fields"));
     let data = home.pairs("a.tsv", "chosen\trejected\nyes, sir\tno\n").unwrap();
     assert_eq!((data.layout.format, &data.pairs[0].value.chosen), (Format::Tsv, &text("yes, sir")));
     let bytes = b"chosen,rejected\n\xff,no\nyes,no\n";
     let data = home.pairs("b.csv", bytes).unwrap();
-    assert_eq!((data.malformed[0].field.as_str(), data.pairs.len()), ("chosen", 1));
+    assert_eq!((data.malformed.described()[0].field.as_str(), data.pairs.len()), ("chosen", 1));
     let twice = home.pairs("c.csv", "chosen,chosen\na,b\n").unwrap_err();
     assert!(twice.to_string().contains("`chosen` twice"));
     assert!(matches!(home.pairs("d.csv", "chosen,rejected\n"), Err(Error::NoRows { .. })));

@@ -66,13 +66,14 @@ fn what_is_missing_or_no_number_is_named() {
         json!({"text": "t"}),
     ])
     .unwrap();
-    let found: Vec<_> = set.malformed.iter().map(|m| (m.line, m.field.as_str())).collect();
+    let found: Vec<_> =
+        set.malformed.described().iter().map(|m| (m.line, m.field.as_str())).collect();
     let fields = ["scores", "scores", "scores[1]", "score", "score", "rejected", "chosen[1]"];
     let fields = fields.into_iter().chain(["responses", "(row)"]);
     let expected: Vec<_> = (2..).zip(fields).collect();
     assert_eq!(found, expected);
-    assert_eq!(set.malformed[1].expected, "a list of 2 scores, one for each response");
-    assert_eq!(set.malformed[4].expected, "a finite number");
+    assert_eq!(set.malformed.described()[1].expected, "a list of 2 scores, one for each response");
+    assert_eq!(set.malformed.described()[4].expected, "a finite number");
 }
 
 #[test]

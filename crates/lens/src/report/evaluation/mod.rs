@@ -410,14 +410,15 @@ impl Of<'_> {
                 let detail = if more > 0 { format!("{detail}\u{2026}") } else { detail.to_owned() };
                 TableRow::plain(vec![Cell::text(row.line_in_words()), Cell::text(detail)])
             });
-            let more = match left_out.len().saturating_sub(MOST_LISTED) {
+            let count = rows.count(*reason);
+            let more = match count.saturating_sub(MOST_LISTED) {
                 0 => String::new(),
                 more => format!("; {more} more are in the output of --json"),
             };
             let columns = vec![Column::number("line"), Column::text("what is the matter")];
             let caption = format!("Rows left out: {reason}{more}");
             blocks.push(Block::Folded {
-                summary: format!("{} rows: {reason}", left_out.len()),
+                summary: format!("{count} rows: {reason}"),
                 blocks: vec![table(&caption, columns, listed.collect())],
             });
         }

@@ -1,18 +1,16 @@
 //! Everything that can go wrong between a file and the types of this crate.
 
+mod row;
+
 use crate::dataset::BestOfN;
 use crate::encoder::{View, ViewChoice};
 use lens_core::CoreError;
-use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The longest `found` that a [`MalformedRow`] quotes, in characters.
-pub const MAX_FOUND_CHARS: usize = 80;
-
-/// The `field` of a [`MalformedRow`] when the row as a whole is at fault.
-pub const WHOLE_ROW: &str = "(row)";
+pub use row::{MAX_FOUND_CHARS, MalformedRow, WHOLE_ROW};
+pub(crate) use row::{Problem, shorten};
 
 /// Why a dataset, an array file or an output could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +53,46 @@ pub enum Error {
         path: PathBuf,
         /// The limit, in bytes.
         limit: u64,
+    },
+    /// A process was ended while it replaced a folder.
+    #[error(
+        "{}: an earlier write was cut short; what stood there lies in {}: move it back, or delete it",
+        path.display(), former.display()
+    )]
+    Interrupted {
+        /// What was to be replaced.
+        path: PathBuf,
+        /// Where it lies now.
+        former: PathBuf,
+    },
+    /// A small file that unpacks to very much: made to fill a memory or to keep a reader busy.
+    #[error(
+        "{}: its {size} bytes unpack to more than {limit} bytes of rows, which no dataset does",
+        path.display()
+    )]
+    Unpacks {
+        /// The file.
+        path: PathBuf,
+        /// Its size, in bytes.
+        size: u64,
+        /// How much it may unpack to, in bytes.
+        limit: u64,
+    },
+    /// The rows together take more memory than there is.
+    #[error(
+        "{}: its first {rows} rows take {} MB, more than half of the {} MB of memory that are free; \
+         use a part of the file, or a machine with more memory",
+        path.display(), bytes >> 20, available >> 20
+    )]
+    OutOfMemory {
+        /// The file.
+        path: PathBuf,
+        /// How many rows were read.
+        rows: usize,
+        /// What they take, in bytes.
+        bytes: u64,
+        /// What was free, in bytes.
+        available: u64,
     },
     /// The volume has no room left. Nothing was left behind at the target.
     #[error("{}: no space left on the disk; nothing was replaced", path.display())]
@@ -454,72 +492,6 @@ impl Error {
     }
 }
 
-/// A row that could not be read, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MalformedRow {
-    /// The dataset.
-    pub file: PathBuf,
-    /// One-based line; in Parquet, CSV and JSON arrays the one-based record.
-    pub line: u64,
-    /// The column at fault, with the place in it (`chosen[1].content`), or [`WHOLE_ROW`].
-    pub field: String,
-    /// The values that can be read there.
-    pub expected: String,
-    /// The value that was found, shortened to [`MAX_FOUND_CHARS`] characters.
-    pub found: String,
-}
-
-impl fmt::Display for MalformedRow {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: ", self.file.display(), self.line)?;
-        if self.field != WHOLE_ROW {
-            write!(f, "`{}`: ", self.field)?;
-        }
-        write!(f, "expected {}, found {}", self.expected, self.found)
-    }
-}
-
-impl std::error::Error for MalformedRow {}
-
-/// The problem of a row, before its file and line are known.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Problem {
-    pub field: String,
-    pub expected: String,
-    pub found: String,
-}
-
-impl Problem {
-    pub fn new(field: &str, expected: impl Into<String>, found: impl AsRef<str>) -> Self {
-        Problem {
-            field: field.to_owned(),
-            expected: expected.into(),
-            found: shorten(found.as_ref()),
-        }
-    }
-
-    pub fn at(self, file: &Path, line: u64) -> MalformedRow {
-        MalformedRow {
-            file: file.to_owned(),
-            line,
-            field: self.field,
-            expected: self.expected,
-            found: self.found,
-        }
-    }
-}
-
-/// At most [`MAX_FOUND_CHARS`] characters of one printable line.
-pub(crate) fn shorten(text: &str) -> String {
-    let mut chars = text.chars().map(|c| if c.is_control() { ' ' } else { c });
-    let mut short: String = chars.by_ref().take(MAX_FOUND_CHARS).collect();
-    if chars.next().is_some() {
-        short.pop();
-        short.push('…');
-    }
-    short
-}
-
 fn wanted(key: &str) -> String {
     match key {
         "" => "one of several arrays must be named".to_owned(),
@@ -547,28 +519,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn found_is_shortened_by_characters_and_kept_on_one_line() {
-        let long = "é\n".repeat(100);
-        let short = shorten(&long);
-        assert_eq!(short.chars().count(), MAX_FOUND_CHARS);
-        assert!(short.ends_with('…') && !short.contains('\n'));
-        assert_eq!(shorten("short"), "short");
-    }
-
-    #[test]
     fn a_full_disk_and_a_missing_file_have_their_own_errors() {
         let full = Error::io("out.bin", "write", io::Error::from(io::ErrorKind::StorageFull));
         assert!(matches!(&full, Error::DiskFull { .. }));
         assert!(full.to_string().starts_with("out.bin: no space left"));
         let missing = Error::io("in", "open", io::Error::from(io::ErrorKind::NotFound));
         assert!(matches!(missing, Error::NotFound { .. }));
-    }
-
-    #[test]
-    fn a_malformed_row_reads_as_file_line_field() {
-        let row = Problem::new("chosen", "text", "null").at(Path::new("a.jsonl"), 7);
-        assert_eq!(row.to_string(), "a.jsonl:7: `chosen`: expected text, found null");
-        let row = Problem::new(WHOLE_ROW, "a JSON object", "x").at(Path::new("a.jsonl"), 7);
-        assert_eq!(row.to_string(), "a.jsonl:7: expected a JSON object, found x");
     }
 }
