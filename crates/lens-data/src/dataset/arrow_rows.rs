@@ -1,5 +1,6 @@
 //! Arrow, as a file or as a stream: what `datasets.save_to_disk` and data frames write.
 
+use super::guard::guarded;
 use super::records::{Fields, Sink, float};
 use super::source::Table;
 use crate::error::{Error, Problem};
@@ -18,6 +19,8 @@ use std::path::Path;
 
 const FORMAT: &str = "Arrow";
 const FILE_MAGIC: &[u8] = b"ARROW1";
+/// The longest list in a column of lists of nulls.
+const MAX_NULLS: usize = 1000;
 
 pub(crate) fn read(
     path: &Path,
@@ -40,24 +43,29 @@ fn read_from(
     let mut magic = [0; FILE_MAGIC.len()];
     let start = from.read_exact(&mut magic).and_then(|()| from.seek(SeekFrom::Start(0)));
     start.map_err(|e| Error::io(path, "read", e))?;
-    let damaged = |e: ArrowError| Error::corrupt(path, FORMAT, e);
-    match magic.as_slice() == FILE_MAGIC {
-        true => batches(path, FileReader::try_new(from, None).map_err(damaged)?, progress, sink),
-        false => batches(path, StreamReader::try_new(from, None).map_err(damaged)?, progress, sink),
+    let damaged = |e: String| Error::corrupt(path, FORMAT, e);
+    if magic.as_slice() == FILE_MAGIC {
+        let file = guarded(|| FileReader::try_new(from, None)).map_err(damaged)?;
+        batches(path, file, progress, sink)
+    } else {
+        let stream = guarded(|| StreamReader::try_new(from, None)).map_err(damaged)?;
+        batches(path, stream, progress, sink)
     }
 }
 
 fn batches(
     path: &Path,
-    batches: impl Iterator<Item = Result<RecordBatch, ArrowError>>,
+    mut batches: impl Iterator<Item = Result<RecordBatch, ArrowError>>,
     progress: &dyn Progress,
     sink: &mut Sink<'_>,
 ) -> Result<(), Error> {
     progress.begin("read", 0, "rows");
     let mut number = 0;
-    for batch in batches {
-        let batch =
-            batch.map_err(|e| Error::corrupt(path, FORMAT, format!("after row {number}: {e}")))?;
+    loop {
+        let next = guarded(|| batches.next().transpose());
+        let damaged = |e: String| Error::corrupt(path, FORMAT, format!("after row {number}: {e}"));
+        let Some(batch) = next.map_err(damaged)? else { return Ok(()) };
+        check_rows(&batch).map_err(damaged)?;
         let schema = batch.schema();
         for row in 0..batch.num_rows() {
             number += 1;
@@ -73,7 +81,16 @@ fn batches(
             }
         }
     }
-    Ok(())
+}
+
+/// Refuses a batch with more rows than bits: columns of nulls have no bytes, so that a few could
+/// stand for any number of rows.
+fn check_rows(batch: &RecordBatch) -> Result<(), String> {
+    let (rows, bytes) = (batch.num_rows(), batch.get_array_memory_size());
+    match rows / 8 > bytes {
+        true => Err(format!("{rows} rows in {bytes} bytes")),
+        false => Ok(()),
+    }
 }
 
 /// One value of a column. A type that no dataset of text has is an error only where a value stands.
@@ -115,8 +132,14 @@ fn value(column: &dyn Array, row: usize, field: &str) -> Result<Value, Problem> 
         }
         DataType::Dictionary(..) => {
             let dictionary = column.as_any_dictionary();
-            let key = dictionary.normalized_keys()[row];
-            value(dictionary.values().as_ref(), key, field)?
+            let key = value(dictionary.keys(), row, field)?;
+            match key.as_u64().and_then(|key| usize::try_from(key).ok()) {
+                Some(key) if key < dictionary.values().len() => {
+                    value(dictionary.values().as_ref(), key, field)?
+                }
+                // The reader refuses such a file.
+                _ => Value::Null,
+            }
         }
         DataType::Binary => bytes(column.as_binary::<i32>().value(row)),
         DataType::LargeBinary => bytes(column.as_binary::<i64>().value(row)),
@@ -126,6 +149,11 @@ fn value(column: &dyn Array, row: usize, field: &str) -> Result<Value, Problem> 
 }
 
 fn list(items: &dyn Array, field: &str) -> Result<Value, Problem> {
+    // Nulls have no bytes, so that a few could stand for any number of them.
+    if *items.data_type() == DataType::Null && items.len() > MAX_NULLS {
+        let expected = format!("at most {MAX_NULLS} values that are nothing but null");
+        return Err(Problem::new(field, expected, format!("{}", items.len())));
+    }
     (0..items.len())
         .map(|i| value(items, i, field))
         .collect::<Result<Vec<_>, _>>()

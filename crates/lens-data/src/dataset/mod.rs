@@ -12,6 +12,7 @@ mod delimited;
 mod exchanges;
 pub(crate) mod fingerprint;
 mod frames;
+mod guard;
 mod json;
 mod lines;
 mod malformed;

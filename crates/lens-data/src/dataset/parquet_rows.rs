@@ -1,5 +1,6 @@
 //! Parquet, through the record interface of the `parquet` crate, nested lists included.
 
+use super::guard::guarded;
 use super::records::{Fields, Sink, float};
 use super::source::Table;
 use crate::error::Error;
@@ -8,10 +9,7 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
 use serde_json::Value;
-use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::path::Path;
-use std::sync::Once;
 
 const FORMAT: &str = "Parquet";
 
@@ -40,7 +38,10 @@ fn read_rows<R: ChunkReader + 'static>(
     let mut rows = guarded(|| reader.get_row_iter(None)).map_err(damaged)?;
     let mut number = 0;
     loop {
-        let next = guarded(|| rows.next().transpose().map(|row| row.map(|row| fields(&row))));
+        let next: Result<_, String> = guarded(|| {
+            let row = rows.next().transpose()?;
+            Ok::<_, ParquetError>(row.map(|row| fields(&row)))
+        });
         match next.map_err(|e| damaged(format!("row {}: {e}", number + 1)))? {
             None => return Ok(()),
             Some(fields) => {
@@ -52,44 +53,6 @@ fn read_rows<R: ChunkReader + 'static>(
             }
         }
     }
-}
-
-/// Runs one step of the `parquet` crate. Its record interface asserts what a schema or a date may
-/// be instead of returning an error, and a damaged file must not end the program. The state behind
-/// a panic is never used again: every caller gives up on the file.
-fn guarded<T>(step: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, String> {
-    quieten();
-    GUARDED.set(true);
-    let result = catch_unwind(AssertUnwindSafe(step));
-    GUARDED.set(false);
-    match result {
-        Ok(result) => result.map_err(|e| e.to_string()),
-        Err(panic) => Err(panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("the decoder gave up")
-            .to_owned()),
-    }
-}
-
-thread_local! {
-    /// Whether this thread is inside [`guarded`].
-    static GUARDED: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Keeps the report of a panic that becomes an error off the screen: it reads as if this program
-/// had failed. All other panics go to the hook that was there before.
-fn quieten() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let report = take_hook();
-        set_hook(Box::new(move |panic| {
-            if !GUARDED.get() {
-                report(panic);
-            }
-        }));
-    });
 }
 
 fn fields(row: &Row) -> Fields {

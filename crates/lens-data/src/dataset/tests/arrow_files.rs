@@ -1,8 +1,8 @@
 use super::*;
-use arrow_array::builder::{ListBuilder, StringBuilder, StructBuilder};
+use arrow_array::builder::{ListBuilder, NullBuilder, StringBuilder, StructBuilder};
 use arrow_array::{
-    ArrayRef, BooleanArray, DictionaryArray, Float64Array, Int32Array, RecordBatch, StringArray,
-    StringViewArray, types::Int32Type,
+    ArrayRef, BooleanArray, DictionaryArray, Float64Array, Int32Array, NullArray, RecordBatch,
+    StringArray, StringViewArray, types::Int32Type,
 };
 use arrow_ipc::writer::{FileWriter, StreamWriter};
 use arrow_schema::{DataType, Field, Fields};
@@ -77,4 +77,41 @@ fn files_and_streams_hold_the_same_rows() {
     check(&read_pairs(home.0.path(), &ReadOptions::default()).unwrap());
     let text = home.pairs("text.arrow", r#"{"prompt": "p"}"#);
     assert!(matches!(text, Err(Error::Corrupt { format: "Arrow", .. })), "{text:?}");
+}
+
+fn stream_of(batch: &RecordBatch) -> Vec<u8> {
+    let mut stream = StreamWriter::try_new(Vec::new(), &batch.schema()).unwrap();
+    stream.write(batch).unwrap();
+    stream.into_inner().unwrap()
+}
+
+#[test]
+fn a_damaged_file_is_an_error_wherever_the_damage_is() {
+    // The library's reader panics where a buffer lies outside of its message.
+    let home = Home::new();
+    let bytes = stream_of(&batch());
+    let mut refused = 0;
+    for at in 0..bytes.len() {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 0x40;
+        refused += usize::from(home.pairs("damaged.arrow", damaged).is_err());
+    }
+    assert!(refused > 100, "{refused}");
+}
+
+#[test]
+fn rows_and_lists_of_nothing_are_no_way_to_any_number_of_them() {
+    let home = Home::new();
+    let nulls = |n| Arc::new(NullArray::new(n)) as ArrayRef;
+    let rows = RecordBatch::try_from_iter([("prompt", nulls(1 << 40))]).unwrap();
+    let error = home.pairs("rows.arrow", stream_of(&rows)).unwrap_err();
+    assert!(error.to_string().contains("1099511627776 rows in"), "{error}");
+
+    let mut list = ListBuilder::new(NullBuilder::new());
+    list.values().append_nulls(1 << 30);
+    list.append(true);
+    let list: ArrayRef = Arc::new(list.finish());
+    let rows = RecordBatch::try_from_iter([("prompt", list)]).unwrap();
+    let error = home.pairs("list.arrow", stream_of(&rows)).unwrap_err();
+    assert!(error.to_string().contains("nothing but null"), "{error}");
 }
