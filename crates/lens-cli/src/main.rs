@@ -15,6 +15,7 @@ use progress::Reporter;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    lens::sandbox::install();
     let cli = Cli::try_parse().unwrap_or_else(|error| args::foreign::explained(error).exit());
     let reporter = Reporter::new(cli.quiet);
     // A server answers what is under way before it stops, so that it listens to signals itself.

@@ -32,6 +32,7 @@ mod starter_dataset;
 mod stores;
 mod study;
 mod synthesis;
+mod templates;
 mod tuning;
 mod typed_elsewhere;
 mod untrainable;
