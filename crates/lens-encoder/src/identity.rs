@@ -82,7 +82,8 @@ pub(crate) fn file_sha256(path: &Path, cache_dir: Option<&Path>) -> Result<Strin
     Ok(sha256)
 }
 
-fn hash_file(path: &Path) -> Result<String> {
+/// SHA-256 of a file, in hex.
+pub(crate) fn hash_file(path: &Path) -> Result<String> {
     let io = |source| EncoderError::Io { path: path.to_owned(), source };
     // Read, not mapped: hashing must not count the whole file as this process's memory.
     let mut file = File::open(path).map_err(io)?;

@@ -30,6 +30,7 @@ mod shell;
 mod stand_in;
 mod starter_dataset;
 mod stores;
+mod strangers;
 mod study;
 mod synthesis;
 mod templates;
