@@ -1,6 +1,6 @@
 //! The JSON files around a tokenizer in a folder of transformers.
 
-use super::pipeline::guarded;
+use super::guard::guarded;
 use super::roles::{ROLES, TokenRoles};
 use crate::error::{EncoderError, Result};
 use serde::Deserialize;
@@ -11,6 +11,8 @@ use tokenizers::{Encoding, PostProcessor, PostProcessorWrapper, Token};
 
 pub(super) const TOKENIZER: &str = "tokenizer.json";
 const CONFIG: &str = "tokenizer_config.json";
+/// Most tokens that a post-processor may add to a text: they count with every text.
+const MAX_FRAME: usize = 64;
 
 pub(super) fn unusable(path: &Path, detail: impl Into<String>) -> EncoderError {
     EncoderError::TokenizerFile { path: path.to_owned(), detail: detail.into() }
@@ -270,6 +272,10 @@ pub(super) fn frame_of(
         .map_err(|e| unusable(path, format!("its post-processor fails: {e}")))?;
     let mut parts = framed.get_ids().split(|id| *id == TEXT);
     match (parts.next(), parts.next(), parts.next()) {
+        (Some(before), Some(after), None) if before.len() + after.len() > MAX_FRAME => {
+            let count = before.len() + after.len();
+            Err(unusable(path, format!("adds {count} tokens to a text, above {MAX_FRAME}")))
+        }
         (Some(before), Some(after), None) => Ok((before.to_vec(), after.to_vec())),
         _ => Err(unusable(path, "its post-processor does not take a text exactly once")),
     }
