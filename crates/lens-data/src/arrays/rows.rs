@@ -3,10 +3,10 @@
 use super::element::{Element, Endian, widen};
 use super::file::{ArrayFile, EXPECTED_FLOATS};
 use crate::error::Error;
+use crate::positional::read_exact_at;
 use lens_core::{Progress, Quiet, Rows};
 use rayon::prelude::*;
 use std::cell::RefCell;
-use std::fs::File;
 use std::io;
 use std::sync::{Arc, OnceLock};
 
@@ -180,28 +180,6 @@ impl Rows for StoredRows {
             let _ = self.failure.set(e);
         }
     }
-}
-
-#[cfg(unix)]
-fn read_exact_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, bytes, at)
-}
-
-#[cfg(windows)]
-fn read_exact_at(file: &File, mut bytes: &mut [u8], mut at: u64) -> io::Result<()> {
-    use std::os::windows::fs::FileExt;
-    while !bytes.is_empty() {
-        match file.seek_read(bytes, at) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(n) => {
-                bytes = &mut bytes[n..];
-                at += n as u64;
-            }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
