@@ -413,7 +413,7 @@ fn a_model_file_that_becomes_shorter_is_an_error_about_the_text_and_the_server_g
     let before = undisturbed(&server);
     let whole = std::fs::read(lens.path("tiny.gguf")).unwrap();
     let file = std::fs::File::options().write(true).open(lens.path("tiny.gguf")).unwrap();
-    file.set_len(whole.len() as u64 / 2).unwrap();
+    file.set_len(64).unwrap();
     for text in ["a new text", "and one more"] {
         let refused = server.post("/get_reward", &json!({"query": [text]}));
         assert!(refused.refusal(500).contains("became shorter"), "{}", refused.text());

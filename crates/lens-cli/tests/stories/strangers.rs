@@ -8,6 +8,7 @@ use serde_json::json;
 #[test]
 fn what_lies_in_the_current_folder_is_neither_run_nor_taken_for_a_model() {
     let lens = Lens::new();
+    lens.rows("rows.jsonl", &[json!({"text": "a"})]);
     let executable = |name: &str, script: &str| {
         lens.write(name, script);
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);

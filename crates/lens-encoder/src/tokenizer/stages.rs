@@ -129,10 +129,12 @@ enum NormalStep {
 impl Normalizers {
     pub fn new(normalizer: Option<&NormalizerWrapper>) -> Result<Self> {
         let Some(normalizer) = normalizer else { return Ok(Self(Vec::new())) };
-        let inner = |step| match step {
-            &NormalizerWrapper::Sequence(ref sequence) => Some(sequence.as_ref()),
-            _ => None,
-        };
+        fn inner(step: &NormalizerWrapper) -> Option<&[NormalizerWrapper]> {
+            match step {
+                NormalizerWrapper::Sequence(sequence) => Some(sequence.as_ref()),
+                _ => None,
+            }
+        }
         let step = |step: &NormalizerWrapper| {
             let growth = match step {
                 NormalizerWrapper::Replace(replace) => {
@@ -196,10 +198,12 @@ enum PreStep {
 impl PreTokenizers {
     pub fn new(pre_tokenizer: Option<&PreTokenizerWrapper>) -> Result<Self> {
         let Some(pre_tokenizer) = pre_tokenizer else { return Ok(Self(Vec::new())) };
-        let inner = |step| match step {
-            &PreTokenizerWrapper::Sequence(ref sequence) => Some(sequence.as_ref()),
-            _ => None,
-        };
+        fn inner(step: &PreTokenizerWrapper) -> Option<&[PreTokenizerWrapper]> {
+            match step {
+                PreTokenizerWrapper::Sequence(sequence) => Some(sequence.as_ref()),
+                _ => None,
+            }
+        }
         let mut growth = 1usize;
         let steps = flat(pre_tokenizer, &inner)?.into_iter().map(|step| {
             growth = growth.saturating_mul(match step {
@@ -257,10 +261,12 @@ enum DecodeStep {
 
 impl Decoders {
     pub fn new(decoder: &DecoderWrapper) -> Result<Self> {
-        let inner = |step| match step {
-            &DecoderWrapper::Sequence(ref sequence) => Some(sequence.get_decoders()),
-            _ => None,
-        };
+        fn inner(step: &DecoderWrapper) -> Option<&[DecoderWrapper]> {
+            match step {
+                DecoderWrapper::Sequence(sequence) => Some(sequence.get_decoders()),
+                _ => None,
+            }
+        }
         let step = |step: &DecoderWrapper| {
             Ok(match step {
                 DecoderWrapper::Replace(replace) => DecodeStep::Replace(Replace::new(replace)?),

@@ -31,7 +31,7 @@ impl Confined {
         let base = address_space().unwrap_or(UNKNOWN);
         let nothing = Rlimit { current: Some(0), maximum: Some(0) };
         for resource in [Resource::Core, Resource::Nproc, Resource::Nofile, Resource::Fsize] {
-            setrlimit(resource, nothing.clone())?;
+            setrlimit(resource, nothing)?;
         }
         let mut confined = Self { base, space: 0, seconds: 0 };
         confined.before(0)?;

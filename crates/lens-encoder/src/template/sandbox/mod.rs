@@ -9,10 +9,8 @@
 //! engine's limits alone: a hostile one can then end the process by filling its stack or its memory.
 //!
 //! ```no_run
-//! fn main() {
-//!     lens_encoder::sandbox::install();
-//!     // Open encoders, encode texts ..
-//! }
+//! lens_encoder::sandbox::install();
+//! // Open encoders, encode texts ..
 //! ```
 
 mod apart;
