@@ -600,7 +600,7 @@ fn reloading_is_as_described(exam: &mut Exam, kitchen: &Kitchen) {
         exam.refuses(path, 409, &reply);
         assert!(reply.refusal(409).contains("the old one goes on"), "{}", reply.text());
     }
-    let listed = get(&server, "/v1/models").ok();
+    let listed = server.client().call("GET", "/v1/models", &[], b"").unwrap().ok();
     assert_eq!(listed["data"].as_array().unwrap().len(), 3);
     server.stop(&kitchen.runtime).unwrap();
 }

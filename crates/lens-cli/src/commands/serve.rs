@@ -7,7 +7,9 @@ use crate::output;
 use crate::progress::Reporter;
 use crate::settings::{Settings, bad};
 use lens::{Error, Progress};
-use lens_server::{BearerTokens, Bundles, Control, Limits, Options, ServeError, read_small_file};
+use lens_server::{
+    BearerTokens, Bundles, Control, Limits, LogLines, Options, ServeError, read_small_file,
+};
 use std::io::IsTerminal;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -23,6 +25,8 @@ const TOKENS: &str = "LENS_TOKENS";
 const AT_ONCE: i32 = 130;
 /// Exit code after a shutdown that something held up.
 const HELD_UP: i32 = 1;
+/// Time for the last lines of the log to be read.
+const LAST_LINES: Duration = Duration::from_secs(1);
 /// Time for a shutdown beside that in which requests are answered.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -44,13 +48,16 @@ pub fn run(args: &ServeArgs, settings: &Settings, reporter: &Reporter) -> Result
     }
     let encoder = settings.encoder_of_bundle(args.encoder.model.as_deref())?;
     let source = Bundles::new(encoder, Box::new(Reporter::new(settings.quiet)));
-    start_log(settings.json, settings.quiet);
+    let lines = LogLines::to(std::io::stderr())?;
+    start_log(&lines, settings.json, settings.quiet);
     if let Err(error) = lens_server::raise_open_file_limit() {
         tracing::warn!("the limit of open files cannot be raised: {error}");
     }
     let given = options.limits.drain_timeout;
     let control = move || control(given);
-    lens_server::serve_blocking(options, Box::new(source), control).map_err(|error| match error {
+    let served = lens_server::serve_blocking(options, Box::new(source), control);
+    lines.finish(LAST_LINES);
+    served.map_err(|error| match error {
         // What `lens score` would say of the same bundle.
         ServeError::Model(cause) => match cause.downcast::<Error>() {
             Ok(error) => CliError::Job(*error),
@@ -61,11 +68,12 @@ pub fn run(args: &ServeArgs, settings: &Settings, reporter: &Reporter) -> Result
     })
 }
 
-/// Starts the log, on standard error: a line an event, for people or as JSON; of warnings and
-/// errors alone where it is to be `quiet`.
-fn start_log(json: bool, quiet: bool) {
+/// Starts the log, on standard error by `lines`: a line an event, for people or as JSON; of warnings
+/// and errors alone where it is to be `quiet`.
+fn start_log(lines: &LogLines, json: bool, quiet: bool) {
+    let lines = lines.clone();
     let log = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
+        .with_writer(move || lines.clone())
         .with_max_level(if quiet { LevelFilter::WARN } else { LevelFilter::INFO })
         .with_target(false);
     // A log that is there already goes on.

@@ -305,3 +305,29 @@ fn a_thousand_clients_at_a_time_all_get_their_answer() {
     }
     server.stop();
 }
+
+#[test]
+fn a_reward_is_the_same_alone_and_beside_others_to_rounding() {
+    let lens = Lens::with_reward_model();
+    let server = Serving::start(&lens, "rm");
+    let responses: Vec<String> =
+        (0..40).map(|i| format!("It is number {}, so {}!", i * 7, "yes ".repeat(i))).collect();
+    let prompt = "Question: what of it? ".repeat(6);
+    let normalised = |responses: &[String]| -> Vec<f64> {
+        let body = json!({"prompt": prompt, "responses": responses});
+        let answer = server.post("/v1/reward", &body).ok();
+        let results = answer["results"].as_array().unwrap();
+        results.iter().map(|r| r["normalised"].as_f64().unwrap()).collect()
+    };
+    let alone: Vec<f64> =
+        responses.iter().flat_map(|one| normalised(std::slice::from_ref(one))).collect();
+    for company in [2, 7, 40] {
+        for (index, together) in responses.chunks(company).map(normalised).enumerate() {
+            for (one, beside) in alone[index * company..].iter().zip(together) {
+                // What docs/serving.md promises.
+                assert!((one - beside).abs() <= 1e-4, "{one} {beside} of {company}");
+            }
+        }
+    }
+    server.stop();
+}

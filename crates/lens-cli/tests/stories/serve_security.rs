@@ -134,7 +134,7 @@ fn beyond_this_machine_a_token_is_asked_for() {
         assert!(error.contains(why), "{words}: {error}");
     }
     lens.write("empty", "# nothing\n");
-    assert!(lens.fails(2, "serve rm --token-file empty").contains("holds no token"));
+    assert!(lens.fails(2, "serve rm --token-file empty").contains("there is no token in it"));
 
     let open = "serve rm --bind 0.0.0.0:0 --insecure-no-token";
     let mut server = Serving::of(lens.command(open));
@@ -311,7 +311,7 @@ fn limits_of_size_are_kept() {
     let many: Vec<(&str, &str)> = many.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
     assert_eq!(get(&server, "/health", &many).status, 431);
     let deep = format!("{{\"query\": {}", "[".repeat(5000));
-    server.call("POST", "/get_reward", &[], deep.as_bytes()).refusal(400);
+    server.call("POST", "/get_reward", &[], deep.as_bytes()).refusal(422);
     server.post("/get_reward", &json!({"query": ["fine"]})).ok();
     server.stop();
 }
