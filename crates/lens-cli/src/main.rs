@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    lens::sandbox::install();
     lens_cli::main()
 }

@@ -7,8 +7,7 @@
 use crate::real::Real;
 use gemm::Parallelism;
 
-/// How many threads a product may use. Results depend on it only through the order of sums, which
-/// is fixed for a given count.
+/// How many threads a product may use. Results do not depend on it: sums have one order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Threads(pub usize);
 

@@ -37,6 +37,7 @@ pub mod error;
 pub mod files;
 pub mod labels;
 pub mod memory;
+mod positional;
 pub mod prompts;
 pub mod store;
 pub mod table;
@@ -63,6 +64,7 @@ pub use dataset::{
 pub use encoder::{EncoderIdentity, EncoderRecord, ServerRecord, TemplateChoice, View, ViewChoice};
 pub use error::{Error, MalformedRow};
 pub use labels::LabelCounts;
+pub use positional::read_exact_at;
 pub use prompts::{content_key, prompt_key, prompt_numbers};
 pub use store::{EmbeddingsFile, PromptColumn, StoreKeys, StoredPairs, StoredTable, StoredViews};
 pub use table::{Table, TableFormat, TableRow};

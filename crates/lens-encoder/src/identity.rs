@@ -5,7 +5,6 @@ use lens_data::encoder::{EncoderIdentity, View};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::time::UNIX_EPOCH;
@@ -82,10 +81,11 @@ pub(crate) fn file_sha256(path: &Path, cache_dir: Option<&Path>) -> Result<Strin
     Ok(sha256)
 }
 
-fn hash_file(path: &Path) -> Result<String> {
+/// SHA-256 of a file, in hex.
+pub(crate) fn hash_file(path: &Path) -> Result<String> {
     let io = |source| EncoderError::Io { path: path.to_owned(), source };
     // Read, not mapped: hashing must not count the whole file as this process's memory.
-    let mut file = File::open(path).map_err(io)?;
+    let mut file = crate::model::file::open(path)?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     loop {

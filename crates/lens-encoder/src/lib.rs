@@ -71,6 +71,7 @@ pub use lens_data::encoder::{
 pub use model::memory::Precision;
 pub use options::EncoderOptions;
 pub use remote::{RemoteEncoder, RemoteOptions};
+pub use template::sandbox;
 pub use text_encoder::TextEncoder;
 
 /// Models by name: where they come from, and how they get into the cache.

@@ -1,13 +1,13 @@
 //! What a model's files say of its texts and vectors, on tiny models: padding tokens, EOS, pooling,
-//! parts of a split file.
+//! parts of a split file; and what becomes of files that change.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use lens_core::{Content, Exchange, Quiet};
 use lens_encoder::testing::TinyModel;
 use lens_encoder::{
-    Encoded, Encoder, EncoderError, EncoderOptions, Pooling, SpecialTokens, TemplateChoice,
-    TextEncoder as _,
+    Encoded, Encoder, EncoderError, EncoderOptions, Pooling, Precision, SpecialTokens,
+    TemplateChoice, TextEncoder as _,
 };
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -232,5 +232,35 @@ fn a_split_model_is_one_model_whichever_part_is_named() {
     for named in [&parts[0], &parts[2]] {
         let error = refused(named);
         assert!(error.contains("are missing: tiny-00002-of-00003.gguf"), "{error}");
+    }
+}
+
+#[test]
+fn a_file_that_becomes_shorter_while_it_is_used_is_an_error_and_not_the_end() {
+    let folder = copy("qwen2");
+    let gguf = folder.path().join("model.gguf");
+    let shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
+    let shards: Vec<PathBuf> = shards.iter().map(|name| folder.path().join(name)).collect();
+    let file = tempfile::tempdir().unwrap();
+    let alone = file.path().join("model.gguf");
+    std::fs::copy(&gguf, &alone).unwrap();
+    for (model, files) in [(alone.as_path(), vec![alone.clone()]), (folder.path(), shards)] {
+        for weights in [Precision::F32, Precision::Stored] {
+            let encoder = Encoder::open(model, &EncoderOptions { weights, ..plain() }).unwrap();
+            let whole: Vec<Vec<u8>> = files.iter().map(|f| std::fs::read(f).unwrap()).collect();
+            let first = encoder.encode_texts(&texts(&TEXTS), &Quiet).unwrap();
+            for file in &files {
+                std::fs::File::options().write(true).open(file).unwrap().set_len(100).unwrap();
+            }
+            let error = encoder.encode_texts(&texts(&["Another text"]), &Quiet).unwrap_err();
+            assert!(matches!(error, EncoderError::CorruptModel { .. }), "{error}");
+            assert!(error.to_string().contains("became shorter while it was in use"), "{error}");
+            // And as soon as all is there again, it goes on.
+            for (file, bytes) in files.iter().zip(&whole) {
+                std::fs::write(file, bytes).unwrap();
+            }
+            let again = encoder.encode_texts(&texts(&TEXTS), &Quiet).unwrap();
+            assert_eq!(vectors(&again), vectors(&first), "{weights:?}");
+        }
     }
 }

@@ -588,6 +588,31 @@ fn a_stalled_connection_does_not_keep_the_user() {
 }
 
 #[test]
+fn a_hub_that_trickles_is_given_up() {
+    let trickle =
+        || Reply { endless: true, every: Duration::from_millis(20), ..Reply::new(200, " ") };
+    let hasty = |server: &Server| {
+        let mut desk = Desk::new(server);
+        desk.hub.patience = Duration::from_secs(1);
+        desk.hub.attempts = 2;
+        desk
+    };
+    let start = std::time::Instant::now();
+    let server = Server::start(move |r| if is_model(r) { trickle() } else { well(r, &model()) });
+    let (error, text) = hasty(&server).fails("org/name");
+    assert!(matches!(error, EncoderError::Fetch(FetchError::Network { .. })), "{text}");
+    assert!(text.contains("sends too slowly: less than 1024 bytes in 1 s"), "{text}");
+    assert_eq!(server.seen().iter().filter(|r| is_model(r)).count(), 2);
+    let server = Server::start(move |r| match r.path.starts_with("/api/") {
+        true => trickle(),
+        false => well(r, &model()),
+    });
+    let (_, text) = hasty(&server).fails("org/name");
+    assert!(text.contains("did not answer in time"), "{text}");
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+}
+
+#[test]
 fn lengths_are_not_believed() {
     // Lengths beyond every disk, and no data.
     for (name, too_long) in [("tokenizer.json", true), ("model.safetensors", false)] {

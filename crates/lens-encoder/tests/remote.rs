@@ -205,6 +205,41 @@ fn passing_failures_are_tried_again() {
 }
 
 #[test]
+fn a_server_that_trickles_is_not_waited_for() {
+    let trickle = |status| Reply {
+        endless: true,
+        every: Duration::from_millis(50),
+        ..Reply::new(status, " ")
+    };
+    let limited = |server: &Server| RemoteOptions {
+        timeout: Duration::from_secs(1),
+        retries: 0,
+        ..options(server)
+    };
+    for status in [200, 400] {
+        let server = misbehaving(move |_, _| Some(trickle(status)));
+        let encoder = RemoteEncoder::open(&limited(&server), &Quiet).unwrap();
+        let start = Instant::now();
+        let error = encoder.encode_texts(&numbered(1), &Quiet).unwrap_err().to_string();
+        assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+        let expected = if status == 200 { "did not answer in time" } else { "no message" };
+        assert!(error.contains(expected), "{error}");
+        // Also where it is asked what it is.
+        let server = Server::start(move |_| trickle(status));
+        let start = Instant::now();
+        assert!(RemoteEncoder::open(&limited(&server), &Quiet).is_err());
+        assert!(start.elapsed() < Duration::from_secs(9), "{:?}", start.elapsed());
+    }
+    // More than any answer has.
+    let server =
+        misbehaving(|_, _| Some(Reply { endless: true, ..Reply::new(200, vec![b' '; 1 << 16]) }));
+    let patient = RemoteOptions { timeout: Duration::from_secs(60), ..limited(&server) };
+    let encoder = RemoteEncoder::open(&patient, &Quiet).unwrap();
+    let error = encoder.encode_texts(&numbered(1), &Quiet).unwrap_err().to_string();
+    assert!(error.contains("answered with more than"), "{error}");
+}
+
+#[test]
 fn other_refusals_fail_at_once_with_the_servers_words() {
     let server = misbehaving(|_, _| Some(Reply::new(404, r#"{"error":{"message":"model gone"}}"#)));
     let error = open(&server).encode_texts(&numbered(3), &Quiet).unwrap_err().to_string();

@@ -9,6 +9,8 @@ use lens::{BundleModelOptions, Quiet, RunOptions, Scorer, run};
 use std::path::Path;
 
 fn main() -> Result<(), lens::Error> {
+    // Templates are programs of whoever made the model: they run in processes of their own.
+    lens::sandbox::install();
     let pairs = std::env::args().nth(1);
     let pairs = pairs.unwrap_or_else(|| "datasets/starter/train.jsonl".to_owned());
     let folder = "target/example-reward-model";

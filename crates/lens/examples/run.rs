@@ -7,6 +7,8 @@
 use lens::{Quiet, RunOptions, run};
 
 fn main() -> Result<(), lens::Error> {
+    // Templates are programs of whoever made the model: they run in processes of their own.
+    lens::sandbox::install();
     let mut files = std::env::args().skip(1);
     let pairs = files.next().unwrap_or_else(|| "datasets/starter/train.jsonl".to_owned());
     let options = RunOptions {

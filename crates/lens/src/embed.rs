@@ -127,9 +127,12 @@ pub fn embed(options: &EmbedOptions, progress: &dyn Progress) -> Result<EmbedRes
         let file = place.file.as_deref().map_or_else(|| options.file.name(), PathBuf::from);
         progress.note(&format!("left out: {}:{}: {refused}", file.display(), place.line));
     }
-    if arrays.rows.is_empty() && !arrays.refused.is_empty() {
+    if let (true, Some(first)) = (arrays.rows.is_empty(), arrays.refused.values().next()) {
         let (path, n) = (&options.file, arrays.refused.len());
-        return Err(Error::Refused(format!("{path}: the template refuses all {n} rows")));
+        let Refused { template, detail } = first;
+        return Err(Error::Refused(format!(
+            "{path}: the template '{template}' refuses all {n} rows; the first: {detail}"
+        )));
     }
     let tables: Vec<(&str, &Array2)> = arrays.tables.iter().map(|(n, a)| (*n, a)).collect();
     let prompts = match arrays.prompts.as_slice() {

@@ -29,6 +29,10 @@
 //! was finished is kept, and nothing half-written is left. Parallel work runs in rayon's current thread
 //! pool.
 //!
+//! Chat templates are programs that come with models and reward models. A program that calls
+//! [`sandbox::install`] at the head of its `main` renders them in child processes with little memory
+//! and time; without it they are rendered in the process, under the limits of the template engine alone.
+//!
 //! ```no_run
 //! use lens::{Quiet, RunOptions, ScoreOptions, run, score};
 //!
@@ -79,6 +83,7 @@ pub use evaluate::{EvaluateOptions, EvaluatedFile, evaluate};
 pub use generate::{GenerateOptions, GenerateResult, generate};
 pub use info::{Info, info};
 pub use lens_core::{Progress, Quiet};
+pub use lens_encoder::sandbox;
 pub use likelihood::{LikelihoodOptions, Likelihoods, likelihood};
 pub use models::{open_encoder, open_encoder_of_bundle};
 pub use options::{

@@ -405,3 +405,21 @@ fn a_signal_before_the_server_listens_ends_it() {
     assert_eq!(said.code, 130, "{}", said.err);
     assert!(!said.err.contains("listening"), "{}", said.err);
 }
+
+#[test]
+fn a_model_file_that_becomes_shorter_is_an_error_about_the_text_and_the_server_goes_on() {
+    let lens = Lens::with_reward_model();
+    let server = Serving::start(&lens, "rm");
+    let before = undisturbed(&server);
+    let whole = std::fs::read(lens.path("tiny.gguf")).unwrap();
+    let file = std::fs::File::options().write(true).open(lens.path("tiny.gguf")).unwrap();
+    file.set_len(whole.len() as u64 / 2).unwrap();
+    for text in ["a new text", "and one more"] {
+        let refused = server.post("/get_reward", &json!({"query": [text]}));
+        assert!(refused.refusal(500).contains("became shorter"), "{}", refused.text());
+    }
+    assert_eq!(server.get("/health").status, 200);
+    lens.write("tiny.gguf", &whole);
+    assert_eq!(undisturbed(&server), before);
+    server.stop();
+}

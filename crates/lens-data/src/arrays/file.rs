@@ -4,6 +4,7 @@ use super::element::{self, Element, Endian};
 use super::{Array2, MAX_SAFETENSORS_HEADER_BYTES, npy};
 use crate::error::Error;
 use crate::files::open_regular;
+use crate::positional::read_exact_at;
 use memmap2::Mmap;
 use safetensors::SafeTensors;
 use safetensors::tensor::Metadata;
@@ -328,26 +329,4 @@ fn safetensors_header(path: &Path, bytes: &[u8]) -> Result<Header, Error> {
     let (length, tensors) =
         SafeTensors::read_metadata(bytes).map_err(|e| damaged(e.to_string()))?;
     Ok(Header::Safetensors { tensors, start: 8 + length })
-}
-
-#[cfg(unix)]
-fn read_exact_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, bytes, at)
-}
-
-#[cfg(windows)]
-fn read_exact_at(file: &File, mut bytes: &mut [u8], mut at: u64) -> io::Result<()> {
-    use std::os::windows::fs::FileExt;
-    while !bytes.is_empty() {
-        match file.seek_read(bytes, at) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(n) => {
-                bytes = &mut bytes[n..];
-                at += n as u64;
-            }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(())
 }

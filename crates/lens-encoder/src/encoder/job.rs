@@ -12,10 +12,13 @@ use lens_data::encoder::Pooling;
 use rayon::prelude::*;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 /// Texts tokenised between two looks at whether the user wants to stop.
 const TOKENIZE_CHUNK: usize = 512;
+/// Texts of a call at which its template may exceed its limits: each costs up to seconds.
+const MOST_EXCEEDING: usize = 3;
 
 /// A distinct text of a call: the first item that asked for it, and its result.
 struct Slot {
@@ -166,6 +169,8 @@ impl Encoder {
             self.refuse_rendered(texts, slots, tokenizer)?;
         }
         let mut lists = TokenLists::default();
+        let exceeding = AtomicUsize::new(0);
+        let mut exceeded = 0;
         for (g, group) in groups.iter().enumerate() {
             let suffix = match (&group.suffix, &tokenizer) {
                 (Some(text), Some(tokenizer)) => self.suffix_ids(text, tokenizer)?,
@@ -176,9 +181,12 @@ impl Encoder {
                 if progress.cancelled() {
                     return Err(EncoderError::Cancelled);
                 }
-                let prepared: Vec<(Vec<usize>, Result<Prepared>)> = chunk
+                let prepared: Vec<Option<(Vec<usize>, Result<Prepared>)>> = chunk
                     .par_iter()
                     .map(|s| {
+                        if exceeding.load(Ordering::Relaxed) >= MOST_EXCEEDING {
+                            return None;
+                        }
                         let slot = &slots[*s];
                         let absent = |v: &&usize| slot.records[**v].is_none();
                         let views: Vec<usize> =
@@ -190,18 +198,31 @@ impl Encoder {
                             &suffix,
                             tokenizer.as_deref(),
                         );
-                        (views, p)
+                        if matches!(p, Err(EncoderError::TemplateLimit { .. })) {
+                            exceeding.fetch_add(1, Ordering::Relaxed);
+                        }
+                        Some((views, p))
                     })
                     .collect();
-                for (s, (views, prepared)) in chunk.iter().zip(prepared) {
-                    match prepared {
-                        Ok(prepared) => lists.add(*s, views, prepared),
-                        Err(EncoderError::Refused { name, detail, .. })
-                            if texts.care == Care::Rows =>
-                        {
+                // Texts are passed over only where enough others have failed, which is found here.
+                let tried = chunk.iter().zip(prepared).filter_map(|(s, p)| Some((s, p?)));
+                for (s, (views, prepared)) in tried {
+                    let error = match prepared {
+                        Ok(prepared) => {
+                            lists.add(*s, views, prepared);
+                            continue;
+                        }
+                        Err(error) => error,
+                    };
+                    exceeded += usize::from(matches!(error, EncoderError::TemplateLimit { .. }));
+                    if exceeded >= MOST_EXCEEDING {
+                        return Err(error);
+                    }
+                    match error.at(slots[*s].item) {
+                        EncoderError::Refused { name, detail, .. } if texts.care == Care::Rows => {
                             slots[*s].refused = Some(Refused { template: name, detail });
                         }
-                        Err(error) => return Err(error),
+                        error => return Err(error),
                     }
                 }
             }
@@ -289,8 +310,7 @@ impl Encoder {
         };
         // The limit is one of texts; a suffix comes on top, so that it shares the whole text, as far
         // as the model's context goes.
-        let mut p = prepare(max.min(self.spec.context.saturating_sub(suffix.len())))
-            .map_err(|error| error.at(index))?;
+        let mut p = prepare(max.min(self.spec.context.saturating_sub(suffix.len())))?;
         if p.ids.is_empty() {
             return Err(EncoderError::EmptyText { index });
         }

@@ -175,7 +175,7 @@ impl Encoder {
         let tokens = self.options.batch_tokens.max(self.identity.max_length);
         MemoryNeeds {
             elements: self.spec.elements(self.deepest()),
-            mapped: self.files.mapped_bytes(),
+            stored: self.files.bytes(),
             workspace: workspace_bytes(&self.spec, tokens),
         }
     }
@@ -205,7 +205,7 @@ impl Encoder {
         MemoryEstimate {
             weights: needs.weights(precision),
             workspace: needs.workspace,
-            mapped: needs.mapped,
+            mapped: needs.stored,
         }
     }
 

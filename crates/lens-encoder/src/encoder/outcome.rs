@@ -77,7 +77,7 @@ pub struct MemoryEstimate {
     pub weights: u64,
     /// Buffers of the forward pass, for one batch.
     pub workspace: u64,
-    /// The mapped model file: pages the system can take back at any time.
+    /// The model file, which the system keeps in memory as long as it has room.
     pub mapped: u64,
 }
 

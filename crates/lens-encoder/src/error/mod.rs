@@ -153,6 +153,22 @@ pub enum EncoderError {
         /// The engine's message.
         detail: String,
     },
+    /// A template takes more than rendering may.
+    #[error("template '{name}': {detail}")]
+    TemplateLimit {
+        /// Which template.
+        name: String,
+        /// The limit.
+        detail: String,
+    },
+    /// There is no process to render a template in.
+    #[error("no process for template '{name}': {source}")]
+    TemplateProcess {
+        /// Which template.
+        name: String,
+        /// The operating system's answer.
+        source: std::io::Error,
+    },
     /// The template refuses a text.
     #[error("text {index}: template '{name}' refuses it: {detail}")]
     Refused {
@@ -291,7 +307,9 @@ impl EncoderError {
     /// The same about the text at `index`, where it is about a text.
     pub(crate) fn at(self, index: usize) -> Self {
         match self {
-            Self::Template { name, detail } => Self::Refused { index, name, detail },
+            Self::Template { name, detail } | Self::TemplateLimit { name, detail } => {
+                Self::Refused { index, name, detail }
+            }
             Self::NotEmbedded { token, id, rows, .. } => {
                 Self::NotEmbedded { index, token, id, rows }
             }

@@ -10,7 +10,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A file to be fetched: its address, its target, and its expected size and hash.
 pub(super) struct FileRequest<'a> {
@@ -43,9 +43,17 @@ pub(super) enum Got {
 /// The network, and how patient to be with it.
 #[derive(Debug, Clone)]
 pub(super) struct Net {
+    /// For files, which take as long as their size and the line want.
     pub client: Client,
+    /// For lists of files, which are small.
+    pub listings: Client,
     pub retry: Retry,
+    /// How long to wait for a connection, an answer, the next bytes.
+    pub patience: Duration,
 }
+
+/// Bytes in a second below which a transfer is given up: a slow line has a hundred times as many.
+const LEAST_SPEED: u64 = 1024;
 
 /// Fetches a file. After a failure or a stop, what arrived stays beside the target as `.part`, to
 /// be taken up again; what arrived wrong is removed.
@@ -231,7 +239,10 @@ impl Transfer<'_> {
                 Step::Same => return Ok(Got::Same),
                 Step::Again { error, asked } => (error, asked),
             };
-            failures = if part.len > most { 1 } else { failures + 1 };
+            // A server that trickles always brings something new.
+            let slow =
+                matches!(&error, FetchError::Network { source: HttpError::TooSlow { .. }, .. });
+            failures = if part.len > most && !slow { 1 } else { failures + 1 };
             most = most.max(part.len);
             if failures >= net.retry.attempts {
                 return Err(error.into());
@@ -289,9 +300,19 @@ impl Transfer<'_> {
         if self.total.is_some_and(|total| total > limit) {
             return Err(FetchError::TooLong { what: wanted.what.to_owned(), limit }.into());
         }
+        let (mut since, mut from) = (Instant::now(), part.len);
         loop {
             match next(&events, progress)? {
                 Some(Event::Bytes(bytes)) => {
+                    let seconds = net.patience.as_secs().max(1);
+                    if since.elapsed() >= net.patience {
+                        if part.len - from < LEAST_SPEED * seconds {
+                            let url = crate::http::public_url(wanted.url);
+                            let bytes = LEAST_SPEED * seconds;
+                            return again(HttpError::TooSlow { url, bytes, seconds });
+                        }
+                        (since, from) = (Instant::now(), part.len);
+                    }
                     if part.len + bytes.len() as u64 > limit {
                         part.clear()?;
                         part.remember(None)?;

@@ -90,9 +90,12 @@ impl Hub {
     }
 
     pub(super) fn net(&self) -> Net {
-        let limits = Limits { connect: self.patience, answer: self.patience, read: self.patience };
+        let patience = self.patience;
+        let limits = |whole| {
+            Client::new(Limits { connect: patience, answer: patience, read: patience, whole })
+        };
         let retry = Retry { attempts: self.attempts.max(1), first: self.first_pause };
-        Net { client: Client::new(limits), retry }
+        Net { client: limits(None), listings: limits(Some(2 * patience)), retry, patience }
     }
 
     /// The token, if the address is the Hub's.
@@ -259,7 +262,7 @@ pub(super) fn listing(
     let page = format!("{}/{page}{}", hub.endpoint, name.repo);
     let mut attempt = 0;
     loop {
-        let (client, token, url) = (net.client.clone(), hub.token.clone(), url.clone());
+        let (client, token, url) = (net.listings.clone(), hub.token.clone(), url.clone());
         let asked = move || -> std::result::Result<_, HttpError> {
             let answer: Answer = client.get(&url, token.as_ref(), &[])?;
             let (status, after) = (answer.status, answer.retry_after());

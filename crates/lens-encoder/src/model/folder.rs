@@ -1,22 +1,23 @@
 //! A Hugging Face model folder: `config.json`, one or several safetensors files, a tokenizer.
 //!
-//! Headers are parsed by the `safetensors` crate, which checks every range against the file; the
-//! files are memory-mapped, and tensors stay where they are until somebody decodes them.
+//! Headers are parsed by the `safetensors` crate, and every range is held against the file; tensors stay
+//! where they are until somebody decodes them.
 
 use super::Raw;
+use super::file::{ModelFile, open};
 use super::stored::StoredType;
 use crate::error::{EncoderError, Result};
-use memmap2::Mmap;
-use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, Metadata};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Longest configuration or index that is read: the index of the largest models has a few MB.
 const MAX_JSON: u64 = 64 << 20;
+/// Longest header of a safetensors file, as the format has it.
+const MAX_HEADER: u64 = 100_000_000;
 const CONFIG: &str = "config.json";
 const ADAPTER: &str = "adapter_config.json";
 const WEIGHTS: &str = "model.safetensors";
@@ -36,7 +37,7 @@ pub(crate) struct Folder {
     path: PathBuf,
     config: Value,
     tensors: HashMap<String, Stored>,
-    maps: Vec<Arc<Mmap>>,
+    weights: Vec<Arc<ModelFile>>,
     files: BTreeSet<String>,
 }
 
@@ -56,7 +57,7 @@ impl Folder {
         [CONFIG, ADAPTER, WEIGHTS, INDEX].iter().any(|name| path.join(name).exists())
     }
 
-    /// Reads the configuration and maps the weights.
+    /// Reads the configuration and the headers of the weights.
     pub fn open(path: &Path) -> Result<Self> {
         if path.join(ADAPTER).is_file() && !path.join(CONFIG).is_file() {
             return Err(corrupt(path, "it holds an adapter without its model; merge them first"));
@@ -72,7 +73,7 @@ impl Folder {
             path: path.to_owned(),
             config,
             tensors: HashMap::new(),
-            maps: Vec::new(),
+            weights: Vec::new(),
             files: BTreeSet::from([CONFIG.to_owned()]),
         };
         for name in &names {
@@ -94,19 +95,9 @@ impl Folder {
 
     fn add(&mut self, name: &str) -> Result<()> {
         let path = self.path.join(name);
-        let io = |source| EncoderError::Io { path: path.clone(), source };
-        let file = File::open(&path).map_err(io)?;
-        if file.metadata().map_err(io)?.len() == 0 {
-            return Err(corrupt(&path, "the file is empty"));
-        }
-        // SAFETY: the map is only read. A model file that another process shortens while it is in
-        // use would fault, as it does in every program that maps model files.
-        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
-        let (header, metadata): (usize, Metadata) = SafeTensors::read_metadata(&map)
-            .map_err(|e| corrupt(&path, format!("{e}; is the download complete?")))?;
-        // Eight bytes of length come before the header.
-        let base = header + 8;
-        let index = self.maps.len();
+        let file = ModelFile::open(&path)?;
+        let (base, metadata) = header(&file, &path)?;
+        let index = self.weights.len();
         for (tensor, info) in metadata.tensors() {
             let (start, end) = info.data_offsets;
             let stored = Stored {
@@ -116,7 +107,7 @@ impl Folder {
                 dtype: info.dtype,
                 shape: info.shape.clone(),
             };
-            if stored.end > map.len() {
+            if stored.end as u64 > file.size() {
                 return Err(corrupt(
                     &path,
                     format!("tensor '{tensor}' ends after the file: is the download complete?"),
@@ -126,7 +117,7 @@ impl Folder {
                 return Err(corrupt(&path, format!("tensor '{tensor}' is there twice")));
             }
         }
-        self.maps.push(Arc::new(map));
+        self.weights.push(Arc::new(file));
         self.files.insert(name.to_owned());
         Ok(())
     }
@@ -148,7 +139,7 @@ impl Folder {
 
     /// Bytes of the weight files.
     pub fn bytes(&self) -> u64 {
-        self.maps.iter().map(|m| m.len() as u64).sum()
+        self.weights.iter().map(|file| file.size()).sum()
     }
 
     /// How many tensors there are.
@@ -185,12 +176,36 @@ impl Folder {
             }
         };
         Ok(Raw {
-            map: Arc::clone(&self.maps[tensor.file]),
+            file: Arc::clone(&self.weights[tensor.file]),
             start: tensor.start,
             len: tensor.end - tensor.start,
             stored,
             shape: tensor.shape.clone(),
         })
+    }
+}
+
+/// The header of a safetensors file, and where the data begin.
+fn header(file: &ModelFile, path: &Path) -> Result<(usize, Metadata)> {
+    let broken =
+        |e: &dyn std::fmt::Display| corrupt(path, format!("{e}; is the download complete?"));
+    let mut length = [0; 8];
+    file.read(0, &mut length)?;
+    let length = u64::from_le_bytes(length);
+    if length > MAX_HEADER || 8 + length > file.size() {
+        return Err(broken(&format!("its header has {length} bytes of {}", file.size())));
+    }
+    let base = 8 + length as usize;
+    let metadata: Metadata =
+        serde_json::from_slice(&file.bytes(8..base)?).map_err(|e| broken(&e))?;
+    // As the library does with a whole file: nothing lies behind the data.
+    match (base as u64).checked_add(metadata.data_len() as u64) {
+        Some(end) if end == file.size() => Ok((base, metadata)),
+        _ => Err(broken(&format!(
+            "its data have {} bytes behind {base}, of {}",
+            metadata.data_len(),
+            file.size()
+        ))),
     }
 }
 
@@ -235,11 +250,13 @@ fn weight_files(path: &Path) -> Result<(Vec<String>, BTreeMap<String, String>)> 
 /// A JSON file of sane size.
 pub(crate) fn json(path: &Path) -> Result<Value> {
     let io = |source| EncoderError::Io { path: path.to_owned(), source };
-    let size = std::fs::metadata(path).map_err(io)?.len();
+    let file = open(path)?;
+    let size = file.metadata().map_err(io)?.len();
     if size > MAX_JSON {
         return Err(corrupt(path, format!("it has {size} bytes")));
     }
-    let bytes = std::fs::read(path).map_err(io)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_JSON).read_to_end(&mut bytes).map_err(io)?;
     serde_json::from_slice(&bytes).map_err(|e| corrupt(path, e.to_string()))
 }
 

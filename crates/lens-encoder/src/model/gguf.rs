@@ -1,8 +1,8 @@
 //! Reads the header of a GGUF file without trusting it.
 //!
-//! The file is memory-mapped; the header is walked once with every count and length checked
-//! against the bytes that are really there, so a tampered file costs an error and not an
-//! allocation. Arrays (the vocabulary) stay in the map until they are asked for.
+//! The header is walked once with every count and length checked against the bytes that are really
+//! there, so a tampered file costs an error and not an allocation. Arrays (the vocabulary) stay in the
+//! file until they are asked for.
 //!
 //! A model may be split into several files, of which the first has the metadata and each some of the
 //! tensors.
@@ -11,14 +11,12 @@ mod header;
 mod split;
 
 use super::Raw;
+use super::file::ModelFile;
 use super::stored::StoredType;
 use crate::error::{EncoderError, Result};
 use header::{Header, Walker};
-use memmap2::Mmap;
 pub(crate) use split::part_names;
-use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -43,6 +41,7 @@ pub(crate) struct ArrayRef {
     kind: u32,
     len: usize,
     start: usize,
+    end: usize,
 }
 
 /// Where a tensor lies in the file, and how it is stored.
@@ -65,18 +64,18 @@ pub(crate) struct TensorInfo {
 pub(crate) struct GgufFile {
     /// The file, or the files in their order.
     paths: Vec<PathBuf>,
-    maps: Vec<Arc<Mmap>>,
+    parts: Vec<Arc<ModelFile>>,
     /// Of the first file.
     metadata: HashMap<String, Value>,
     tensors: HashMap<String, TensorInfo>,
 }
 
 impl GgufFile {
-    /// Maps the file, of a split model all its files, and checks the headers.
+    /// Opens the file, of a split model all its files, and checks the headers.
     pub fn open(path: &Path) -> Result<Self> {
         let mut file = Self {
             paths: split::parts(path)?,
-            maps: Vec::new(),
+            parts: Vec::new(),
             metadata: HashMap::new(),
             tensors: HashMap::new(),
         };
@@ -94,15 +93,8 @@ impl GgufFile {
 
     fn add(&mut self, part: usize) -> Result<()> {
         let path = &self.paths[part];
-        let io = |source| EncoderError::Io { path: path.clone(), source };
-        let file = File::open(path).map_err(io)?;
-        if file.metadata().map_err(io)?.len() == 0 {
-            return Err(corrupt(path, "the file is empty"));
-        }
-        // SAFETY: the map is only read. A model file that another process shortens while it is in
-        // use would fault, as it does in every program that maps model files.
-        let map = Arc::new(unsafe { Mmap::map(&file) }.map_err(io)?);
-        let (metadata, tensors): Header = Walker { path, bytes: &map, at: 0 }.header()?;
+        let opened = ModelFile::open(path)?;
+        let (metadata, tensors): Header = header::read(&opened, path)?;
         split::check(path, &metadata, part, self.paths.len())?;
         for (name, tensor) in tensors {
             let twice = format!("tensor '{name}' is in another part already");
@@ -113,7 +105,7 @@ impl GgufFile {
         if part == 0 {
             self.metadata = metadata;
         }
-        self.maps.push(map);
+        self.parts.push(Arc::new(opened));
         Ok(())
     }
 
@@ -142,7 +134,7 @@ impl GgufFile {
 
     /// Bytes of the file, or of all files.
     pub fn size(&self) -> u64 {
-        self.maps.iter().map(|map| map.len() as u64).sum()
+        self.parts.iter().map(|part| part.size()).sum()
     }
 
     /// How many tensors the file holds.
@@ -208,19 +200,22 @@ impl GgufFile {
     }
 
     /// An array of strings that must be there.
-    pub fn texts(&self, key: &str) -> Result<Vec<Cow<'_, str>>> {
+    pub fn texts(&self, key: &str) -> Result<Vec<String>> {
         let array = self.array(key)?.ok_or_else(|| self.bad(key, "is missing"))?;
         if array.kind != 8 {
             return Err(self.bad(key, "is not an array of strings"));
         }
-        let mut walker = Walker { path: self.path(), bytes: &self.maps[0], at: array.start };
-        (0..array.len).map(|_| walker.string().map(String::from_utf8_lossy)).collect()
+        let bytes = self.parts[0].bytes(array.start..array.end)?;
+        let mut walker = Walker::new(self.path(), &bytes, bytes.len());
+        let mut text = || walker.string().map(|text| String::from_utf8_lossy(text).into_owned());
+        (0..array.len).map(|_| text()).collect()
     }
 
     /// An optional array of numbers.
     pub fn numbers(&self, key: &str) -> Result<Option<Vec<f64>>> {
         let Some(array) = self.array(key)? else { return Ok(None) };
-        let mut walker = Walker { path: self.path(), bytes: &self.maps[0], at: array.start };
+        let bytes = self.parts[0].bytes(array.start..array.end)?;
+        let mut walker = Walker::new(self.path(), &bytes, bytes.len());
         (0..array.len)
             .map(|_| match walker.value(array.kind)? {
                 Value::Int(value) => Ok(value as f64),
@@ -260,7 +255,7 @@ impl GgufFile {
     /// A tensor as it is stored.
     pub fn raw(&self, name: &str) -> Result<Raw> {
         let TensorInfo { stored, shape, part, start, len } = self.tensor(name)?.clone();
-        Ok(Raw { map: Arc::clone(&self.maps[part]), start, len, stored, shape })
+        Ok(Raw { file: Arc::clone(&self.parts[part]), start, len, stored, shape })
     }
 }
 

@@ -16,7 +16,7 @@ pub enum Precision {
     F32,
     /// 2 bytes a weight, rounded to bfloat16 where they are stored finer; decoded when used.
     Bf16,
-    /// As in the file, however it is quantised, mapped into memory; decoded when used.
+    /// As in the file, however it is quantised, and left there; read and decoded when used.
     Stored,
 }
 
@@ -53,8 +53,8 @@ impl std::str::FromStr for Precision {
 pub(crate) struct MemoryNeeds {
     /// Number of weights in the blocks to run.
     pub elements: u64,
-    /// Bytes of all mapped files.
-    pub mapped: u64,
+    /// Bytes of all files of weights, which the system keeps in memory while they are used.
+    pub stored: u64,
     /// Buffers of one batch.
     pub workspace: u64,
 }
@@ -65,7 +65,7 @@ impl MemoryNeeds {
         match precision {
             Precision::Auto | Precision::F32 => self.elements * 4,
             Precision::Bf16 => self.elements * 2,
-            Precision::Stored => self.mapped,
+            Precision::Stored => self.stored,
         }
     }
 
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn weights_take_the_fastest_form_that_fits() {
-        let needs = MemoryNeeds { elements: 1000, mapped: 600, workspace: 100 };
+        let needs = MemoryNeeds { elements: 1000, stored: 600, workspace: 100 };
         let choose = |asked, available| needs.choose(asked, Some(available));
         assert_eq!(choose(Precision::Auto, 10_000).unwrap(), Precision::F32);
         assert_eq!(choose(Precision::Auto, 5_000).unwrap(), Precision::Stored);

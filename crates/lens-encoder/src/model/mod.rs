@@ -1,6 +1,7 @@
 //! A model on disk: one GGUF file, or a Hugging Face folder. Both answer the same questions.
 
 pub(crate) mod decode;
+pub(crate) mod file;
 pub(crate) mod folder;
 pub(crate) mod gguf;
 pub(crate) mod memory;
@@ -8,30 +9,23 @@ pub(crate) mod stored;
 
 use crate::error::{EncoderError, Result};
 use crate::identity::{file_sha256, sha256_hex};
+use file::ModelFile;
 use folder::Folder;
 use gguf::GgufFile;
-use memmap2::Mmap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use stored::StoredType;
 
-/// A tensor as it is stored: a range of a mapped file.
+/// A tensor as it is stored: a range of a file.
 #[derive(Debug, Clone)]
 pub(crate) struct Raw {
-    pub map: Arc<Mmap>,
+    pub file: Arc<ModelFile>,
     pub start: usize,
     pub len: usize,
     /// How the values are stored.
     pub stored: StoredType,
     /// Slowest dimension first, as in `[out, in]`.
     pub shape: Vec<usize>,
-}
-
-impl Raw {
-    /// The stored bytes.
-    pub fn bytes(&self) -> &[u8] {
-        &self.map[self.start..self.start + self.len]
-    }
 }
 
 /// An opened model.
@@ -44,7 +38,7 @@ pub(crate) enum ModelFiles {
 }
 
 impl ModelFiles {
-    /// Maps the model's files and checks their headers.
+    /// Opens the model's files and checks their headers.
     pub fn open(path: &Path) -> Result<Self> {
         if !path.is_dir() {
             return GgufFile::open(path).map(Self::Gguf);
@@ -65,8 +59,8 @@ impl ModelFiles {
         }
     }
 
-    /// Bytes of the mapped files.
-    pub fn mapped_bytes(&self) -> u64 {
+    /// Bytes of the files of weights.
+    pub fn bytes(&self) -> u64 {
         match self {
             Self::Gguf(file) => file.size(),
             Self::Folder(folder) => folder.bytes(),

@@ -27,7 +27,7 @@ pub struct RemoteOptions {
     pub concurrency: usize,
     /// Texts in a request. Defaults to 16.
     pub batch: usize,
-    /// How long to wait for an answer. Defaults to two minutes.
+    /// The time for a whole call: connection, request and all of the answer. Defaults to two minutes.
     pub timeout: Duration,
     /// Tries after the first, where another can help. Defaults to 5.
     pub retries: u32,

@@ -44,6 +44,7 @@ pub(super) fn probe(options: &RemoteOptions, progress: &dyn Progress) -> Result<
         connect: options.timeout.min(CONNECT),
         answer: options.timeout,
         read: options.timeout,
+        whole: Some(options.timeout),
     };
     let asker = Asker {
         client: Client::new(limits),

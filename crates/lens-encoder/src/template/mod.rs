@@ -1,17 +1,20 @@
 //! How a prompt and a response become one text.
 
 mod jinja;
+mod limits;
 mod rendered;
+mod renderer;
+pub mod sandbox;
 
 use crate::error::{EncoderError, Result};
 use crate::identity::sha256_hex;
 use crate::tokenizer::TextTokenizer;
-use jinja::Jinja;
 use lens_core::{Content, Exchange, Message};
 use lens_data::encoder::{SpecialTokens, TemplateChoice};
 use lens_data::transcript;
 use lens_data::turns::turns as to_messages;
 use rendered::{Canonical, RenderedForm};
+use renderer::Renderer;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -25,9 +28,9 @@ pub(crate) struct Template {
     /// SHA-256 of its source, in hex.
     pub sha256: String,
     /// What renders exchanges; `None` for the plain template.
-    jinja: Option<Jinja>,
+    jinja: Option<Renderer>,
     /// The model's chat template, where another one renders: texts may have gone through it.
-    own: Option<Jinja>,
+    own: Option<Renderer>,
     /// The form of texts that were rendered before, found out when it is first asked for.
     form: OnceLock<RenderedForm>,
 }
@@ -58,8 +61,12 @@ impl Template {
                 return Err(EncoderError::NoChatTemplate { path: model.to_owned() });
             }
             (TemplateChoice::Plain, _) | (TemplateChoice::Auto, None) => {
-                // A template that does not compile has rendered nothing.
-                let compiled = own.and_then(|source| Jinja::compile("chat", source).ok());
+                let compiled = own.map(|source| Renderer::compile("chat", source));
+                let compiled = match compiled.transpose() {
+                    Err(error @ EncoderError::TemplateProcess { .. }) => return Err(error),
+                    // A template that cannot render has rendered nothing.
+                    compiled => compiled.unwrap_or(None),
+                };
                 let rules = match (special, own.filter(|_| compiled.is_some())) {
                     // It decides how parsed texts end.
                     (SpecialTokens::Parse, Some(own)) => format!("{PLAIN_RULES}\n{own}"),
@@ -69,7 +76,7 @@ impl Template {
                 return Ok(Self { name: "plain", sha256, jinja: None, own: compiled, form });
             }
         };
-        let jinja = Some(Jinja::compile(name, source)?);
+        let jinja = Some(Renderer::compile(name, source)?);
         Ok(Self { name, sha256: sha256_hex(source.as_bytes()), jinja, own: None, form })
     }
 
@@ -186,9 +193,12 @@ impl Template {
         let (mut messages, of_prompt) = to_messages(exchange);
         messages.truncate(of_prompt);
         let messages = shielded(&messages, tokenizer, marker);
-        // Templates may refuse half a conversation; then everything counts as response.
-        let prompt = jinja.render(&messages, true, &tokenizer.roles).unwrap_or_default();
-        Ok(common_prefix(&prompt, &rendered.text))
+        match jinja.render(&messages, true, &tokenizer.roles) {
+            Ok(prompt) => Ok(common_prefix(&prompt, &rendered.text)),
+            // Templates may refuse half a conversation; then everything counts as response.
+            Err(EncoderError::Template { .. }) => Ok(0),
+            Err(error) => Err(error),
+        }
     }
 }
 

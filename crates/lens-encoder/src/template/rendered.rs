@@ -5,7 +5,7 @@
 //! template writes behind it; padding may stand on either side; BOS may be there or not. All of
 //! these are one conversation, and have to be the same tokens.
 
-use super::jinja::Jinja;
+use super::renderer::Renderer;
 use crate::tokenizer::TextTokenizer;
 use lens_core::Message;
 
@@ -104,7 +104,7 @@ impl Opening {
 
 impl RenderedForm {
     /// The form of texts that went through `chat`, or through no chat template.
-    pub fn new(chat: Option<&Jinja>, tokenizer: &TextTokenizer) -> Self {
+    pub fn new(chat: Option<&Renderer>, tokenizer: &TextTokenizer) -> Self {
         let padding = tokenizer.names_of_padding();
         let after = [tokenizer.names_after(), padding.clone()].concat();
         let before = [tokenizer.names_before(), after.clone()].concat();
@@ -119,7 +119,7 @@ impl RenderedForm {
     }
 
     /// Finds out what a template writes around contents; `None` for one that repeats or drops them.
-    fn probe(&self, jinja: &Jinja, tokenizer: &TextTokenizer) -> Option<ChatForm> {
+    fn probe(&self, jinja: &Renderer, tokenizer: &TextTokenizer) -> Option<ChatForm> {
         let render = |turns: &[(&str, &str)]| {
             let message = |(role, content): &(&str, &str)| Message {
                 role: (*role).to_owned(),

@@ -1,6 +1,7 @@
 //! Byte-level BPE vocabularies (`tokenizer.ggml.model = gpt2`): Qwen, Llama 3, GPT-2, Mistral Nemo.
 
-use super::pipeline::{Added, Parts, failed};
+use super::guard::failed;
+use super::pipeline::{Added, Parts};
 use super::{Kind, Vocabulary};
 use crate::error::{EncoderError, Result};
 use crate::model::gguf::GgufFile;

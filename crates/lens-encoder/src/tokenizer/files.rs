@@ -1,8 +1,9 @@
 //! The JSON files around a tokenizer in a folder of transformers.
 
-use super::pipeline::guarded;
+use super::guard::guarded;
 use super::roles::{ROLES, TokenRoles};
 use crate::error::{EncoderError, Result};
+use lens_data::files::read_small;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
@@ -11,6 +12,11 @@ use tokenizers::{Encoding, PostProcessor, PostProcessorWrapper, Token};
 
 pub(super) const TOKENIZER: &str = "tokenizer.json";
 const CONFIG: &str = "tokenizer_config.json";
+/// Most tokens that a post-processor may add to a text: they count with every text.
+const MAX_FRAME: usize = 64;
+
+/// The longest file of a tokenizer: those of real models have a tenth.
+const MAX_BYTES: u64 = 512 << 20;
 
 pub(super) fn unusable(path: &Path, detail: impl Into<String>) -> EncoderError {
     EncoderError::TokenizerFile { path: path.to_owned(), detail: detail.into() }
@@ -18,10 +24,16 @@ pub(super) fn unusable(path: &Path, detail: impl Into<String>) -> EncoderError {
 
 /// The bytes of a file, if there is one.
 fn read(path: &Path) -> Result<Option<Vec<u8>>> {
-    match std::fs::read(path) {
+    match read_small(path, MAX_BYTES) {
         Ok(bytes) => Ok(Some(bytes)),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(EncoderError::Io { path: path.to_owned(), source }),
+        Err(lens_data::Error::NotFound { .. }) => Ok(None),
+        Err(lens_data::Error::Io { source, .. }) => {
+            Err(EncoderError::Io { path: path.to_owned(), source })
+        }
+        Err(lens_data::Error::TooLong { limit, .. }) => {
+            Err(unusable(path, format!("it has more than {limit} bytes")))
+        }
+        Err(_) => Err(unusable(path, "it is no regular file")),
     }
 }
 
@@ -270,6 +282,10 @@ pub(super) fn frame_of(
         .map_err(|e| unusable(path, format!("its post-processor fails: {e}")))?;
     let mut parts = framed.get_ids().split(|id| *id == TEXT);
     match (parts.next(), parts.next(), parts.next()) {
+        (Some(before), Some(after), None) if before.len() + after.len() > MAX_FRAME => {
+            let count = before.len() + after.len();
+            Err(unusable(path, format!("adds {count} tokens to a text, above {MAX_FRAME}")))
+        }
         (Some(before), Some(after), None) => Ok((before.to_vec(), after.to_vec())),
         _ => Err(unusable(path, "its post-processor does not take a text exactly once")),
     }

@@ -1,12 +1,16 @@
 //! Tokenizers of folders of transformers.
 
 use super::files::{TokenizerConfig, end_ids, frame_of, model_type, tokenizer_json, unusable};
-use super::pipeline::{Added, Parts, failed, guarded};
+use super::guard::{failed, guarded};
+use super::pattern::check_size;
+use super::pipeline::{Added, Parts};
 use super::{SpecialFrame, SpecialTokens, TextTokenizer};
 use crate::error::{EncoderError, Result};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
-use std::collections::HashSet;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use tokenizers::decoders::byte_fallback::ByteFallback;
 use tokenizers::decoders::fuse::Fuse;
@@ -25,10 +29,11 @@ use tokenizers::{
 struct TokenizerJson {
     #[serde(default)]
     added_tokens: Vec<AddedEntry>,
-    normalizer: Option<NormalizerWrapper>,
-    pre_tokenizer: Option<PreTokenizerWrapper>,
+    /// These hold expressions, which are looked at before the library compiles them.
+    normalizer: Option<Value>,
+    pre_tokenizer: Option<Value>,
+    decoder: Option<Value>,
     post_processor: Option<PostProcessorWrapper>,
-    decoder: Option<DecoderWrapper>,
     model: ModelWrapper,
 }
 
@@ -57,11 +62,11 @@ impl TextTokenizer {
         let config = TokenizerConfig::read(dir)?;
         let (prefix, suffix) = frame_of(file.post_processor.as_ref(), &path)?;
         let mut parts = Parts {
-            normalizer: file.normalizer,
-            pre_tokenizer: file.pre_tokenizer,
+            normalizer: checked::<NormalizerWrapper>(file.normalizer, &path)?,
+            pre_tokenizer: checked::<PreTokenizerWrapper>(file.pre_tokenizer, &path)?,
             added: added(file.added_tokens, &file.model, &config),
             model: file.model,
-            decoder: file.decoder,
+            decoder: checked::<DecoderWrapper>(file.decoder, &path)?,
         };
         // Padding and other special tokens may lie beyond the embeddings: no text need hold them.
         let unneeded: HashSet<u32> =
@@ -105,16 +110,38 @@ impl TextTokenizer {
     }
 }
 
+/// A part of `tokenizer.json`, of which all expressions can be compiled in little memory.
+fn checked<T: DeserializeOwned>(part: Option<Value>, path: &Path) -> Result<Option<T>> {
+    let Some(part) = part else { return Ok(None) };
+    let mut left = vec![&part];
+    while let Some(value) = left.pop() {
+        match value {
+            Value::Object(entries) => {
+                if let Some(Value::String(source)) = entries.get("Regex") {
+                    check_size(source)?;
+                }
+                left.extend(entries.values());
+            }
+            Value::Array(items) => left.extend(items),
+            _ => {}
+        }
+    }
+    let part = serde_json::from_value(part);
+    part.map(Some).map_err(|e| unusable(path, format!("is not what it should be: {e}")))
+}
+
 /// Added tokens of all files, as transformers puts them together: those of `tokenizer.json`, with
 /// the properties that `tokenizer_config.json` gives them, and everything that has a role is
 /// special.
 fn added(entries: Vec<AddedEntry>, model: &ModelWrapper, config: &TokenizerConfig) -> Vec<Added> {
     let mut added: Vec<Added> = Vec::new();
-    let mut put = |id: u32, token: AddedToken| {
-        let id = model.token_to_id(&token.content).unwrap_or(id);
-        match added.iter_mut().find(|a| a.token.content == token.content) {
-            Some(known) => known.token = token,
-            None => added.push(Added { id, token }),
+    let mut known: HashMap<String, usize> = HashMap::new();
+    let mut put = |id: u32, token: AddedToken| match known.entry(token.content.clone()) {
+        Entry::Occupied(known) => added[*known.get()].token = token,
+        Entry::Vacant(new) => {
+            new.insert(added.len());
+            let id = model.token_to_id(&token.content).unwrap_or(id);
+            added.push(Added { id, token });
         }
     };
     let slow = config.get("added_tokens_decoder").and_then(Value::as_object);
@@ -125,8 +152,8 @@ fn added(entries: Vec<AddedEntry>, model: &ModelWrapper, config: &TokenizerConfi
     let entries = entries.into_iter().map(|entry| (entry.id, entry.token));
     entries.chain(slow).for_each(|(id, token)| put(id, token));
     for name in config.special_names() {
-        match added.iter_mut().find(|a| a.token.content == name) {
-            Some(known) => known.token.special = true,
+        match known.get(name) {
+            Some(known) => added[*known].token.special = true,
             // Names that are in no vocabulary have no embedding either.
             None => added.extend(
                 model.token_to_id(name).map(|id| Added { id, token: AddedToken::from(name, true) }),

@@ -1,10 +1,10 @@
 //! Tokenizers of GGUF files.
 
-use super::pipeline::{Added, guarded};
+use super::guard::guarded;
+use super::pipeline::Added;
 use super::{SpecialFrame, SpecialTokens, TextTokenizer, byte_level, spm, wordpiece};
 use crate::error::Result;
 use crate::model::gguf::GgufFile;
-use std::borrow::Cow;
 use tokenizers::AddedToken;
 
 const MODEL: &str = "tokenizer.ggml.model";
@@ -22,8 +22,8 @@ pub(super) enum Kind {
 }
 
 /// The vocabulary as the model file lists it.
-pub(super) struct Vocabulary<'a> {
-    pub tokens: Vec<Cow<'a, str>>,
+pub(super) struct Vocabulary {
+    pub tokens: Vec<String>,
     pub kinds: Vec<Kind>,
     pub unknown: Option<u32>,
 }
@@ -176,7 +176,7 @@ fn added(vocabulary: &Vocabulary, strips: bool) -> Vec<Added> {
             Kind::Normal | Kind::Other => continue,
         };
         let strip = strips && !BARE.contains(&token.as_ref());
-        let token = AddedToken::from(token.as_ref(), special).normalized(false).rstrip(strip);
+        let token = AddedToken::from(token.as_str(), special).normalized(false).rstrip(strip);
         added.push(Added { id: id as u32, token });
     }
     added

@@ -12,9 +12,12 @@ mod byte_level;
 mod files;
 mod folder;
 mod gguf;
+mod guard;
+mod pattern;
 mod pipeline;
 mod roles;
 mod spm;
+mod stages;
 mod stream;
 mod wordpiece;
 
@@ -25,7 +28,8 @@ use std::borrow::Cow;
 pub(crate) use files::{adds_bos_of_folder, adds_eos_of_folder, chat_template_of_folder};
 pub(crate) use gguf::adds_bos;
 use gguf::{Kind, Vocabulary};
-use pipeline::{Parse, Parts, Pipeline, failed};
+use guard::failed;
+use pipeline::{Parse, Parts, Pipeline};
 pub(crate) use roles::TokenRoles;
 pub(crate) use stream::TextStream;
 

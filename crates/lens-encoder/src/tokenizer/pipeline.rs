@@ -1,17 +1,26 @@
 //! From text to ids and back, as the `tokenizers` library does it, except that the caller decides
 //! for each text which special tokens are parsed.
 
-use crate::error::{EncoderError, Result};
+use super::guard::{failed, guarded};
+use super::stages::{Decoders, Normalizers, PreTokenizers, Room};
+use crate::error::Result;
 use aho_corasick::{AhoCorasick, MatchKind};
 use regex::Regex;
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::LazyLock;
 use tokenizers::normalizer::Range;
 use tokenizers::{
-    AddedToken, Decoder, DecoderWrapper, Model, ModelWrapper, NormalizedString, Normalizer,
-    NormalizerWrapper, OffsetType, PreTokenizedString, PreTokenizer, PreTokenizerWrapper, Token,
+    AddedToken, DecoderWrapper, Model, ModelWrapper, NormalizedString, NormalizerWrapper,
+    OffsetType, PreTokenizedString, PreTokenizerWrapper, Token,
 };
+
+/// Bytes of the longest added token, and of all of them: they are searched for at once, in a table.
+const MAX_NAME: usize = 1000;
+const MAX_NAMES: usize = 4 << 20;
+/// Bytes of the longest token of a vocabulary.
+const MAX_TOKEN: usize = 4000;
+/// Characters of the longest word that is cut into pieces; the usual limit is 100.
+const MAX_WORD: usize = 1000;
 
 /// An added token with its id.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,10 +40,10 @@ pub(super) enum Parse<'a> {
 
 /// The parts of a tokenizer. Nothing is added around a text, truncated or padded.
 pub(super) struct Pipeline {
-    normalizer: Option<NormalizerWrapper>,
-    pre_tokenizer: Option<PreTokenizerWrapper>,
+    normalizers: Normalizers,
+    pre_tokenizers: PreTokenizers,
     model: ModelWrapper,
-    decoder: Option<DecoderWrapper>,
+    decoders: Option<Decoders>,
     /// Found in the text as it is.
     raw: Matcher,
     /// Found in the normalised text.
@@ -60,20 +69,6 @@ struct Matcher {
 
 static WORD_END: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"\w$").ok());
 static WORD_START: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"^\w").ok());
-
-pub(super) fn failed(error: impl std::fmt::Display) -> EncoderError {
-    EncoderError::Tokenizer { detail: error.to_string() }
-}
-
-/// Runs the library's code, of which some panics on what a hostile file makes it do: an expression
-/// that takes too long, ids that are nowhere.
-pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
-        let text = payload.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
-        Err(failed(format!("the library fails: {}", text.unwrap_or("for an unknown reason"))))
-    })
-}
 
 impl Matcher {
     fn new(tokens: Vec<Added>, patterns: &[String]) -> Result<Self> {
@@ -175,10 +170,45 @@ fn begins_word(text: &str) -> bool {
     WORD_START.as_ref().is_some_and(|word| word.is_match(text))
 }
 
+/// Refuses names of which the search would take too much memory.
+fn check_names<'a>(names: impl Iterator<Item = &'a str>) -> Result<()> {
+    let mut all = 0;
+    for name in names {
+        all += name.len();
+        if name.len() > MAX_NAME || all > MAX_NAMES {
+            return Err(failed(format!(
+                "its added tokens are too long: one may have {MAX_NAME} bytes, all {MAX_NAMES}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses models that take time without end: for every place in a text they try all tokens, up to the
+/// longest, or all pieces of a word.
+fn check_model(model: &ModelWrapper) -> Result<()> {
+    let longest = model.get_vocab().keys().map(String::len).max().unwrap_or(0);
+    if longest > MAX_TOKEN {
+        return Err(failed(format!("it has a token of {longest} bytes, above {MAX_TOKEN}")));
+    }
+    match model {
+        ModelWrapper::WordPiece(model) if model.max_input_chars_per_word > MAX_WORD => {
+            let found = model.max_input_chars_per_word;
+            Err(failed(format!("'max_input_chars_per_word' is {found}, above {MAX_WORD}")))
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Pipeline {
     pub fn new(parts: Parts) -> Result<Self> {
         let Parts { normalizer, pre_tokenizer, model, decoder, mut added } = parts;
         added.retain(|a| !a.token.content.is_empty());
+        check_names(added.iter().map(|a| a.token.content.as_str()))?;
+        check_model(&model)?;
+        let normalizers = Normalizers::new(normalizer.as_ref())?;
+        let pre_tokenizers = PreTokenizers::new(pre_tokenizer.as_ref())?;
+        let decoders = decoder.as_ref().map(Decoders::new).transpose()?;
         // Special ones come first, as in the library: of two equal patterns the first is found.
         added.sort_by_key(|a| (!a.token.special, a.id));
         let by_id = added.iter().map(|a| (a.id, a.token.clone())).collect();
@@ -189,11 +219,11 @@ impl Pipeline {
         let mut normal_names = Vec::with_capacity(normalized.len());
         for Added { token, .. } in &normalized {
             let mut name = NormalizedString::from(token.content.as_str());
-            if let Some(normalizer) = &normalizer {
-                normalizer.normalize(&mut name).map_err(failed)?;
-            }
+            let mut room = Room::of(token.content.len());
+            normalizers.normalize(&mut name, &mut room).map_err(failed)?;
             normal_names.push(name.get().to_owned());
         }
+        check_names(normal_names.iter().map(String::as_str))?;
         // A name of which nothing is left would be found everywhere.
         let (normalized, normal_names) = normalized
             .into_iter()
@@ -201,10 +231,10 @@ impl Pipeline {
             .filter(|(_, name)| !name.is_empty())
             .unzip::<_, _, Vec<_>, Vec<_>>();
         Ok(Self {
-            normalizer,
-            pre_tokenizer,
+            normalizers,
+            pre_tokenizers,
             model,
-            decoder,
+            decoders,
             raw: Matcher::new(raw, &names)?,
             normalized: Matcher::new(normalized, &normal_names)?,
             by_id,
@@ -234,16 +264,13 @@ impl Pipeline {
 
     fn tokens(&self, text: &str, parse: Parse) -> tokenizers::Result<PreTokenizedString> {
         let mut pieces = PreTokenizedString::from(text);
+        let mut room = Room::of(text.len());
         pieces.split(|_, piece| self.raw.split(piece, parse, false))?;
         pieces.split(|_, mut piece| {
-            if let Some(normalizer) = &self.normalizer {
-                normalizer.normalize(&mut piece)?;
-            }
+            self.normalizers.normalize(&mut piece, &mut room)?;
             self.normalized.split(piece, parse, true)
         })?;
-        if let Some(pre_tokenizer) = &self.pre_tokenizer {
-            pre_tokenizer.pre_tokenize(&mut pieces)?;
-        }
+        self.pre_tokenizers.pre_tokenize(&mut pieces, text.len())?;
         pieces.tokenize(|piece| self.model.tokenize(piece.get()))?;
         Ok(pieces)
     }
@@ -254,8 +281,8 @@ impl Pipeline {
             Some(token) => (!token.special).then(|| token.content.clone()),
             None => self.model.id_to_token(*id),
         });
-        match &self.decoder {
-            Some(decoder) => guarded(|| decoder.decode(tokens.collect()).map_err(failed)),
+        match &self.decoders {
+            Some(decoders) => guarded(|| decoders.decode(tokens.collect()).map_err(failed)),
             None => Ok(tokens.collect::<Vec<_>>().join(" ")),
         }
     }

@@ -1,10 +1,12 @@
 //! Special tokens by the roles that the files give them.
 
+use serde::{Deserialize, Serialize};
+
 /// The roles that transformers knows: `bos` is the variable `bos_token` in templates.
 pub(super) const ROLES: [&str; 7] = ["bos", "eos", "unk", "sep", "pad", "cls", "mask"];
 
 /// The special tokens of a model by their roles, as templates name them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TokenRoles {
     /// Variable (`bos_token`) and token, of those that there are.
     named: Vec<(String, String)>,

@@ -1,6 +1,7 @@
 //! SentencePiece-BPE vocabularies (`tokenizer.ggml.model = llama`): Gemma, Llama 2, Mistral.
 
-use super::pipeline::{Added, Parts, failed};
+use super::guard::failed;
+use super::pipeline::{Added, Parts};
 use super::{Kind, Vocabulary};
 use crate::error::Result;
 use crate::model::gguf::GgufFile;

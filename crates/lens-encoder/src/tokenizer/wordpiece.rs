@@ -1,6 +1,7 @@
 //! WordPiece vocabularies (`tokenizer.ggml.model = bert`): BERT, MiniLM.
 
-use super::pipeline::{Added, Parts, failed};
+use super::guard::failed;
+use super::pipeline::{Added, Parts};
 use super::{Kind, Vocabulary};
 use crate::error::Result;
 use crate::model::gguf::GgufFile;

@@ -48,6 +48,8 @@ pub struct Reply {
     pub hang_up: bool,
     /// Send the body again and again, without a length.
     pub endless: bool,
+    /// Wait so long each time.
+    pub every: Duration,
 }
 
 impl Reply {
@@ -198,6 +200,7 @@ fn serve(
     if reply.endless {
         loop {
             out.write_all(&reply.body)?;
+            std::thread::sleep(reply.every);
         }
     }
     out.write_all(&reply.body[..reply.cut.unwrap_or(reply.body.len()).min(reply.body.len())])?;

@@ -39,6 +39,11 @@ impl Serving {
         self.running.said.clone()
     }
 
+    /// The process.
+    pub fn id(&self) -> u32 {
+        self.running.child.id()
+    }
+
     pub fn signal(&self, signal: Signal) {
         self.running.signal(signal);
     }

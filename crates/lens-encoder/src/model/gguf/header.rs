@@ -3,6 +3,7 @@
 
 use super::{ArrayRef, TensorInfo, Value, corrupt};
 use crate::error::{EncoderError, Result};
+use crate::model::file::ModelFile;
 use crate::model::stored::StoredType;
 use std::collections::HashMap;
 use std::path::Path;
@@ -18,34 +19,67 @@ const MAX_DIMS: u32 = 4;
 /// Alignment of tensor data where the file does not say.
 const DEFAULT_ALIGNMENT: u64 = 32;
 
-/// A position in the mapped file that never leaves it.
+/// Bytes that are read of a file at first; where its header is longer, four times as many, and so on.
+const FIRST: usize = 1 << 20;
+/// Longest header: vocabularies of a million tokens have a tenth of it.
+const MAX_HEADER: usize = 256 << 20;
+
+/// Reads the header of a file.
+pub(super) fn read(file: &ModelFile, path: &Path) -> Result<Header> {
+    let size = usize::try_from(file.size()).unwrap_or(usize::MAX);
+    let mut have = FIRST.min(size);
+    loop {
+        let bytes = file.bytes(0..have)?;
+        let mut walker = Walker::new(path, &bytes, size);
+        match walker.header() {
+            Err(_) if walker.wants_more && have < size.min(MAX_HEADER) => {
+                have = (4 * have).min(size).min(MAX_HEADER);
+            }
+            header => return header,
+        }
+    }
+}
+
+/// A position in a file that never leaves it.
 pub(super) struct Walker<'a> {
-    pub path: &'a Path,
-    pub bytes: &'a [u8],
-    pub at: usize,
+    path: &'a Path,
+    /// The beginning of the file.
+    bytes: &'a [u8],
+    /// Bytes of all of the file.
+    size: usize,
+    at: usize,
+    /// Whether it failed for what lies in the file, and not in `bytes`.
+    wants_more: bool,
 }
 
 /// Metadata, and tensors by their names.
 pub(super) type Header = (HashMap<String, Value>, HashMap<String, TensorInfo>);
 
 impl<'a> Walker<'a> {
+    /// At the beginning of a file of `size` bytes, which begins with `bytes`.
+    pub fn new(path: &'a Path, bytes: &'a [u8], size: usize) -> Self {
+        Self { path, bytes, size, at: 0, wants_more: false }
+    }
+
     fn err(&self, detail: impl Into<String>) -> EncoderError {
         corrupt(self.path, detail)
     }
 
     fn left(&self) -> u64 {
-        (self.bytes.len() - self.at) as u64
+        (self.size - self.at) as u64
     }
 
     fn take(&mut self, n: u64) -> Result<&'a [u8]> {
         if n > self.left() {
             return Err(self.err(format!(
                 "it ends at byte {}, inside something that needs {n} more bytes at byte {}",
-                self.bytes.len(),
-                self.at
+                self.size, self.at
             )));
         }
-        let bytes = &self.bytes[self.at..self.at + n as usize];
+        let Some(bytes) = self.bytes.get(self.at..self.at + n as usize) else {
+            self.wants_more = true;
+            return Err(self.err(format!("its header has more than {MAX_HEADER} bytes")));
+        };
         self.at += n as usize;
         Ok(bytes)
     }
@@ -127,10 +161,10 @@ impl<'a> Walker<'a> {
                 }
             }
         }
-        Ok(ArrayRef { kind, len: len as usize, start })
+        Ok(ArrayRef { kind, len: len as usize, start, end: self.at })
     }
 
-    pub fn header(mut self) -> Result<Header> {
+    pub fn header(&mut self) -> Result<Header> {
         if self.take(4)? != b"GGUF" {
             return Err(self.err("it does not begin with the GGUF magic"));
         }
@@ -225,10 +259,10 @@ impl<'a> Walker<'a> {
             (elements / stored.block()).checked_mul(stored.block_bytes()).ok_or_else(oversize)?;
         let start = base.checked_add(offset).ok_or_else(oversize)?;
         let end = start.checked_add(len as u64).ok_or_else(oversize)?;
-        if end > self.bytes.len() as u64 {
+        if end > self.size as u64 {
             return Err(self.err(format!(
                 "tensor '{name}' ends at byte {end}, the file at byte {}: is the download complete?",
-                self.bytes.len()
+                self.size
             )));
         }
         if !offset.is_multiple_of(alignment) {

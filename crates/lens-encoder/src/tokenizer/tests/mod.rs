@@ -4,6 +4,7 @@ mod decoding;
 mod errors;
 mod fixtures;
 mod folders;
+mod hostile;
 mod properties;
 mod reference;
 

@@ -4,6 +4,11 @@
 //! (which hold keys in signed addresses), and a [`Secret`] does not print itself. A token is not
 //! sent on when an answer points to another host.
 
+mod address;
+
+pub(crate) use address::{escaped, has_user, is_loopback, public_url};
+
+use address::{joined, names_this_machine, origin};
 use lens_core::Progress;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -65,6 +70,16 @@ pub enum HttpError {
         /// The failure.
         detail: String,
     },
+    /// The answer comes, but so slowly that it may never end.
+    #[error("{url} sends too slowly: less than {bytes} bytes in {seconds} s")]
+    TooSlow {
+        /// The address, without what could be secret.
+        url: String,
+        /// The least number of bytes in that time.
+        bytes: u64,
+        /// The time in seconds.
+        seconds: u64,
+    },
     /// The answer is larger than any sensible one.
     #[error("{url} answered with more than {limit} bytes")]
     TooLarge {
@@ -86,7 +101,13 @@ pub enum HttpError {
 impl HttpError {
     /// Whether the same request may work a little later.
     pub(crate) fn is_passing(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Broken { .. })
+        matches!(
+            self,
+            Self::Unreachable { .. }
+                | Self::TimedOut { .. }
+                | Self::TooSlow { .. }
+                | Self::Broken { .. }
+        )
     }
 
     fn from_ureq(error: ureq::Error, url: &str) -> Self {
@@ -155,35 +176,6 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// An address without user, password, query and fragment.
-pub(crate) fn public_url(url: &str) -> String {
-    let url = url.split(['?', '#']).next().unwrap_or_default();
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let host = host.rsplit('@').next().unwrap_or_default();
-    format!("{scheme}://{host}{path}")
-}
-
-/// Whether the address names a user or password.
-pub(crate) fn has_user(url: &str) -> bool {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    rest.split(['/', '?', '#']).next().is_some_and(|host| host.contains('@'))
-}
-
-/// A path with everything escaped that has a meaning in addresses.
-pub(crate) fn escaped(path: &str) -> String {
-    let mut out = String::with_capacity(path.len());
-    for b in path.bytes() {
-        match b {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
-                out.push(char::from(b));
-            }
-            _ => out.push_str(&format!("%{b:02X}")),
-        }
-    }
-    out
-}
-
 /// How long to wait for what.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
@@ -193,6 +185,8 @@ pub(crate) struct Limits {
     pub answer: Duration,
     /// For the next bytes of an answer.
     pub read: Duration,
+    /// For all of a call, to the last byte of its answer; `None` where that depends on its size.
+    pub whole: Option<Duration>,
 }
 
 /// An answer whose body is still to come.
@@ -204,6 +198,8 @@ pub(crate) struct Answer {
     /// Headers of the first answer that pointed elsewhere.
     redirect: Option<HeaderMap>,
     body: Body,
+    /// For the message of a refusal.
+    patience: Duration,
 }
 
 impl Answer {
@@ -245,8 +241,17 @@ impl Answer {
 
     /// The message of a refusal: the one in its JSON, else its beginning.
     pub fn message(self) -> String {
+        let until = Instant::now() + self.patience;
         let mut start = Vec::new();
-        let _ = self.body.into_reader().take(1 << 16).read_to_end(&mut start);
+        let mut reader = self.body.into_reader().take(1 << 16);
+        let mut buffer = vec![0; 1 << 12];
+        // Of a message that breaks off or does not end, what came of it is said.
+        while let Ok(n @ 1..) = reader.read(&mut buffer) {
+            start.extend_from_slice(&buffer[..n]);
+            if Instant::now() > until {
+                break;
+            }
+        }
         said(&start)
     }
 }
@@ -283,6 +288,8 @@ pub(crate) struct Client {
     proxied: Agent,
     /// For this machine itself, where no proxy belongs in between.
     direct: Agent,
+    /// For the message of a refusal.
+    patience: Duration,
 }
 
 impl fmt::Debug for Client {
@@ -301,6 +308,7 @@ impl Client {
                 .max_redirects_will_error(false)
                 .user_agent(concat!("lens/", env!("CARGO_PKG_VERSION")))
                 .accept_encoding("identity")
+                .timeout_global(limits.whole)
                 .timeout_resolve(Some(limits.connect))
                 .timeout_connect(Some(limits.connect))
                 .timeout_per_write(Some(limits.read))
@@ -312,7 +320,7 @@ impl Client {
             let builder = if direct { builder.proxy(None) } else { builder };
             Agent::new_with_config(builder.build())
         };
-        Self { proxied: build(false), direct: build(true) }
+        Self { proxied: build(false), direct: build(true), patience: limits.read }
     }
 
     fn agent(&self, url: &str) -> Result<&Agent, HttpError> {
@@ -352,7 +360,7 @@ impl Client {
                 301 | 302 | 303 | 307 | 308 => response.headers().get(LOCATION),
                 _ => None,
             };
-            let Some(next) = next else { return Ok(answer(response, at, redirect)) };
+            let Some(next) = next else { return Ok(self.answer(response, at, redirect)) };
             let next = next.to_str().unwrap_or_default();
             let next = joined(&at, next);
             if at.starts_with("https://") && !next.starts_with("https://") {
@@ -377,13 +385,14 @@ impl Client {
             request = request.header(AUTHORIZATION, token.header());
         }
         let response = request.send(json).map_err(|e| HttpError::from_ureq(e, url))?;
-        Ok(answer(response, url.to_owned(), None))
+        Ok(self.answer(response, url.to_owned(), None))
     }
-}
 
-fn answer(response: Response<Body>, url: String, redirect: Option<HeaderMap>) -> Answer {
-    let (parts, body) = response.into_parts();
-    Answer { status: parts.status.as_u16(), url, headers: parts.headers, redirect, body }
+    fn answer(&self, response: Response<Body>, url: String, redirect: Option<HeaderMap>) -> Answer {
+        let (parts, body) = response.into_parts();
+        let (status, headers) = (parts.status.as_u16(), parts.headers);
+        Answer { status, url, headers, redirect, body, patience: self.patience }
+    }
 }
 
 /// Which certificates to trust: the system's. Bare containers have none; there, Mozilla's.
@@ -398,44 +407,6 @@ fn roots() -> RootCerts {
             .any(there)
         || ["/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"].into_iter().any(there);
     if system { RootCerts::PlatformVerifier } else { RootCerts::WebPki }
-}
-
-/// Whether an address is one of this machine, to which nothing crosses a network.
-pub(crate) fn is_loopback(url: &str) -> bool {
-    url.parse::<Uri>().is_ok_and(|uri| names_this_machine(uri.host().unwrap_or_default()))
-}
-
-fn names_this_machine(host: &str) -> bool {
-    let name = host.trim_matches(['[', ']']);
-    name == "localhost"
-        || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-/// Scheme, host and port.
-fn origin(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return String::new() };
-    let host = rest.split(['/', '?', '#']).next().unwrap_or_default().to_ascii_lowercase();
-    let default = if scheme == "https" { ":443" } else { ":80" };
-    format!("{scheme}://{}", host.strip_suffix(default).unwrap_or(&host))
-}
-
-/// Where a redirect from `base` leads.
-fn joined(base: &str, to: &str) -> String {
-    if to.starts_with("http://") || to.starts_with("https://") {
-        return to.to_owned();
-    }
-    let scheme = base.split("://").next().unwrap_or_default();
-    if to.starts_with("//") {
-        return format!("{scheme}:{to}");
-    }
-    let after = base.find("://").map_or(0, |i| i + 3);
-    let host_end = base[after..].find(['/', '?', '#']).map_or(base.len(), |i| after + i);
-    if to.starts_with('/') {
-        return format!("{}{to}", &base[..host_end]);
-    }
-    let path = base[host_end..].split(['?', '#']).next().unwrap_or_default();
-    let folder = path.rfind('/').map_or("/", |i| &path[..=i]);
-    format!("{}{folder}{to}", &base[..host_end])
 }
 
 /// How often to try, and how long to wait in between.
@@ -502,55 +473,4 @@ pub(crate) fn interruptible<T: Send + 'static>(
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-    use super::*;
-
-    #[test]
-    fn what_could_be_secret_is_not_shown() {
-        let url = "https://me:pass@host.org:8/a/b.gguf?X-Signature=abc#x";
-        assert_eq!(public_url(url), "https://host.org:8/a/b.gguf");
-        assert!(has_user(url) && !has_user("https://host/a@b"));
-        let secret = Secret::new(" hf_abc \n").unwrap();
-        assert!(!format!("{secret:?}").contains("hf_abc"));
-        assert_eq!(secret.hide_in("bad key hf_abc!"), "bad key ***!");
-        assert_eq!(Secret::new("a b"), None);
-        assert_eq!(Secret::new(" "), None);
-    }
-
-    #[test]
-    fn redirects_are_joined_as_browsers_do() {
-        let base = "https://a.org/x/y?z=1";
-        assert_eq!(joined(base, "https://b.org/"), "https://b.org/");
-        assert_eq!(joined(base, "//b.org/c"), "https://b.org/c");
-        assert_eq!(joined(base, "/c?d"), "https://a.org/c?d");
-        assert_eq!(joined(base, "c"), "https://a.org/x/c");
-        assert_eq!(joined("https://a.org", "c"), "https://a.org/c");
-        assert_eq!(origin("https://A.org:443/x"), origin("https://a.org"));
-        assert_ne!(origin("https://a.org:444/x"), origin("https://a.org"));
-    }
-
-    #[test]
-    fn pauses_grow_and_servers_are_heeded() {
-        let retry = Retry { attempts: 5, first: Duration::from_millis(100) };
-        let ms = |attempt| retry.pause(attempt, None).as_millis();
-        assert!((50..=150).contains(&ms(0)) && (200..=600).contains(&ms(2)));
-        assert!(ms(u32::MAX) <= 30_000);
-        assert_eq!(retry.pause(0, Some(Duration::from_secs(7))), Duration::from_secs(7));
-        assert_eq!(retry.pause(0, Some(Duration::from_secs(7000))), LONGEST_PAUSE);
-    }
-
-    #[test]
-    fn messages_are_found_in_many_shapes() {
-        for body in [
-            r#"{"error": {"message": "too long", "code": 400}}"#,
-            r#"{"error": "too long", "error_type": "Validation"}"#,
-            r#"{"detail": [{"loc": ["body"], "msg": "too long"}]}"#,
-            "too\n long",
-        ] {
-            assert_eq!(said(body.as_bytes()), "too long");
-        }
-        assert_eq!(said(b""), "no message");
-        assert!(said("ü".repeat(5000).as_bytes()).len() < 700);
-    }
-}
+mod tests;
