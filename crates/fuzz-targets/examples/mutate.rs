@@ -42,6 +42,7 @@ const WORDS: [&[u8]; 24] = [
 ];
 
 fn main() {
+    lens_encoder::sandbox::install();
     let words: Vec<String> = std::env::args().skip(1).collect();
     let [name, seconds, folder, ..] = &*words else {
         panic!("usage: mutate TARGET SECONDS FOLDER [SEED]")

@@ -18,6 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const STACK: usize = 8 << 20;
 
 fn main() -> ExitCode {
+    lens_encoder::sandbox::install();
     let mut words = std::env::args().skip(1);
     let Some(target) = words.next().and_then(|name| fuzz_targets::find(&name)) else {
         eprintln!("usage: replay TARGET FILE..; the targets:");
