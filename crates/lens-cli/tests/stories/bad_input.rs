@@ -500,12 +500,15 @@ fn a_damaged_reward_model_is_refused_by_the_file_at_fault() {
     let weights = std::fs::read(lens.path("rm/model.safetensors")).unwrap();
     lens.write("rm/model.safetensors", &weights[..weights.len() / 2]);
     let error = lens.fails(1, "eval rm pairs.jsonl");
-    assert!(error.contains("rm/model.safetensors: damaged safetensors"), "{error}");
+    assert!(
+        error.contains("model.safetensors has") && error.contains("not its weights"),
+        "{error}"
+    );
     lens.write("rm/model.safetensors", &weights);
     let manifest = lens.read("rm/lens.json");
     lens.write("rm/lens.json", manifest.replace("\"version\": 1", "\"version\": 99"));
     let error = lens.fails(1, "score rm pairs.jsonl");
-    assert!(error.contains("rm/lens.json") && error.contains("reads up to 1"), "{error}");
+    assert!(error.contains("rm/lens.json") && error.contains("reads 1 to 1"), "{error}");
     std::fs::remove_file(lens.path("rm/lens.json")).unwrap();
     let error = lens.fails(1, "score rm pairs.jsonl");
     assert!(error.contains("rm: is not a reward model"), "{error}");

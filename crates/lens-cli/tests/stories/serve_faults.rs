@@ -45,7 +45,8 @@ fn while_the_encoder_is_down_clients_are_told_and_afterwards_all_is_well() {
     let lens = Lens::new();
     lens.rows("pairs.jsonl", &pairs(0..60));
     lens.ok(&format!("run pairs.jsonl --server {} -o rm --quiet", encoder.url));
-    let server = Serving::start(&lens, "rm --set server_retries=0");
+    let remote = format!("--server {} --set server_retries=0", encoder.url);
+    let server = Serving::start(&lens, &format!("rm {remote}"));
     let before = undisturbed(&server);
     for (fault, words) in
         [(DOWN, "no GPU today"), (HANGS_UP, "embedding server"), (GARBAGE, "not understood")]
@@ -70,7 +71,7 @@ fn while_the_encoder_is_down_clients_are_told_and_afterwards_all_is_well() {
 
     // A server that is not there at all does not start.
     drop(encoder);
-    let error = lens.fails(1, "serve rm --bind 127.0.0.1:0 --set server_retries=0");
+    let error = lens.fails(1, &format!("serve rm --bind 127.0.0.1:0 {remote}"));
     assert!(error.contains("cannot reach") || error.contains("embedding server"), "{error}");
 }
 

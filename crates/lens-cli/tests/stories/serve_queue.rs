@@ -50,6 +50,11 @@ impl Gated {
         Gated { lens, gate, encoder }
     }
 
+    /// The reward model served, with further options.
+    fn serve(&self, options: &str) -> Serving {
+        Serving::start(&self.lens, &format!("rm --server {} {options}", self.encoder.url))
+    }
+
     /// The texts of every request for vectors since the gate was there.
     fn computed(&self) -> Vec<Vec<String>> {
         let seen = self.encoder.seen();
@@ -85,7 +90,7 @@ fn waiting(server: &Serving, texts: f64) {
 #[test]
 fn a_full_queue_sends_clients_away_and_says_when_to_come_again() {
     let gated = Gated::new();
-    let server = Serving::start(&gated.lens, "rm --queue 2");
+    let server = gated.serve("--queue 2");
     let mut all = vec![gated.busy(&server)];
     all.extend([asked(&server, "gated a"), asked(&server, "gated b")]);
     waiting(&server, 2.0);
@@ -108,7 +113,7 @@ fn a_full_queue_sends_clients_away_and_says_when_to_come_again() {
 #[test]
 fn what_waits_is_computed_together_and_what_nobody_waits_for_is_not() {
     let gated = Gated::new();
-    let server = Serving::start(&gated.lens, "rm");
+    let server = gated.serve("");
     let mut first = gated.busy(&server);
     let mut stay: Vec<Client> =
         (0..5).map(|i| asked(&server, &format!("gated and stays {i}"))).collect();
@@ -134,7 +139,7 @@ fn what_waits_is_computed_together_and_what_nobody_waits_for_is_not() {
 #[test]
 fn an_answer_that_takes_too_long_is_given_up() {
     let gated = Gated::new();
-    let server = Serving::start(&gated.lens, "rm --timeout 1");
+    let server = gated.serve("--timeout 1");
     gated.gate.set(true);
     let late = server.post("/get_reward", &json!({"query": ["gated"]}));
     assert!(late.refusal(504).contains("within 1 s"));
@@ -149,7 +154,7 @@ fn an_answer_that_takes_too_long_is_given_up() {
 fn after_sigterm_everything_under_way_is_answered_and_nothing_new_is_taken() {
     let gated = Gated::new();
     for signal in [Signal::TERM, Signal::INT] {
-        let mut server = Serving::start(&gated.lens, "rm");
+        let mut server = gated.serve("");
         let mut under_way = vec![asked(&server, "gated first")];
         gated.gate.set(true);
         under_way.push(asked(&server, "gated a"));
@@ -177,7 +182,7 @@ fn after_sigterm_everything_under_way_is_answered_and_nothing_new_is_taken() {
 #[test]
 fn what_cannot_be_answered_in_time_is_told_so() {
     let gated = Gated::new();
-    let server = Serving::start(&gated.lens, "rm --drain-timeout 1");
+    let server = gated.serve("--drain-timeout 1");
     let mut first = gated.busy(&server);
     let mut second = asked(&server, "gated second");
     waiting(&server, 1.0);
@@ -194,7 +199,7 @@ fn what_cannot_be_answered_in_time_is_told_so() {
 #[test]
 fn a_second_signal_ends_at_once() {
     let gated = Gated::new();
-    let mut server = Serving::start(&gated.lens, "rm");
+    let mut server = gated.serve("");
     let _first = gated.busy(&server);
     server.signal(Signal::TERM);
     server.until_said("stopping");

@@ -202,6 +202,10 @@ fn what_cannot_be_synthesised_is_refused_and_nothing_is_replaced() {
     assert!(error.contains("is the very file that is read"), "{error}");
     lens.fails(1, "synthesise rm a.safetensors -o rm --overwrite");
     assert!(before == lens.files("rm"));
+    let error = lens.fails(1, "synthesise rm a.safetensors -o s.safetensors --overwrite");
+    assert!(error.contains("is no file of arrays, so it is not replaced"), "{error}");
+    assert_eq!(lens.read("s.safetensors"), "mine");
+    std::fs::copy(lens.path("a.safetensors"), lens.path("s.safetensors")).unwrap();
     lens.ok("synthesise rm a.safetensors -o s.safetensors --overwrite");
 }
 
