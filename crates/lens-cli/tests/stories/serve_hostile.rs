@@ -174,7 +174,7 @@ fn all_requests_together_stay_within_the_memory() {
         client.send("POST", "/get_reward", &[("content-length", &length)], &part).unwrap();
         waiting.push(client);
     }
-    server.until("their bodies are held", || held() >= (8 * 890 << 10) as f64);
+    server.until("their bodies are held", || held() >= ((8 * 890) << 10) as f64);
     assert!(held() <= (8 << 20) as f64);
     let body = json!({"query": ["x".repeat(20 << 10)]});
     let full = server.post("/get_reward", &body);

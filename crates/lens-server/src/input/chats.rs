@@ -67,7 +67,7 @@ struct Messages {
 
 impl Messages {
     fn bytes(&self) -> usize {
-        self.read.iter().map(|m| m.content.len()).sum()
+        self.read.iter().map(|m| m.content.len() + super::TURN_BYTES).sum()
     }
 }
 
@@ -405,7 +405,7 @@ mod tests {
             prompt: Arc::new(Content::Messages(vec![message("user", "ab")])),
             response: Content::Messages(vec![message("assistant", "c")]),
         };
-        assert_eq!(read(json!({"messages": chat})).unwrap(), [expected.clone()]);
+        assert_eq!(read(json!({"messages": chat})).unwrap(), std::slice::from_ref(&expected));
         let two = read(json!({"messages": [chat, chat]})).unwrap();
         assert_eq!(two, [expected.clone(), expected]);
     }

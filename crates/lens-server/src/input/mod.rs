@@ -23,6 +23,9 @@ pub(crate) use texts::{List, Packed, Pairs, Sequences, Texts};
 /// grows, takes 8.
 pub(crate) const PARSED: usize = 8;
 
+/// Bytes that a chat template writes around a turn, about: a role and marks, which are tokens too.
+const TURN_BYTES: usize = 32;
+
 /// A text to score. Responses to the same prompt share it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Text {
@@ -42,9 +45,13 @@ impl Text {
         text.into_iter().chain(contents.into_iter().flatten().flat_map(parts_of))
     }
 
-    /// Bytes of the text; an empty one counts as one.
+    /// Bytes of the text, with what is written around its turns; an empty one counts as one.
     pub fn bytes(&self) -> usize {
-        self.parts().map(str::len).sum::<usize>().max(1)
+        let bytes = match self {
+            Text::Rendered(text) => text.len(),
+            Text::Exchange { prompt, response } => bytes_of(prompt) + bytes_of(response),
+        };
+        bytes.max(1)
     }
 
     /// As the encoder takes it.
@@ -63,6 +70,14 @@ fn parts_of(content: &Content) -> Box<dyn Iterator<Item = &str> + '_> {
     match content {
         Content::Text(text) => Box::new(std::iter::once(text.as_str())),
         Content::Messages(all) => Box::new(all.iter().map(|m| m.content.as_str())),
+    }
+}
+
+/// Bytes of a text or of messages, with what is written around each.
+fn bytes_of(content: &Content) -> usize {
+    match content {
+        Content::Text(text) => text.len(),
+        Content::Messages(turns) => turns.iter().map(|m| m.content.len() + TURN_BYTES).sum(),
     }
 }
 
