@@ -1,5 +1,8 @@
 //! Figures and small tables as plain text: one home for how counts, shares and differences are written.
 
+use std::borrow::Cow;
+use std::fmt::Write;
+
 /// A share as a percentage with one decimal: `64.5%`.
 pub fn percent(share: f64) -> String {
     format!("{:.1}%", 100.0 * share)
@@ -56,6 +59,29 @@ pub fn shortened(text: &str, most: usize) -> (&str, usize) {
     }
 }
 
+/// A character that a terminal obeys: a control character, or one that turns the direction of text.
+fn commands_a_terminal(c: char) -> bool {
+    let turns = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    turns || (c.is_control() && !matches!(c, '\n' | '\t'))
+}
+
+/// A text for a terminal: every character that a terminal would obey as `\u001b`, which is also how JSON
+/// writes it.
+pub fn for_terminal(text: &str) -> Cow<'_, str> {
+    if !text.contains(commands_a_terminal) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match commands_a_terminal(c) {
+            // Writing to a string cannot fail.
+            true => drop(write!(shown, "\\u{:04x}", u32::from(c))),
+            false => shown.push(c),
+        }
+    }
+    Cow::Owned(shown)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,5 +108,12 @@ mod tests {
     fn a_text_is_cut_between_characters() {
         assert_eq!(shortened("\u{e4}\u{f6}\u{fc}", 2), ("\u{e4}\u{f6}", 1));
         assert_eq!(shortened("\u{e4}\u{f6}\u{fc}", 3), ("\u{e4}\u{f6}\u{fc}", 0));
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_shown_and_all_else_is_as_it_was() {
+        assert_eq!(for_terminal("a\tb\nüñ 你好"), "a\tb\nüñ 你好");
+        assert_eq!(for_terminal("\u{1b}[2J\r\u{9b}x\u{7f}"), "\\u001b[2J\\u000d\\u009bx\\u007f");
+        assert_eq!(for_terminal("abc\u{202e}gpj.exe"), "abc\\u202egpj.exe");
     }
 }

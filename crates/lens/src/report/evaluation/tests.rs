@@ -19,7 +19,7 @@ fn drawn(result: &EvaluatedFile, several: bool) -> String {
 fn evaluated(evaluation: Evaluation, rewards: PairRewards) -> EvaluatedFile {
     let detail = HOSTILE.to_owned();
     let left_out = [(Reason::Malformed, vec![LeftOut::on_line(3, detail)])].into();
-    let rows = VetReport { read: 41, used: 40, left_out };
+    let rows = VetReport { read: 41, used: 40, left_out, unlisted: 0 };
     let path = "/home/me/f.jsonl".into();
     EvaluatedFile { path, rows, evaluation, trained_on: false, rewards, report: None }
 }
