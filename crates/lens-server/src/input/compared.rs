@@ -1,6 +1,6 @@
 //! One prompt with responses that are compared with each other.
 
-use super::{Asked, Beside, Text, TextOrChat, parts_of};
+use super::{Asked, Beside, Text, TextOrChat, bytes_of};
 use crate::failure::Failure;
 use lens_core::Content;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
@@ -85,9 +85,8 @@ impl Asked for Compared {
 
     /// Each response counts with the prompt, which is computed before it.
     fn bytes(&self) -> usize {
-        let of = |content: &Content| parts_of(content).map(str::len).sum::<usize>();
-        let prompts = of(&self.prompt).saturating_mul(self.responses.len());
-        prompts.saturating_add(self.responses.iter().map(|r| of(r).max(1)).sum())
+        let prompts = bytes_of(&self.prompt).saturating_mul(self.responses.len());
+        prompts.saturating_add(self.responses.iter().map(|r| bytes_of(r).max(1)).sum())
     }
 
     fn texts(self) -> Result<Vec<Text>, Failure> {
@@ -111,7 +110,7 @@ mod tests {
     fn a_prompt_is_shared_by_its_responses_and_counted_with_each() {
         let compared =
             read(r#""four""#, r#"["a", "bc", [{"role": "user", "content": "d"}]]"#).unwrap();
-        assert_eq!((compared.count(), compared.bytes()), (3, 4 * 3 + 4));
+        assert_eq!((compared.count(), compared.bytes()), (3, 4 * 3 + 3 + 29));
         let texts = compared.texts().unwrap();
         let Text::Exchange { prompt, .. } = &texts[0] else { unreachable!() };
         assert_eq!((&**prompt, Arc::strong_count(prompt)), (&Content::Text("four".into()), 3));
