@@ -28,7 +28,7 @@ const LONG_WORK: usize = 20_000_000;
 /// Bytes that a token is taken to have.
 const BYTES_PER_TOKEN: usize = 4;
 /// Memory that a byte of text takes while it goes through template and tokenizer.
-const MEMORY_PER_BYTE: usize = 64;
+const MEMORY_PER_BYTE: usize = 96;
 /// Memory that a text takes beside that, until its line of the answer is written.
 const MEMORY_PER_TEXT: usize = 4 << 10;
 /// Copies of a text's vector: the encoder's, the matrix's, and the one that is standardised.

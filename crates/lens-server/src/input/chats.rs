@@ -2,7 +2,7 @@
 
 use super::beside::unread;
 use super::skim::{Count, Gather, Skimmed};
-use super::{Asked, Beside, Text};
+use super::{Asked, Beside, Text, bytes_of_messages};
 use crate::failure::Failure;
 use lens_core::{Content, Message};
 use serde::de::{
@@ -65,12 +65,6 @@ struct Messages {
     fault: Option<Fault>,
 }
 
-impl Messages {
-    fn bytes(&self) -> usize {
-        self.read.iter().map(|m| m.content.len() + super::TURN_BYTES).sum()
-    }
-}
-
 /// One conversation, or several.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Chats {
@@ -88,7 +82,7 @@ impl Asked for Chats {
     }
 
     fn bytes(&self) -> usize {
-        self.messages.bytes().max(self.ends.len())
+        bytes_of_messages(&self.messages.read).max(self.ends.len())
     }
 
     fn texts(self) -> Result<Vec<Text>, Failure> {
@@ -434,6 +428,9 @@ mod tests {
             let held = list + heap * chats.messages.read.len();
             assert!(held <= crate::input::PARSED * json.len(), "{held} of {}", json.len());
         }
+        // Each message counts with what the template writes around it.
+        let chats: Chats = serde_json::from_str(r#"[{"role":"ab","content":""}]"#).unwrap();
+        assert_eq!((chats.count(), chats.bytes()), (1, 26));
         // What cannot be scored is not kept.
         let json = format!("[{}{{\"role\":\"\"}}]", "{\"role\":\"\"},".repeat(1000));
         let chats: Chats = serde_json::from_str(&json).unwrap();

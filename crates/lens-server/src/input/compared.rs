@@ -110,7 +110,7 @@ mod tests {
     fn a_prompt_is_shared_by_its_responses_and_counted_with_each() {
         let compared =
             read(r#""four""#, r#"["a", "bc", [{"role": "user", "content": "d"}]]"#).unwrap();
-        assert_eq!((compared.count(), compared.bytes()), (3, 4 * 3 + 4));
+        assert_eq!((compared.count(), compared.bytes()), (3, 4 * 3 + 3 + 29));
         let texts = compared.texts().unwrap();
         let Text::Exchange { prompt, .. } = &texts[0] else { unreachable!() };
         assert_eq!((&**prompt, Arc::strong_count(prompt)), (&Content::Text("four".into()), 3));

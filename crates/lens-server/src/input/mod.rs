@@ -14,7 +14,7 @@ use crate::failure::Failure;
 pub(crate) use beside::{Beside, WithBeside};
 pub(crate) use chats::{Chats, TextOrChat};
 pub(crate) use compared::{Compared, Responses};
-use lens_core::{Content, Exchange};
+use lens_core::{Content, Exchange, Message};
 use lens_encoder::Input;
 use std::sync::Arc;
 pub(crate) use texts::{List, Packed, Pairs, Sequences, Texts};
@@ -47,11 +47,10 @@ impl Text {
 
     /// Bytes of the text, with what is written around its turns; an empty one counts as one.
     pub fn bytes(&self) -> usize {
-        let bytes = match self {
-            Text::Rendered(text) => text.len(),
-            Text::Exchange { prompt, response } => bytes_of(prompt) + bytes_of(response),
-        };
-        bytes.max(1)
+        match self {
+            Text::Rendered(text) => text.len().max(1),
+            Text::Exchange { prompt, response } => (bytes_of(prompt) + bytes_of(response)).max(1),
+        }
     }
 
     /// As the encoder takes it.
@@ -63,6 +62,23 @@ impl Text {
                 response: response.clone(),
             }),
         }
+    }
+}
+
+/// Bytes that a template writes around a message, at a guess: a conversation of many empty messages is
+/// a long text.
+const AROUND_MESSAGE: usize = 24;
+
+/// Bytes of messages, as the template writes them.
+fn bytes_of_messages(messages: &[Message]) -> usize {
+    messages.iter().map(|m| m.role.len() + m.content.len() + AROUND_MESSAGE).sum()
+}
+
+/// Bytes of a prompt or a response.
+fn bytes_of(content: &Content) -> usize {
+    match content {
+        Content::Text(text) => text.len(),
+        Content::Messages(all) => bytes_of_messages(all),
     }
 }
 
