@@ -23,9 +23,6 @@ pub(crate) use texts::{List, Packed, Pairs, Sequences, Texts};
 /// grows, takes 8.
 pub(crate) const PARSED: usize = 8;
 
-/// Bytes that a chat template writes around a turn, about: a role and marks, which are tokens too.
-const TURN_BYTES: usize = 32;
-
 /// A text to score. Responses to the same prompt share it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Text {
@@ -86,14 +83,6 @@ fn parts_of(content: &Content) -> Box<dyn Iterator<Item = &str> + '_> {
     match content {
         Content::Text(text) => Box::new(std::iter::once(text.as_str())),
         Content::Messages(all) => Box::new(all.iter().map(|m| m.content.as_str())),
-    }
-}
-
-/// Bytes of a text or of messages, with what is written around each.
-fn bytes_of(content: &Content) -> usize {
-    match content {
-        Content::Text(text) => text.len(),
-        Content::Messages(turns) => turns.iter().map(|m| m.content.len() + TURN_BYTES).sum(),
     }
 }
 
