@@ -12,7 +12,7 @@ use arrow_ipc::writer::{FileWriter, StreamWriter};
 use half::f16;
 use lens_core::{EmbeddedPairs, Matrix, MethodSettings, Novelty, Quiet, Threads, fit};
 use lens_data::arrays::{FloatType, Tensor, write_tensors};
-use lens_data::bundle::{DataRecord, Kept, Manifest, NoveltyRecord, VERSION};
+use lens_data::bundle::{DataRecord, Kept};
 use lens_data::table::{Table, TableRow};
 use lens_data::{Array2, Bundle};
 use lens_encoder::testing::TinyModel;
@@ -213,33 +213,7 @@ fn trained(
         used: 24,
         left_out: BTreeMap::new(),
     };
-    Ok(Bundle {
-        manifest: Manifest {
-            format: Manifest::format(),
-            version: VERSION,
-            lens_version: "0".into(),
-            weights_sha256: None,
-            encoder: None,
-            data,
-            method,
-            kept: Kept::Augmented,
-            head: model.head.shape().clone(),
-            vae: Some(vae.shape()),
-            reward_mean: model.reward_mean,
-            reward_deviation: model.reward_deviation,
-            figures: Value::Null,
-            trained: None,
-            warm_start: None,
-            novelty: Some(NoveltyRecord::from(&novelty)),
-        },
-        model,
-        vae: Some(vae),
-        novelty: Some(novelty),
-        trained: None,
-        curves: Vec::new(),
-        report: String::new(),
-        page: None,
-    })
+    Ok(Bundle::new(model, Some(vae), Some(novelty), None, method, Kept::Augmented, data))
 }
 
 /// A folder of a model of one block and width 8, with 16 tokens.

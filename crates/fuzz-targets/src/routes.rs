@@ -8,7 +8,7 @@ use lens_encoder::{
     TextEncoder, ViewChoice,
 };
 use lens_server::testing::InProcess;
-use lens_server::{BearerTokens, BoxedError, Limits, ModelSource, Options};
+use lens_server::{BoxedError, ModelSource, Options};
 use std::path::Path;
 use std::sync::LazyLock;
 
@@ -16,17 +16,7 @@ use std::sync::LazyLock;
 const DIM: usize = 3;
 
 static SERVER: LazyLock<InProcess> = LazyLock::new(|| {
-    let options = Options {
-        bind: "127.0.0.1:8080".parse().expect("it is an address"),
-        models: vec![("rm".to_owned(), "rm".into())],
-        any_model: false,
-        pairs: None,
-        tokens: BearerTokens::default(),
-        insecure: false,
-        tls: None,
-        limits: Limits::default(),
-        log_prompts: false,
-    };
+    let options = Options { models: vec![("rm".to_owned(), "rm".into())], ..Options::default() };
     InProcess::open(options, Box::new(Made)).expect("the server starts")
 });
 

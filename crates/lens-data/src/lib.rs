@@ -37,6 +37,7 @@ pub mod error;
 pub mod files;
 pub mod labels;
 pub mod memory;
+pub mod panics;
 mod positional;
 pub mod prompts;
 pub mod store;

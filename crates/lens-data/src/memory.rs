@@ -43,15 +43,19 @@ fn left_in_group(folder: &Path) -> Option<u64> {
     Some(limit.saturating_sub(used.saturating_sub(cached.unwrap_or(0))))
 }
 
+/// Bytes of address space that this process has. `None` where the system does not tell.
+pub fn address_space_taken() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmSize:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kilobytes| kilobytes << 10)
+}
+
 /// What a limit on the address space leaves; `None` without one.
 #[cfg(unix)]
 fn address_space() -> Option<u64> {
     use rustix::process::{Resource, getrlimit};
     let limit = getrlimit(Resource::As).current?;
-    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = text.split_whitespace().next()?.parse().ok()?;
-    let page = u64::try_from(rustix::param::page_size()).ok()?;
-    Some(limit.saturating_sub(pages.saturating_mul(page)))
+    Some(limit.saturating_sub(address_space_taken()?))
 }
 
 #[cfg(not(unix))]

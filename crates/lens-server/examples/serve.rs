@@ -7,21 +7,15 @@
 //! ```
 
 use lens::{BundleModelOptions, Quiet};
-use lens_server::{BearerTokens, Bundles, Control, Limits, Options, serve};
+use lens_server::{Bundles, Control, Options, serve};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let bundle = std::env::args().nth(1).unwrap_or_else(|| "reward-model".to_owned());
     let options = Options {
-        bind: "127.0.0.1:8080".parse()?,
         models: vec![("reward-model".to_owned(), bundle.into())],
         any_model: true,
-        pairs: None,
-        tokens: BearerTokens::default(),
-        insecure: false,
-        tls: None,
-        limits: Limits::default(),
-        log_prompts: false,
+        ..Options::default()
     };
     let bundles = Bundles::new(BundleModelOptions::default(), Box::new(Quiet));
     let stop = async {

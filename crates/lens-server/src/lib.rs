@@ -18,7 +18,7 @@
 //! ```no_run
 //! use lens_data::Bundle;
 //! use lens_encoder::TextEncoder;
-//! use lens_server::{BearerTokens, BoxedError, Control, Limits, ModelSource, Options, serve};
+//! use lens_server::{BoxedError, Control, ModelSource, Options, serve};
 //! use std::path::Path;
 //!
 //! /// Scores embeddings only.
@@ -40,15 +40,8 @@
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let options = Options {
-//!     bind: "127.0.0.1:8080".parse()?,
 //!     models: vec![("helpful".to_owned(), "reward-model".into())],
-//!     any_model: false,
-//!     pairs: None,
-//!     tokens: BearerTokens::default(),
-//!     insecure: false,
-//!     tls: None,
-//!     limits: Limits::default(),
-//!     log_prompts: false,
+//!     ..Options::default()
 //! };
 //! let an_hour = tokio::time::sleep(std::time::Duration::from_secs(3600));
 //! let control = Control::until(an_hour).on_listening(|url| println!("listening on {url}"));

@@ -30,6 +30,23 @@ pub struct Options {
     pub log_prompts: bool,
 }
 
+impl Default for Options {
+    /// A server at port 8080 of this machine, with the default limits and without models.
+    fn default() -> Options {
+        Options {
+            bind: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            models: Vec::new(),
+            any_model: false,
+            pairs: None,
+            tokens: BearerTokens::default(),
+            insecure: false,
+            tls: None,
+            limits: Limits::default(),
+            log_prompts: false,
+        }
+    }
+}
+
 /// The least memory for requests, in bytes.
 const LEAST_MEMORY: usize = 1 << 20;
 /// The longest time limit.

@@ -1,5 +1,6 @@
 //! Words of others, for the log.
 
+use lens_data::panics::words_of;
 use std::any::Any;
 
 /// A text without control characters: a line of the log stays one, and a terminal obeys nobody.
@@ -13,8 +14,7 @@ pub(crate) fn printable(text: &str) -> String {
 
 /// What a panic said.
 pub(crate) fn message_of_panic(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic")
+    words_of(panic).unwrap_or("a panic")
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use crate::data_source;
 use crate::encoded::{EncoderOf, encode_rows};
 use crate::error::stop_if_cancelled;
 use crate::models::{encoder_record, note_encoder, open_encoder, open_encoder_of_bundle};
+use crate::notes;
 use crate::options::{BundleModelOptions, ModelOptions};
 use crate::outputs::{Written, check_output, check_own};
 use crate::{Error, Progress};
@@ -113,13 +114,7 @@ pub fn embed(options: &EmbedOptions, progress: &dyn Progress) -> Result<EmbedRes
     };
     let input = data_source::resolve(&options.file, runtime, progress)?;
     let set = read_exchanges_with(&input, &options.reading, progress)?;
-    for row in set.malformed.described() {
-        progress.note(&format!("left out: {row}"));
-    }
-    if set.malformed.undescribed() > 0 {
-        let more = set.malformed.undescribed();
-        progress.note(&format!("left out: {more} more malformed rows"));
-    }
+    notes::each_malformed(&set.malformed, progress);
     let (encoder, model) = open(&options.encoder, progress)?;
     note_encoder(encoder.as_ref(), progress);
     let arrays = Texts::of(&set.rows)?.embed(options, encoder.as_ref(), progress)?;

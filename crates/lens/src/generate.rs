@@ -3,6 +3,7 @@
 use crate::data_source;
 use crate::error::stop_if_cancelled;
 use crate::models::open_generator;
+use crate::notes;
 use crate::options::ModelOptions;
 use crate::outputs::check_output;
 use crate::{Error, Progress};
@@ -93,13 +94,7 @@ pub fn generate(
     check_output(&options.file, &options.output)?;
     let input = data_source::resolve(&options.file, &options.model.runtime, progress)?;
     let set = read_prompts_with(&input, &options.reading, progress)?;
-    for row in set.malformed.described() {
-        progress.note(&format!("left out: {row}"));
-    }
-    if set.malformed.undescribed() > 0 {
-        let more = set.malformed.undescribed();
-        progress.note(&format!("left out: {more} more malformed rows"));
-    }
+    notes::each_malformed(&set.malformed, progress);
     let generator = open_generator(&options.model, progress)?;
     let prompts: Vec<Content> = set.rows.into_iter().map(|r| r.value).collect();
     let all = generator.generate(&prompts, &options.sampling, progress)?;

@@ -18,6 +18,17 @@ pub(crate) fn malformed(rows: &MalformedRows, progress: &dyn Progress) {
     }
 }
 
+/// Names every malformed row that is described, and how many more there are: for jobs without a report.
+pub(crate) fn each_malformed(rows: &MalformedRows, progress: &dyn Progress) {
+    for row in rows.described() {
+        progress.note(&format!("left out: {row}"));
+    }
+    if rows.undescribed() > 0 {
+        let more = rows.undescribed();
+        progress.note(&format!("left out: {more} more malformed rows"));
+    }
+}
+
 /// Says what of the layout of pairs their user has to know: pairs without any prompt, and columns of text
 /// that are not read.
 pub(crate) fn layout(data: &Dataset, progress: &dyn Progress) {

@@ -2,6 +2,8 @@
 
 use crate::Error;
 use lens_data::{ArrayFile, AtomicFile, DataSource};
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 /// Refuses an output that is the very file that is read, or cannot be written.
@@ -17,6 +19,9 @@ pub(crate) fn check_output(input: &DataSource, output: &Path) -> Result<(), Erro
     }
     Ok(AtomicFile::check(output)?)
 }
+
+/// Bytes at the beginning of a page that say who made it.
+const PAGE_HEAD: u64 = 4096;
 
 /// What an output is, by which one of an earlier run is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,8 +63,9 @@ pub(crate) fn check_own(output: &Path, flag: &str, written: Written) -> Result<(
         Written::Rows => true,
         Written::Arrays => ArrayFile::open(output).is_ok(),
         Written::Report => {
-            let text = std::fs::read(output).unwrap_or_default();
-            lens_report::is_page(&String::from_utf8_lossy(&text))
+            let mut head = Vec::new();
+            let read = File::open(output).and_then(|f| f.take(PAGE_HEAD).read_to_end(&mut head));
+            read.is_ok() && lens_report::is_page(&String::from_utf8_lossy(&head))
         }
     };
     if is_own {

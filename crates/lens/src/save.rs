@@ -12,9 +12,7 @@ use lens_core::splits::SplitsReport;
 use lens_core::synthesis::Centring;
 use lens_core::vae::Vae;
 use lens_core::{CoreError, EmbeddedPairs, Novelty, Outcome, PreferencePair, RewardModel, Threads};
-use lens_data::bundle::{
-    Bundle, DataRecord, Kept, Manifest, NoveltyRecord, TrainedRecord, VERSION,
-};
+use lens_data::bundle::{Bundle, DataRecord, Kept};
 use lens_data::{EncoderRecord, Row, Trained, VetReport};
 use lens_eval::figures::heldout::HeldOut;
 use lens_eval::tuning::Tuned;
@@ -107,26 +105,13 @@ pub(crate) fn save(
     };
     let novelty_seconds = clock.elapsed().as_secs_f64();
     let Finished { encoder, data, earlier, method, .. } = finished;
-    let manifest = Manifest {
-        format: Manifest::format(),
-        version: VERSION,
-        lens_version: env!("CARGO_PKG_VERSION").to_owned(),
-        weights_sha256: None,
-        encoder,
-        data,
-        method: method.settings.clone(),
-        kept,
-        head: model.head.shape().clone(),
-        vae: vae.as_ref().map(Vae::shape),
-        reward_mean: model.reward_mean,
-        reward_deviation: model.reward_deviation,
-        figures,
-        trained: Some(TrainedRecord { by: trained.by, folds: trained.fold_count }),
-        warm_start: earlier.map(|(earlier, counts)| earlier.record(counts)),
-        novelty: novelty.as_ref().map(NoveltyRecord::from),
-    };
-    let (trained, page) = (Some(trained), Some(page));
-    let bundle = Bundle { manifest, model, vae, novelty, trained, curves, report, page };
+    let method = method.settings.clone();
+    let trained = Some(trained);
+    let mut bundle = Bundle::new(model, vae, novelty, trained, method, kept, data);
+    bundle.manifest.encoder = encoder;
+    bundle.manifest.figures = figures;
+    bundle.manifest.warm_start = earlier.map(|(earlier, counts)| earlier.record(counts));
+    let bundle = Bundle { curves, report, page: Some(page), ..bundle };
     if let Some(output) = output {
         bundle.write(output, overwrite)?;
     }

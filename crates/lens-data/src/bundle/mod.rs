@@ -21,7 +21,7 @@ use crate::curves::CURVES;
 use crate::error::Error;
 use crate::trained::Trained;
 use lens_core::vae::Vae;
-use lens_core::{Novelty, RewardModel};
+use lens_core::{MethodSettings, Novelty, RewardModel};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -67,6 +67,42 @@ pub struct Bundle {
 }
 
 impl Bundle {
+    /// What was trained: a reward model, with the VAE, the measure of novelty and the record of the
+    /// pairs where there are such. The manifest says of these parts what follows from them; the
+    /// encoder, the figures, where training started from, curves and reports are added to it.
+    pub fn new(
+        model: RewardModel,
+        vae: Option<Vae>,
+        novelty: Option<Novelty>,
+        trained: Option<Trained>,
+        method: MethodSettings,
+        kept: Kept,
+        data: DataRecord,
+    ) -> Bundle {
+        let record =
+            |trained: &Trained| TrainedRecord { by: trained.by, folds: trained.fold_count };
+        let manifest = Manifest {
+            format: Manifest::format(),
+            version: VERSION,
+            lens_version: env!("CARGO_PKG_VERSION").to_owned(),
+            weights_sha256: None,
+            encoder: None,
+            data,
+            method,
+            kept,
+            head: model.head.shape().clone(),
+            vae: vae.as_ref().map(Vae::shape),
+            reward_mean: model.reward_mean,
+            reward_deviation: model.reward_deviation,
+            figures: Value::Null,
+            trained: trained.as_ref().map(record),
+            warm_start: None,
+            novelty: novelty.as_ref().map(NoveltyRecord::from),
+        };
+        let (curves, report, page) = (Vec::new(), String::new(), None);
+        Bundle { manifest, model, vae, novelty, trained, curves, report, page }
+    }
+
     /// Whether `path` is a folder with a manifest in it.
     pub fn is_at(path: &Path) -> bool {
         path.join(MANIFEST).is_file()

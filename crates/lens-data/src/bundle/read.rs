@@ -6,6 +6,7 @@ use super::{
     TrainedRecord, WEIGHTS,
 };
 use crate::arrays::ArrayFile;
+use crate::dataset::fingerprint::hex;
 use crate::error::Error;
 use crate::files::Folder;
 use crate::trained::Trained;
@@ -136,5 +137,5 @@ fn weights(folder: &Folder, path: &Path, manifest: &Manifest) -> Result<ArrayFil
 
 /// SHA-256 in hex.
 pub(super) fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(Sha256::new_with_prefix(bytes))
 }

@@ -16,38 +16,22 @@ fn bundle() -> Bundle {
     let model = augmented.fitted.model;
     let (vae, _) = augmented.vae.unwrap();
     let novelty = Novelty::fit(&vae, &model.standardiser, &pairs, Threads::ONE).unwrap();
+    let data = DataRecord {
+        file: "x".into(),
+        fingerprint: "f".into(),
+        read: 24,
+        used: 24,
+        left_out: BTreeMap::new(),
+    };
+    let kept = Kept::Augmented;
+    let mut bundle =
+        Bundle::new(model, Some(vae), Some(novelty), Some(trained), method, kept, data);
+    bundle.manifest.figures = serde_json::json!({"accuracy": 0.5});
     Bundle {
-        manifest: Manifest {
-            format: Manifest::format(),
-            version: VERSION,
-            lens_version: "0".into(),
-            weights_sha256: None,
-            encoder: None,
-            data: DataRecord {
-                file: "x".into(),
-                fingerprint: "f".into(),
-                read: 24,
-                used: 24,
-                left_out: BTreeMap::new(),
-            },
-            method,
-            kept: Kept::Augmented,
-            head: model.head.shape().clone(),
-            vae: Some(vae.shape()),
-            reward_mean: model.reward_mean,
-            reward_deviation: model.reward_deviation,
-            figures: serde_json::json!({"accuracy": 0.5}),
-            trained: Some(TrainedRecord { by: KeyKind::Prompt, folds: trained.fold_count }),
-            warm_start: None,
-            novelty: Some(NoveltyRecord::from(&novelty)),
-        },
-        model,
-        trained: Some(trained),
-        vae: Some(vae),
-        novelty: Some(novelty),
         curves: vec![serde_json::json!({"epoch": 1})],
         report: "# Report\n".into(),
         page: Some("<!doctype html>\n".into()),
+        ..bundle
     }
 }
 

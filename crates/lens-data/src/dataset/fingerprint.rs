@@ -110,7 +110,8 @@ fn update(hash: &mut Sha256, values: &[f32]) {
     }
 }
 
-fn hex(hash: Sha256) -> String {
+/// The digest in hex.
+pub(crate) fn hex(hash: Sha256) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

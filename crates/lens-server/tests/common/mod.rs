@@ -7,12 +7,9 @@ pub mod http;
 use http::Client;
 use lens_core::{EmbeddedPairs, Matrix, MethodSettings, Novelty, Quiet, Threads, fit};
 use lens_data::Bundle;
-use lens_data::bundle::{DataRecord, Kept, Manifest, NoveltyRecord, VERSION};
+use lens_data::bundle::{DataRecord, Kept};
 use lens_encoder::TextEncoder;
-use lens_server::{
-    BearerTokens, BoxedError, Control, Limits, ModelSource, Options, ServeError, serve,
-};
-use serde_json::Value;
+use lens_server::{BoxedError, Control, ModelSource, Options, ServeError, serve};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -43,39 +40,14 @@ pub fn bundle(seed: u64) -> Bundle {
     let augmented = fit(&pairs, &method, Threads::ONE, &Quiet).unwrap().augmented.unwrap();
     let (model, (vae, _)) = (augmented.fitted.model, augmented.vae.unwrap());
     let novelty = Novelty::fit(&vae, &model.standardiser, &pairs, Threads::ONE).unwrap();
-    Bundle {
-        manifest: Manifest {
-            format: Manifest::format(),
-            version: VERSION,
-            lens_version: "0".into(),
-            weights_sha256: None,
-            encoder: None,
-            data: DataRecord {
-                file: "pairs.safetensors".into(),
-                fingerprint: "f".into(),
-                read: 24,
-                used: 24,
-                left_out: BTreeMap::new(),
-            },
-            method,
-            kept: Kept::Augmented,
-            head: model.head.shape().clone(),
-            vae: Some(vae.shape()),
-            reward_mean: model.reward_mean,
-            reward_deviation: model.reward_deviation,
-            figures: Value::Null,
-            trained: None,
-            warm_start: None,
-            novelty: Some(NoveltyRecord::from(&novelty)),
-        },
-        model,
-        vae: Some(vae),
-        novelty: Some(novelty),
-        trained: None,
-        curves: Vec::new(),
-        report: String::new(),
-        page: None,
-    }
+    let data = DataRecord {
+        file: "pairs.safetensors".into(),
+        fingerprint: "f".into(),
+        read: 24,
+        used: 24,
+        left_out: BTreeMap::new(),
+    };
+    Bundle::new(model, Some(vae), Some(novelty), None, method, Kept::Augmented, data)
 }
 
 /// The rewards of `n` rows around `shift`, as the library computes them.
@@ -107,13 +79,7 @@ pub fn options(name: &str, path: &Path) -> Options {
     Options {
         bind: "127.0.0.1:0".parse().unwrap(),
         models: vec![(name.to_owned(), path.to_owned())],
-        any_model: false,
-        pairs: None,
-        tokens: BearerTokens::default(),
-        insecure: false,
-        tls: None,
-        limits: Limits::default(),
-        log_prompts: false,
+        ..Options::default()
     }
 }
 

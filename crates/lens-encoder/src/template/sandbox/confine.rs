@@ -1,5 +1,6 @@
 //! The limits that a renderer takes before it reads anything.
 
+use lens_data::memory::address_space_taken;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 use std::io;
@@ -28,7 +29,7 @@ impl Confined {
     /// Limits this process for good: it can open no file and start no process, and leaves no memory
     /// behind when it crashes.
     pub fn new() -> io::Result<Self> {
-        let base = address_space().unwrap_or(UNKNOWN);
+        let base = address_space_taken().unwrap_or(UNKNOWN);
         let nothing = Rlimit { current: Some(0), maximum: Some(0) };
         for resource in [Resource::Core, Resource::Nproc, Resource::Nofile, Resource::Fsize] {
             setrlimit(resource, nothing)?;
@@ -62,11 +63,4 @@ fn lower(resource: Resource, limit: u64) -> io::Result<()> {
     let maximum = getrlimit(resource).maximum;
     let current = Some(maximum.map_or(limit, |maximum| limit.min(maximum)));
     Ok(setrlimit(resource, Rlimit { current, maximum })?)
-}
-
-/// Bytes of address space that this process has.
-fn address_space() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmSize:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kb| kb << 10)
 }

@@ -5,6 +5,7 @@ use super::frame::{Answer, Request, read_body, read_length, write};
 use crate::template::jinja::Jinja;
 use crate::template::limits::{Excess, Failure, MAX_INPUT};
 use crate::tokenizer::TokenRoles;
+use lens_data::panics::words_of;
 use std::io::{self, BufReader, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -81,8 +82,7 @@ impl From<Failure> for Answer {
 /// The engine panics where a length is more than there are addresses, and where it has a fault.
 fn guarded<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        let words = panic.downcast_ref::<String>().map(String::as_str);
-        let words = words.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
+        let words = words_of(&*panic).unwrap_or_default();
         Err(match words.contains("capacity overflow") {
             true => Failure::Exceeded(Excess::Memory),
             false => Failure::refused(format!("the template engine fails on it: {words}")),
