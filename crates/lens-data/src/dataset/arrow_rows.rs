@@ -1,5 +1,6 @@
 //! Arrow, as a file or as a stream: what `datasets.save_to_disk` and data frames write.
 
+use super::arrow_blocks::{FileBatches, check_stream};
 use super::guard::guarded;
 use super::records::{Fields, Sink, float};
 use super::source::Table;
@@ -10,7 +11,7 @@ use arrow_array::types::{
     UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow_array::{Array, RecordBatch};
-use arrow_ipc::reader::{FileReader, StreamReader};
+use arrow_ipc::reader::StreamReader;
 use arrow_schema::{ArrowError, DataType};
 use lens_core::Progress;
 use serde_json::Value;
@@ -45,10 +46,15 @@ fn read_from(
     start.map_err(|e| Error::io(path, "read", e))?;
     let damaged = |e: String| Error::corrupt(path, FORMAT, e);
     if magic.as_slice() == FILE_MAGIC {
-        let file = guarded(|| FileReader::try_new(from, None)).map_err(damaged)?;
+        let file = guarded(|| FileBatches::open(from)).map_err(damaged)?;
         batches(path, file, progress, sink)
     } else {
-        let stream = guarded(|| StreamReader::try_new(from, None)).map_err(damaged)?;
+        let stream = guarded(|| {
+            check_stream(&mut from)?;
+            from.seek(SeekFrom::Start(0))?;
+            StreamReader::try_new(from, None)
+        });
+        let stream = stream.map_err(damaged)?;
         batches(path, stream, progress, sink)
     }
 }

@@ -3,6 +3,7 @@
 //! A row that cannot be read is never dropped without a word: it becomes a [`MalformedRow`] that
 //! names file, line, field, what was expected and what was found.
 
+mod arrow_blocks;
 mod arrow_rows;
 mod bounds;
 mod columns;

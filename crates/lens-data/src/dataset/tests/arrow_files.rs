@@ -4,7 +4,8 @@ use arrow_array::{
     ArrayRef, BooleanArray, DictionaryArray, Float64Array, Int32Array, NullArray, RecordBatch,
     StringArray, StringViewArray, types::Int32Type,
 };
-use arrow_ipc::writer::{FileWriter, StreamWriter};
+use arrow_ipc::CompressionType;
+use arrow_ipc::writer::{FileWriter, IpcWriteOptions, StreamWriter};
 use arrow_schema::{DataType, Field, Fields};
 use std::sync::Arc;
 
@@ -114,4 +115,62 @@ fn rows_and_lists_of_nothing_are_no_way_to_any_number_of_them() {
     let rows = RecordBatch::try_from_iter([("prompt", list)]).unwrap();
     let error = home.pairs("list.arrow", stream_of(&rows)).unwrap_err();
     assert!(error.to_string().contains("nothing but null"), "{error}");
+}
+
+/// A thousand rows of one text, and the options of a writer that compresses them.
+fn compressible() -> (RecordBatch, IpcWriteOptions) {
+    let texts = |text| Arc::new(StringArray::from(vec![text; 1000])) as ArrayRef;
+    let batch = RecordBatch::try_from_iter([
+        ("prompt", texts("is it so?")),
+        ("chosen", texts("yes, and yes again")),
+        ("rejected", texts("no")),
+    ])
+    .unwrap();
+    let lz4 = Some(CompressionType::LZ4_FRAME);
+    (batch, IpcWriteOptions::default().try_with_compression(lz4).unwrap())
+}
+
+/// Puts `to` in the place of `from` wherever that stands; how often it does.
+fn replace_all(bytes: &mut [u8], from: [u8; 8], to: [u8; 8]) -> usize {
+    let places: Vec<usize> = (0..bytes.len() - 8).filter(|&i| bytes[i..i + 8] == from).collect();
+    places.iter().for_each(|&i| bytes[i..i + 8].copy_from_slice(&to));
+    places.len()
+}
+
+#[test]
+fn what_a_file_says_of_its_lengths_makes_no_room() {
+    let home = Home::new();
+    let (rows, options) = compressible();
+    let mut file =
+        FileWriter::try_new_with_options(Vec::new(), &rows.schema(), options.clone()).unwrap();
+    file.write(&rows).unwrap();
+    let mut stream =
+        StreamWriter::try_new_with_options(Vec::new(), &rows.schema(), options).unwrap();
+    stream.write(&rows).unwrap();
+    for mut bytes in [file.into_inner().unwrap(), stream.into_inner().unwrap()] {
+        let read = home.pairs("compressed.arrow", &bytes).unwrap();
+        assert_eq!(read.pairs.len(), 1000, "{:?}", read.malformed);
+        // Where the text of each row ends: 1,001 numbers of 4 bytes.
+        assert_eq!(replace_all(&mut bytes, 4004i64.to_le_bytes(), (1i64 << 40).to_le_bytes()), 3);
+        let error = home.pairs("bomb.arrow", bytes).unwrap_err();
+        assert!(error.to_string().contains("compressed columns say that they are"), "{error}");
+    }
+
+    let batch = batch();
+    let mut file = FileWriter::try_new(Vec::new(), &batch.schema()).unwrap();
+    file.write(&batch).unwrap();
+    let mut bytes = file.into_inner().unwrap();
+    // The footer lists the one block last: its place, the length of its header, and of its body.
+    let trailer = bytes.len() - 10;
+    let footer = u32::from_le_bytes(bytes[trailer..trailer + 4].try_into().unwrap()) as usize;
+    let body = (trailer - footer..trailer - 8)
+        .rev()
+        .find(|&i| {
+            let length = u64::from_le_bytes(bytes[i..i + 8].try_into().unwrap());
+            length > 64 && length.is_multiple_of(8) && length < bytes.len() as u64
+        })
+        .unwrap();
+    bytes[body..body + 8].copy_from_slice(&(1u64 << 40).to_le_bytes());
+    let error = home.pairs("block.arrow", &bytes).unwrap_err();
+    assert!(error.to_string().contains("lies outside of its"), "{error}");
 }
