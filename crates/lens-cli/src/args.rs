@@ -71,6 +71,8 @@ pub enum Command {
     Eval(EvalArgs),
     /// Score responses with a reward model
     Score(ScoreArgs),
+    /// Write a reward model as a folder that transformers or sentence-transformers loads
+    Export(ExportArgs),
     /// Serve reward models over HTTP, on the routes that trainers call
     Serve(ServeArgs),
     /// Let a language model answer prompts, several times each
@@ -122,6 +124,7 @@ impl Command {
             Command::Bench(BenchArgs { command: BenchCommand::Train(_) }) => Ok(toml::Table::new()),
             Command::Info(a) => table(&a.reading),
             Command::Convert(a) => table(&a.reading),
+            Command::Export(a) => table(a),
             Command::Pull(_) | Command::Completions(_) | Command::Man(_) => Ok(toml::Table::new()),
         }
     }
@@ -188,6 +191,34 @@ pub struct RunArgs {
     #[arg(long, help_heading = heading::OUTPUT)]
     #[serde(skip_serializing_if = "not_given")]
     pub overwrite: bool,
+}
+
+/// Arguments of `lens export`.
+#[derive(Debug, Args, Serialize)]
+pub struct ExportArgs {
+    /// The reward model (a folder)
+    #[serde(skip)]
+    pub reward_model: PathBuf,
+    /// What is to load it
+    #[arg(long, value_name = "LIBRARY", value_parser = values::export_target(), help_heading = heading::OUTPUT)]
+    #[serde(skip)]
+    pub to: String,
+    /// The folder to write
+    #[arg(long, short, value_name = "DIR", help_heading = heading::OUTPUT)]
+    #[serde(skip)]
+    pub output: PathBuf,
+    /// How exact its weights are
+    #[arg(long, default_value = "f32", value_parser = values::export_type(), help_heading = heading::OUTPUT)]
+    #[serde(skip)]
+    pub dtype: String,
+    /// Replace what an earlier export wrote there
+    #[arg(long, help_heading = heading::OUTPUT)]
+    #[serde(skip)]
+    pub overwrite: bool,
+    /// The language model it was trained with, where it lies elsewhere now
+    #[arg(long, value_name = "MODEL", help_heading = heading::MODEL)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
 }
 
 /// Arguments of `lens pull`.

@@ -76,6 +76,7 @@ fn run(cli: &Cli, reporter: &Reporter) -> Result<(), CliError> {
         Command::Likelihood(args) => commands::likelihood::run(args, &settings, reporter),
         Command::Bench(args) => commands::bench::run(args, &settings, reporter),
         Command::Info(args) => commands::info::run(args, &settings, reporter),
+        Command::Export(args) => commands::export::run(args, &settings, reporter),
         Command::Convert(args) => commands::convert::run(args, &settings, reporter),
         Command::Completions(args) => commands::shell::completions(args),
         Command::Man(args) => commands::shell::man(args),

@@ -39,6 +39,7 @@ pub mod bench;
 mod cache;
 mod encoder;
 mod error;
+mod export;
 mod family;
 mod fetch;
 mod forward;
@@ -58,6 +59,7 @@ mod view;
 
 pub use encoder::{EncodeStats, Encoded, Encoder, Likeness, MemoryEstimate, Refused};
 pub use error::{EncoderError, Result, ServerError};
+pub use export::{Checkpoint, CheckpointOptions, ExportType, Head, HeadTensor};
 pub use family::{
     Activation, Biases, LayerKind, ModelSpec, NormKind, NormPlacement, Rope, RopeScaling, SUPPORTED,
 };

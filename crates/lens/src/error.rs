@@ -67,6 +67,40 @@ pub enum Error {
         /// The address that the bundle names. It is no more than what its author wrote.
         recorded: Option<String>,
     },
+    /// What a reward model is exported to cannot hold it exactly.
+    #[error("this reward model cannot be exported to {target}: {reason}; nearest is {nearest}")]
+    NotExportable {
+        /// The target.
+        target: &'static str,
+        /// What it cannot hold.
+        reason: String,
+        /// What comes nearest.
+        nearest: &'static str,
+    },
+    /// An exported reward model, read back, gives other rewards.
+    #[error(
+        "the exported model gives other rewards, by up to {difference:.4} where their standard deviation \
+         is {deviation:.4}; nothing was written"
+    )]
+    ExportDiffers {
+        /// The largest difference.
+        difference: f64,
+        /// The standard deviation of rewards in training.
+        deviation: f64,
+    },
+    /// A text becomes other tokens with the exported tokenizer and template.
+    #[error(
+        "the exported tokenizer and template make {theirs} tokens of the text {text:?}, the encoder {ours}, \
+         or others; nothing was written"
+    )]
+    ExportTokens {
+        /// The beginning of the text.
+        text: String,
+        /// How many tokens the encoder makes of it.
+        ours: usize,
+        /// How many the exported tokenizer makes of it.
+        theirs: usize,
+    },
     /// The embeddings come from another encoder than the bundle's.
     #[error(
         "{} holds embeddings of another encoder than the reward model's: {differences}",

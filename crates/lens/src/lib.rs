@@ -16,6 +16,7 @@
 //! | [`evaluate()`] | a reward model and held-out data | accuracy, calibration, benchmarks, best-of-n |
 //! | [`score()`] | a reward model and rows | a reward for each |
 //! | [`score_to_file()`] | a reward model and rows | the rows with their rewards, in a file |
+//! | [`export()`] | a reward model | a folder that transformers or sentence-transformers loads |
 //! | [`synthesise()`] | a reward model and embedded pairs | synthetic embeddings |
 //! | [`generate()`] | prompts | responses of a language model |
 //! | [`likelihood()`] | responses | how likely they are to a language model |
@@ -54,6 +55,7 @@ pub mod embed;
 mod encoded;
 mod error;
 pub mod evaluate;
+pub mod export;
 pub mod generate;
 pub mod info;
 
@@ -80,6 +82,7 @@ pub use earlier::WarmStartCounts;
 pub use embed::{EmbedOptions, EmbedResult, EmbedWith, embed};
 pub use error::Error;
 pub use evaluate::{EvaluateOptions, EvaluatedFile, evaluate};
+pub use export::{ExportOptions, ExportResult, ExportTarget, export};
 pub use generate::{GenerateOptions, GenerateResult, generate};
 pub use info::{Info, info};
 pub use lens_core::{Progress, Quiet};

@@ -165,12 +165,7 @@ pub fn open_encoder_of_bundle(
     options: &BundleModelOptions,
     progress: &dyn Progress,
 ) -> Result<Box<dyn TextEncoder>, Error> {
-    let Some(record) = &bundle.manifest.encoder else {
-        return Err(Error::Refused(format!(
-            "{} was trained on arrays of unknown origin: it scores arrays, not text",
-            path.display()
-        )));
-    };
+    let record = record_of(bundle, path)?;
     let trained_with = &record.identity;
     let mismatch =
         |differences: String| Error::EncoderMismatch { bundle: path.to_owned(), differences };
@@ -191,6 +186,45 @@ pub fn open_encoder_of_bundle(
         }
         return Err(mismatch(in_words(&differences, "the bundle", "the server")));
     }
+    Ok(Box::new(own_encoder(record, path, options, template, progress)?))
+}
+
+/// Opens the language model that the bundle in the folder `path` was trained with in this process, and
+/// refuses any other. Its record must name no server.
+///
+/// # Errors
+/// As [`open_encoder_of_bundle`].
+pub(crate) fn open_own_encoder_of_bundle(
+    bundle: &Bundle,
+    path: &Path,
+    options: &BundleModelOptions,
+    progress: &dyn Progress,
+) -> Result<Encoder, Error> {
+    refuse_server(&options.runtime)?;
+    let record = record_of(bundle, path)?;
+    own_encoder(record, path, options, record.template.clone(), progress)
+}
+
+/// What a bundle remembers of its encoder.
+fn record_of<'a>(bundle: &'a Bundle, path: &Path) -> Result<&'a EncoderRecord, Error> {
+    bundle.manifest.encoder.as_ref().ok_or_else(|| {
+        Error::Refused(format!(
+            "{} was trained on arrays of unknown origin: it scores arrays, not text",
+            path.display()
+        ))
+    })
+}
+
+fn own_encoder(
+    record: &EncoderRecord,
+    path: &Path,
+    options: &BundleModelOptions,
+    template: TemplateChoice,
+    progress: &dyn Progress,
+) -> Result<Encoder, Error> {
+    let (trained_with, runtime) = (&record.identity, &options.runtime);
+    let mismatch =
+        |differences: String| Error::EncoderMismatch { bundle: path.to_owned(), differences };
     let trained_views = || trained_with.views.iter().map(ViewChoice::from).collect();
     let encoder_options = EncoderOptions {
         template,
@@ -211,7 +245,7 @@ pub fn open_encoder_of_bundle(
     })?;
     let differences = trained_with.differences(encoder.identity());
     if differences.is_empty() {
-        return Ok(Box::new(encoder));
+        return Ok(encoder);
     }
     Err(mismatch(in_words(&differences, "the bundle", &file.display().to_string())))
 }

@@ -48,6 +48,27 @@ fn value((word, help): (&'static str, &'static str)) -> PossibleValue {
     }
 }
 
+/// `--to` of `lens export`.
+pub fn export_target() -> PossibleValuesParser {
+    words([
+        (
+            "transformers",
+            "a linear head on the last token of the last layer: what TRL, vLLM and others load",
+        ),
+        ("sentence-transformers", "any head on poolings of the last layer"),
+        ("remote-code", "any views and head: transformers with a file of Python that you trust"),
+    ])
+}
+
+/// `--dtype` of `lens export`.
+pub fn export_type() -> PossibleValuesParser {
+    words([
+        ("f32", "the same rewards"),
+        ("f16", "half the size, rewards a little off"),
+        ("bf16", "half the size, rewards further off"),
+    ])
+}
+
 /// `--weights`.
 pub fn weights() -> PossibleValuesParser {
     words([

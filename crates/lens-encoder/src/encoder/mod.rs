@@ -282,7 +282,27 @@ impl Encoder {
         self.prepared(Item::Rendered(text)).map(|p| p.ids)
     }
 
-    fn tokenizer(&self) -> Result<Arc<TextTokenizer>> {
+    /// The model's files.
+    pub(crate) fn files(&self) -> &ModelFiles {
+        &self.files
+    }
+
+    /// Where the model's weights lie.
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// An exchange as the template writes it.
+    pub(crate) fn rendered(&self, exchange: &Exchange) -> Result<String> {
+        let rendered = self.template.render(exchange, &*self.tokenizer()?)?;
+        Ok(match rendered.marker {
+            Some(marker) => rendered.text.replace(marker, ""),
+            None => rendered.text,
+        })
+    }
+
+    /// The tokenizer, built when it is first needed.
+    pub(crate) fn tokenizer(&self) -> Result<Arc<TextTokenizer>> {
         let mut slot = lock(&self.tokenizer);
         if let Some(tokenizer) = slot.as_ref() {
             return Ok(Arc::clone(tokenizer));

@@ -288,6 +288,15 @@ pub enum EncoderError {
     /// An embedding server gave no vectors.
     #[error(transparent)]
     Server(#[from] ServerError),
+    /// A model that transformers cannot hold exactly.
+    #[error("the model cannot be exported: {detail}")]
+    NotExportable {
+        /// What stands in the way.
+        detail: String,
+    },
+    /// A file of an exported model could not be written.
+    #[error(transparent)]
+    Output(Box<lens_data::Error>),
     /// The fetched file is not the model.
     #[error("model '{model}' arrived damaged: SHA-256 {found}, expected {expected}")]
     Checksum {
@@ -301,6 +310,12 @@ pub enum EncoderError {
     /// The caller's progress asked to stop; what was done is in the cache.
     #[error("cancelled")]
     Cancelled,
+}
+
+impl From<lens_data::Error> for EncoderError {
+    fn from(error: lens_data::Error) -> Self {
+        Self::Output(Box::new(error))
+    }
 }
 
 impl EncoderError {

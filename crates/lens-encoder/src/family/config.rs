@@ -414,7 +414,7 @@ impl Config<'_> {
                             (1.0 + f.ln() / (original as f64).ln()).sqrt()
                         }
                     }
-                    _ => super::gguf::long_attention(context, original),
+                    _ => super::long_attention(context, original),
                 };
                 RopeScaling::Long {
                     short: factors("short_factor")?,

@@ -240,7 +240,7 @@ impl Metadata<'_> {
 }
 
 /// Phi-3's factor on cosines and sines where the file does not give it.
-pub(super) fn long_attention(context: usize, original: usize) -> f64 {
+pub(crate) fn long_attention(context: usize, original: usize) -> f64 {
     let scale = context as f64 / original as f64;
     if scale <= 1.0 { 1.0 } else { (1.0 + scale.ln() / (original as f64).ln()).sqrt() }
 }

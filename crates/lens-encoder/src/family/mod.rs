@@ -11,7 +11,8 @@ mod layout;
 
 use crate::error::{EncoderError, Result};
 use crate::model::ModelFiles;
-pub(crate) use layout::{Global, Layout, Part};
+pub(crate) use gguf::long_attention;
+pub(crate) use layout::{Global, Layout, Naming, Part};
 
 /// Families that work, by the names in GGUF files and in `config.json`.
 pub const SUPPORTED: &[&str] =

@@ -21,9 +21,10 @@ use lens_data::encoder::Pooling;
 use plan::Batch;
 use rayon::prelude::*;
 use rope::RopeTable;
-pub(crate) use weights::Linear;
+pub(crate) use rope::inverse_frequencies;
 pub(crate) use weights::Weights;
 use weights::{Block, Norm};
+pub(crate) use weights::{Linear, Order};
 
 /// Rows a thread takes at a time in element-wise passes.
 const ROWS: usize = 32;

@@ -40,7 +40,9 @@ impl RopeTable {
     }
 }
 
-fn inverse_frequencies(rope: &Rope, long: bool) -> Vec<f32> {
+/// The inverse frequencies of a rotation, one for each two values that are rotated. `long` says whether the
+/// texts are longer than the context before stretching.
+pub(crate) fn inverse_frequencies(rope: &Rope, long: bool) -> Vec<f32> {
     let plain = (0..rope.dims / 2).map(|i| {
         let exponent = (2 * i) as f32 / rope.dims as f32;
         1.0 / (rope.base as f32).powf(exponent)

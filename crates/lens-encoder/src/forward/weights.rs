@@ -49,7 +49,7 @@ enum MatrixData {
 
 /// In which order rows are stored.
 #[derive(Debug, Clone, Copy)]
-enum Order {
+pub(crate) enum Order {
     AsIs,
     /// By pairs of an interleaved rotation, for heads of this width.
     Interleaved(usize),
@@ -57,7 +57,7 @@ enum Order {
 
 impl Order {
     /// Where row `r` of the half-split order is stored.
-    fn stored(self, r: usize) -> usize {
+    pub fn stored(self, r: usize) -> usize {
         match self {
             Self::AsIs => r,
             Self::Interleaved(width) => {

@@ -9,6 +9,7 @@
 // Folders, `Parse` and decoding are used from here on by those who load folders and generate.
 
 mod byte_level;
+mod export;
 mod files;
 mod folder;
 mod gguf;
@@ -25,6 +26,7 @@ use aho_corasick::{AhoCorasick, Input, MatchKind};
 use lens_data::encoder::SpecialTokens;
 use std::borrow::Cow;
 
+pub(crate) use export::{Exported, TokenizerFiles};
 pub(crate) use files::{adds_bos_of_folder, adds_eos_of_folder, chat_template_of_folder};
 pub(crate) use gguf::adds_bos;
 use gguf::{Kind, Vocabulary};
@@ -193,6 +195,16 @@ impl TextTokenizer {
     /// How many ids end every list: `[SEP]`, rarely EOS.
     pub fn suffix_len(&self) -> usize {
         self.suffix.len()
+    }
+
+    /// The names of the tokens that begin every list, as one text.
+    pub fn prefix_text(&self) -> Option<String> {
+        self.prefix.iter().map(|id| self.pipeline.name_of(*id)).collect()
+    }
+
+    /// The names of the tokens that end every list, as one text.
+    pub fn suffix_text(&self) -> Option<String> {
+        self.suffix.iter().map(|id| self.pipeline.name_of(*id)).collect()
     }
 
     /// A character that occurs in none of the texts, to be passed to [`Self::shield`].

@@ -1,0 +1,206 @@
+//! An encoder's model as a checkpoint of transformers.
+//!
+//! - `config`: `config.json`, from the description of the model that the forward pass has;
+//! - `tensors`: the model's tensors in the names and the order of rows of transformers, decoded where a
+//!   GGUF file has them in blocks;
+//! - `shards`: safetensors files, written as they are decoded;
+//! - the tokenizer's files are written by `tokenizer::export`, the chat template by `template`.
+//!
+//! What is written is what the encoder computes: a text that goes through the exported template and
+//! tokenizer becomes the tokens that the encoder makes of it, to which a check holds it.
+
+mod config;
+mod shards;
+mod template;
+mod tensors;
+
+use crate::encoder::Encoder;
+use crate::error::{EncoderError, Result};
+use crate::family::NormPlacement;
+use crate::tokenizer::{Exported, TokenizerFiles};
+use lens_core::{Exchange, Progress};
+use lens_data::Error;
+use serde_json::{Map, Value};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+pub use shards::ExportType;
+use tensors::{Tensor, Tensors};
+
+const CONFIG: &str = "config.json";
+/// Bytes of a file of weights; a larger tensor has a file of its own.
+const SHARD: usize = 5_000_000_000;
+
+/// Which class of transformers an exported model is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Head {
+    /// `..ForSequenceClassification`: the model with a head on its last token.
+    SequenceClassification,
+    /// The model alone, `..Model`.
+    None,
+    /// A model within another one, whose class the caller names.
+    Within,
+}
+
+/// A tensor of a head, by its name in the checkpoint.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeadTensor {
+    /// Its name.
+    pub name: String,
+    /// Slowest dimension first.
+    pub shape: Vec<usize>,
+    /// As many values as the shape has.
+    pub values: Vec<f32>,
+}
+
+/// What is exported of a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CheckpointOptions {
+    /// The class.
+    pub head: Head,
+    /// In which form weights are written.
+    pub dtype: ExportType,
+    /// How many blocks are kept, from the first one on; the final norm follows the last of them.
+    pub layers: usize,
+    /// What stands after every text.
+    pub suffix: Option<String>,
+    /// Tensors of the head.
+    pub tensors: Vec<HeadTensor>,
+    /// Entries of `config.json` beside the model's, or in their place.
+    pub config: Map<String, Value>,
+    /// Most bytes of one file of weights. `None`: five gigabytes.
+    pub shard_bytes: Option<usize>,
+}
+
+/// A written checkpoint.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checkpoint {
+    /// The token that fills lists of tokens up to one length; no text ends in it.
+    pub pad_token_id: u32,
+    /// Bytes of all tensors.
+    pub bytes: u64,
+    /// The model's `config.json`.
+    pub config: Value,
+}
+
+impl Encoder {
+    /// Writes the encoder's model, its tokenizer and its template into `folder`, as transformers reads
+    /// them: `config.json`, safetensors (in several files where they are large), `tokenizer.json`,
+    /// `tokenizer_config.json` and `chat_template.jinja`. Weights go through memory some MB at a time.
+    /// `texts` show how texts end.
+    ///
+    /// # Errors
+    /// [`EncoderError::NotExportable`] with what transformers cannot hold; the problem of a tensor or
+    /// the tokenizer; [`EncoderError::Output`]; [`EncoderError::Cancelled`]. Files may then be
+    /// half-written: give a folder that is thrown away.
+    pub fn write_checkpoint(
+        &self,
+        folder: &Path,
+        options: &CheckpointOptions,
+        texts: &[Exchange],
+        progress: &dyn Progress,
+    ) -> Result<Checkpoint> {
+        let (files, spec) = (self.files(), self.spec());
+        if !(1..=spec.layers.len()).contains(&options.layers) {
+            let (layers, all) = (options.layers, spec.layers.len());
+            return Err(not_exportable(format!("{layers} of its {all} blocks cannot be kept")));
+        }
+        if spec.placement == NormPlacement::Post && options.head == Head::SequenceClassification {
+            let what = "a classifier of its family has a layer between the model and its head";
+            return Err(not_exportable(what.into()));
+        }
+        let tokenizer = self.tokenizer()?;
+        let suffix = match &options.suffix {
+            Some(suffix) => tokenizer.fragment(suffix)?,
+            None => Vec::new(),
+        };
+        let mut ends = BTreeSet::new();
+        for text in texts {
+            let ids = self.exchange_ids(text)?;
+            ends.extend(suffix.last().or(ids.last()));
+        }
+        let template = template::exported(self, &tokenizer, options.suffix.as_deref())?;
+        let identity = self.identity();
+        let exported = Exported {
+            vocab: spec.vocab,
+            add_bos: identity.add_bos,
+            max_length: identity.max_length,
+            template: template.as_deref(),
+            ends: &ends,
+        };
+        let TokenizerFiles { files: tokenizer_files, pad, bos, eos } =
+            tokenizer.export(files, &exported)?;
+        let rows = spec.vocab.max(pad as usize + 1);
+        let within = if options.head == Head::None { "" } else { "model." };
+        let tensors = Tensors { files, spec, layout: self.layout(), prefix: within };
+        let family = config::family(spec)?;
+        let mut config = config::config(spec, options.layers, rows, tensors.table_rows()?)?;
+        let class = match options.head {
+            Head::SequenceClassification => Some("ForSequenceClassification"),
+            Head::None => Some("Model"),
+            Head::Within => None,
+        };
+        if let Some(class) = class {
+            let name = format!("{}{class}", family.class);
+            config.insert("architectures".to_owned(), vec![name].into());
+        }
+        for (key, id) in [("bos_token_id", bos), ("eos_token_id", eos)] {
+            config.insert(key.to_owned(), id.map_or(Value::Null, Value::from));
+        }
+        config.insert("pad_token_id".to_owned(), pad.into());
+        config.insert("dtype".to_owned(), options.dtype.name().into());
+        config.insert("torch_dtype".to_owned(), options.dtype.name().into());
+        let mut all = tensors.list(options.layers, rows)?;
+        let given = options.tensors.iter();
+        all.extend(given.map(|t| Tensor::given(&t.name, t.shape.clone(), t.values.clone())));
+        let limit = options.shard_bytes.unwrap_or(SHARD);
+        let bytes = shards::write(folder, &all, options.dtype, limit, progress)?;
+        for (name, contents) in tokenizer_files {
+            let path = folder.join(name);
+            std::fs::write(&path, contents).map_err(|e| Error::io(&path, "write", e))?;
+        }
+        let model = Value::Object(config.clone());
+        config.extend(options.config.clone());
+        write_json(&folder.join(CONFIG), &config.into())?;
+        Ok(Checkpoint { pad_token_id: pad, bytes, config: model })
+    }
+
+    /// Token ids of an exchange with a suffix behind it, as a view with that suffix has them.
+    ///
+    /// # Errors
+    /// The problem of the tokenizer or the template.
+    pub fn exchange_ids_with(&self, exchange: &Exchange, suffix: Option<&str>) -> Result<Vec<u32>> {
+        let mut ids = self.exchange_ids(exchange)?;
+        if let Some(suffix) = suffix {
+            ids.extend(self.tokenizer()?.fragment(suffix)?);
+        }
+        Ok(ids)
+    }
+
+    /// Token ids of a view's suffix, in which names of control tokens are parsed.
+    ///
+    /// # Errors
+    /// The problem of the tokenizer.
+    pub fn fragment_ids(&self, text: &str) -> Result<Vec<u32>> {
+        self.tokenizer()?.fragment(text)
+    }
+
+    /// An exchange as text, without the tokens that the tokenizer adds to every text by itself.
+    ///
+    /// # Errors
+    /// The problem of the tokenizer or the template.
+    pub fn exchange_text(&self, exchange: &Exchange) -> Result<String> {
+        template::unframed(self, exchange)
+    }
+}
+
+fn not_exportable(detail: String) -> EncoderError {
+    EncoderError::NotExportable { detail }
+}
+
+fn write_json(path: &Path, value: &Value) -> Result<()> {
+    let mut bytes = serde_json::to_vec_pretty(value)
+        .map_err(|e| not_exportable(format!("{}: {e}", path.display())))?;
+    bytes.push(b'\n');
+    Ok(std::fs::write(path, bytes).map_err(|e| Error::io(path, "write", e))?)
+}
