@@ -36,6 +36,8 @@ pub enum Views {
     Fixed,
     /// Chosen by cross-validation on the training pairs.
     Auto,
+    /// The same, among views that can be exported.
+    Exportable,
 }
 
 /// When a BOS token begins a text.
@@ -354,6 +356,7 @@ impl Settings {
             settings: self.method(),
             views: match (self.views, self.views_by_default) {
                 (Views::Fixed, _) => ViewSelection::Fixed,
+                (Views::Exportable, _) => ViewSelection::Exportable,
                 (Views::Auto, false) => ViewSelection::Auto,
                 (Views::Auto, true) => ViewSelection::AutoIfEnough,
             },

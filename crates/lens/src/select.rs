@@ -2,7 +2,7 @@
 //! is said of it.
 
 use crate::options::{MethodOptions, ViewSelection};
-use crate::views::candidate_views;
+use crate::views::{candidate_views, exportable_views};
 use crate::{Error, Progress};
 use lens_core::{CoreError, EmbeddedPairs, MethodSettings};
 use lens_data::bundle::Kept;
@@ -20,6 +20,9 @@ pub(crate) fn set_candidate_views(
 ) -> Result<Vec<ViewChoice>, Error> {
     let found = match encoder.server() {
         Some(_) => None,
+        None if selection == ViewSelection::Exportable => {
+            Some(exportable_views(asked, encoder.identity())?)
+        }
         None => candidate_views(asked, encoder.identity()),
     };
     match (selection, found) {

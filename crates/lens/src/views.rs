@@ -1,5 +1,6 @@
 //! The views of a text among which `auto` selects.
 
+use crate::Error;
 use lens_encoder::{EncoderIdentity, LayerChoice, Pooling, ViewChoice};
 
 /// A question about each response, for one more view of it.
@@ -28,19 +29,54 @@ pub fn candidate_views(asked: &[ViewChoice], encoder: &EncoderIdentity) -> Optio
             views.push(view);
         }
     };
-    // Encoders such as BERT have no last token that has seen everything, but a first one.
-    let sees_both_ways = ENCODERS.contains(&&*encoder.architecture);
-    let token = if sees_both_ways { Pooling::First } else { Pooling::Last };
+    let token = token_pooling(encoder);
     for layer in [layers.div_ceil(3), (2 * layers).div_ceil(3), layers] {
         let layer = LayerChoice::Index(i32::try_from(layer).unwrap_or(i32::MAX));
         for pooling in [token, Pooling::Mean] {
             add(ViewChoice { layer, pooling, suffix: None });
         }
     }
-    if !sees_both_ways {
+    if token == Pooling::Last {
         add(ViewChoice { suffix: Some(QUESTION.to_owned()), ..ViewChoice::default() });
     }
     Some(views)
+}
+
+/// The candidate views that can be exported: the token that has seen everything and the mean of all tokens, at
+/// the last layer, both with the suffix of the view that was asked for.
+///
+/// # Errors
+/// [`Error::Option`] where another view was asked for: what is exportable is selected, not named.
+pub fn exportable_views(
+    asked: &[ViewChoice],
+    encoder: &EncoderIdentity,
+) -> Result<Vec<ViewChoice>, Error> {
+    let token = token_pooling(encoder);
+    let suffix = asked.first().and_then(|view| view.suffix.clone());
+    let mut views: Vec<ViewChoice> = [token, Pooling::Mean]
+        .map(|pooling| ViewChoice { pooling, suffix: suffix.clone(), ..ViewChoice::default() })
+        .into();
+    match asked {
+        [only] if *only == ViewChoice::default() => Ok(views),
+        // What was asked for comes first.
+        [only] if is_same(&views[1], only, encoder.layers) => {
+            views.swap(0, 1);
+            Ok(views)
+        }
+        [only] if is_same(&views[0], only, encoder.layers) => Ok(views),
+        _ => Err(Error::option(
+            "views",
+            "exportable selects among poolings of the last layer; name no other view with it",
+        )),
+    }
+}
+
+/// The pooling of the token that has seen everything: encoders such as BERT have no last one, but a first.
+fn token_pooling(encoder: &EncoderIdentity) -> Pooling {
+    match ENCODERS.contains(&&*encoder.architecture) {
+        true => Pooling::First,
+        false => Pooling::Last,
+    }
 }
 
 /// Whether two choices are one view of a model with so many layers.

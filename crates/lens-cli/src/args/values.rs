@@ -145,6 +145,7 @@ pub fn views_and_head() -> PossibleValuesParser {
              small network on it",
         ),
         ("auto", "chosen by cross-validation on the training pairs, from one pass of the model"),
+        ("exportable", "the same among poolings of the last layer, which `lens export` can write"),
     ])
 }
 

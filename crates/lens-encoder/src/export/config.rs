@@ -191,21 +191,27 @@ fn llama3(factor: f64, low: f64, high: f64, original: usize) -> Value {
     })
 }
 
-/// The rule behind the factors that a GGUF file lists: that of Llama 3, or none that transformers knows.
+/// The rule behind the factors that a GGUF file lists: that of Llama 3, or none that transformers knows. The
+/// file does not say for which context the model was made first.
 fn of_factors(rope: &Rope, factors: &[f64]) -> Result<Value> {
-    let (low, high, original) = (1.0, 4.0, 8192);
+    let (low, high) = (1.0, 4.0);
     let factor = factors.iter().copied().fold(1.0, f64::max);
-    let rule = RopeScaling::Llama3 { factor, low, high, original };
     let listed = inverse_frequencies(rope, false);
-    let by_rule = inverse_frequencies(&Rope { scaling: rule, ..rope.clone() }, false);
-    let near = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-5 * b.abs();
-    match listed.iter().zip(&by_rule).all(near) {
-        true => Ok(llama3(factor, low, high, original)),
-        false => Err(not_exportable(
+    let follows = |original: &usize| {
+        let scaling = RopeScaling::Llama3 { factor, low, high, original: *original };
+        let by_rule = inverse_frequencies(&Rope { scaling, ..rope.clone() }, false);
+        listed.iter().zip(&by_rule).all(|(a, b)| (a - b).abs() <= 1e-5 * b.abs())
+    };
+    // 8192 is Llama's own.
+    let originals = std::iter::once(8192).chain((5..=20).map(|power| 1usize << power));
+    match originals.into_iter().find(follows) {
+        Some(original) => Ok(llama3(factor, low, high, original)),
+        None => Err(not_exportable(
             "its file lists factors of the rotation that follow no rule of transformers".into(),
         )),
     }
 }
+
 /// A number that was read as f32, as a person would write it.
 fn plain(value: f32) -> Value {
     value.to_string().parse::<f64>().map_or(Value::Null, Value::from)

@@ -131,30 +131,11 @@ impl Encoder {
         let TokenizerFiles { files: tokenizer_files, pad, bos, eos } =
             tokenizer.export(files, &exported)?;
         let rows = spec.vocab.max(pad as usize + 1);
-        let within = if options.head == Head::None { "" } else { "model." };
-        let tensors = Tensors { files, spec, layout: self.layout(), prefix: within };
-        let family = config::family(spec)?;
-        let mut config = config::config(spec, options.layers, rows, tensors.table_rows()?)?;
-        let class = match options.head {
-            Head::SequenceClassification => Some("ForSequenceClassification"),
-            Head::None => Some("Model"),
-            Head::Within => None,
-        };
-        if let Some(class) = class {
-            let name = format!("{}{class}", family.class);
-            config.insert("architectures".to_owned(), vec![name].into());
-        }
-        for (key, id) in [("bos_token_id", bos), ("eos_token_id", eos)] {
+        let (mut config, bytes) = self.write_model(folder, options, rows, progress)?;
+        for (key, id) in [("bos_token_id", bos), ("eos_token_id", eos), ("pad_token_id", Some(pad))]
+        {
             config.insert(key.to_owned(), id.map_or(Value::Null, Value::from));
         }
-        config.insert("pad_token_id".to_owned(), pad.into());
-        config.insert("dtype".to_owned(), options.dtype.name().into());
-        config.insert("torch_dtype".to_owned(), options.dtype.name().into());
-        let mut all = tensors.list(options.layers, rows)?;
-        let given = options.tensors.iter();
-        all.extend(given.map(|t| Tensor::given(&t.name, t.shape.clone(), t.values.clone())));
-        let limit = options.shard_bytes.unwrap_or(SHARD);
-        let bytes = shards::write(folder, &all, options.dtype, limit, progress)?;
         for (name, contents) in tokenizer_files {
             let path = folder.join(name);
             std::fs::write(&path, contents).map_err(|e| Error::io(&path, "write", e))?;
@@ -163,6 +144,38 @@ impl Encoder {
         config.extend(options.config.clone());
         write_json(&folder.join(CONFIG), &config.into())?;
         Ok(Checkpoint { pad_token_id: pad, bytes, config: model })
+    }
+
+    /// Writes the weights, with `rows` rows of the token table; returns `config.json`, which says nothing of
+    /// the tokenizer yet, and the bytes of all tensors.
+    fn write_model(
+        &self,
+        folder: &Path,
+        options: &CheckpointOptions,
+        rows: usize,
+        progress: &dyn Progress,
+    ) -> Result<(Map<String, Value>, u64)> {
+        let (files, spec) = (self.files(), self.spec());
+        let (prefix, class) = match options.head {
+            Head::SequenceClassification => ("model.", Some("ForSequenceClassification")),
+            Head::None => ("", Some("Model")),
+            Head::Within => ("model.", None),
+        };
+        let tensors = Tensors { files, spec, layout: self.layout(), prefix };
+        let family = config::family(spec)?;
+        let mut config = config::config(spec, options.layers, rows, tensors.table_rows()?)?;
+        if let Some(class) = class {
+            let name = format!("{}{class}", family.class);
+            config.insert("architectures".to_owned(), vec![name].into());
+        }
+        config.insert("dtype".to_owned(), options.dtype.name().into());
+        config.insert("torch_dtype".to_owned(), options.dtype.name().into());
+        let mut all = tensors.list(options.layers, rows)?;
+        let given = options.tensors.iter();
+        all.extend(given.map(|t| Tensor::given(&t.name, t.shape.clone(), t.values.clone())));
+        let limit = options.shard_bytes.unwrap_or(SHARD);
+        let bytes = shards::write(folder, &all, options.dtype, limit, progress)?;
+        Ok((config, bytes))
     }
 
     /// Token ids of an exchange with a suffix behind it, as a view with that suffix has them.
@@ -185,12 +198,17 @@ impl Encoder {
         self.tokenizer()?.fragment(text)
     }
 
-    /// An exchange as text, without the tokens that the tokenizer adds to every text by itself.
+    /// An exchange as text with a suffix behind it, without the tokens that the tokenizer adds to every
+    /// text by itself: with them it becomes the tokens of [`Encoder::exchange_ids_with`].
     ///
     /// # Errors
     /// The problem of the tokenizer or the template.
-    pub fn exchange_text(&self, exchange: &Exchange) -> Result<String> {
-        template::unframed(self, exchange)
+    pub fn exchange_text_with(&self, exchange: &Exchange, suffix: Option<&str>) -> Result<String> {
+        let text = template::unframed(self, exchange)?;
+        Ok(match suffix {
+            Some(suffix) => text + &template::suffix_text(self, suffix)?,
+            None => text,
+        })
     }
 }
 
@@ -204,3 +222,6 @@ fn write_json(path: &Path, value: &Value) -> Result<()> {
     bytes.push(b'\n');
     Ok(std::fs::write(path, bytes).map_err(|e| Error::io(path, "write", e))?)
 }
+
+#[cfg(test)]
+mod tests;

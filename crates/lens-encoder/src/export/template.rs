@@ -2,7 +2,7 @@
 //! trainers add none to what a template wrote.
 
 use crate::encoder::{Encoder, own_template};
-use crate::error::Result;
+use crate::error::{EncoderError, Result};
 use crate::tokenizer::TextTokenizer;
 use lens_core::{Content, Exchange};
 use lens_data::encoder::TemplateChoice;
@@ -46,12 +46,46 @@ pub(super) fn exported(
     let before = missing(tokenizer.prefix_text(), &|token| rendered.starts_with(token));
     let after = missing(tokenizer.suffix_text(), &|token| rendered.ends_with(token));
     if let Some(before) = before {
+        // Some tokenizers put a space before a text, and none before what stands behind a token.
+        let ids = encoder.exchange_ids(&hello)?;
+        let marker = tokenizer.marker(std::iter::once(rendered.as_str()))?;
+        let end = after.as_deref().unwrap_or_default();
+        let spaced = format!("{before} ");
+        let before = match tokenizer.rendered(&format!("{spaced}{rendered}{end}"), marker)? == ids {
+            true if tokenizer.rendered(&format!("{before}{rendered}{end}"), marker)? != ids => {
+                spaced
+            }
+            _ => before,
+        };
         text = format!("{{{{ {} }}}}{text}", literal(&before));
     }
-    for part in after.iter().map(String::as_str).chain(suffix) {
+    let suffix = suffix.map(|suffix| suffix_text(encoder, suffix)).transpose()?;
+    for part in after.iter().chain(&suffix) {
         text.push_str(&format!("{{{{ {} }}}}", literal(part)));
     }
     Ok(Some(text))
+}
+
+fn hello() -> Exchange {
+    let content = || Content::Text("Hello".into());
+    Exchange { prompt: content(), response: content() }
+}
+
+/// A suffix as it has to stand in a text, so that the text becomes the tokens that it has with the suffix
+/// behind it: some tokenizers put a space before a text, as the suffix is one.
+pub(super) fn suffix_text(encoder: &Encoder, suffix: &str) -> Result<String> {
+    let tokenizer = encoder.tokenizer()?;
+    let text = unframed(encoder, &hello())?;
+    let marker = tokenizer.marker(std::iter::once(text.as_str()))?;
+    let ids = encoder.exchange_ids_with(&hello(), Some(suffix))?;
+    let spaced = format!(" {suffix}");
+    let fits = |suffix: &str| {
+        Ok::<_, EncoderError>(tokenizer.rendered(&format!("{text}{suffix}"), marker)? == ids)
+    };
+    match fits(suffix)? || !fits(&spaced)? {
+        true => Ok(suffix.to_owned()),
+        false => Ok(spaced),
+    }
 }
 
 /// A text in Jinja's quotes.

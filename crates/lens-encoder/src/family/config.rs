@@ -14,6 +14,9 @@ use serde_json::Value;
 const PREFIXES: [&str; 5] =
     ["model.", "", "language_model.model.", "model.language_model.", "language_model."];
 
+/// `model_type` of a reward model that was exported with code of its own.
+pub(crate) const EXPORTED: &str = "lens-reward-model";
+
 /// The values that published configurations of Gemma 3 leave out, as they are transformers' defaults.
 const GEMMA3: [(&str, usize); 5] = [
     ("num_attention_heads", 8),
@@ -23,9 +26,11 @@ const GEMMA3: [(&str, usize); 5] = [
     ("vocab_size", 262_208),
 ];
 
-/// The language model's part of a configuration: models with vision keep it apart.
+/// The language model's part of a configuration: models with vision keep it apart, and so does a reward
+/// model that was exported with code of its own.
 fn of_text(config: &Value) -> &Value {
-    config.get("text_config").filter(|t| t.is_object()).unwrap_or(config)
+    let within = if config["model_type"] == EXPORTED { "base" } else { "text_config" };
+    config.get(within).filter(|t| t.is_object()).unwrap_or(config)
 }
 
 /// The number of layers that a configuration names, where it names one.
@@ -170,7 +175,7 @@ impl Config<'_> {
     /// The tensors' names: whichever prefix the token table is found behind.
     fn naming(&self, spec: &ModelSpec) -> Result<Naming> {
         if spec.placement == NormPlacement::Post {
-            let prefix = ["", "bert.", "roberta."]
+            let prefix = ["", "bert.", "roberta.", "model."]
                 .into_iter()
                 .find(|p| self.files.has(&format!("{p}embeddings.word_embeddings.weight")));
             return Ok(Naming::Bert(prefix.unwrap_or_default().to_owned()));

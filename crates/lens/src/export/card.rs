@@ -7,6 +7,8 @@ use lens_encoder::models;
 /// What a card is written from.
 pub(super) struct Card<'a> {
     pub bundle: &'a Bundle,
+    /// Its report, in Markdown; empty without one.
+    pub report: &'a str,
     /// The language model, as its user named it.
     pub model: &'a str,
     pub result: &'a ExportResult,
@@ -15,7 +17,7 @@ pub(super) struct Card<'a> {
 impl Card<'_> {
     /// The card, in Markdown with the head that the Hub reads.
     pub fn text(&self) -> String {
-        let Card { bundle, model, result } = self;
+        let Card { bundle, model, result, .. } = self;
         let known = models::KNOWN.iter().find(|known| known.name == *model);
         let licence = known.map_or_else(
             || {
@@ -70,7 +72,7 @@ impl Card<'_> {
             }
             ExportTarget::RemoteCode => {
                 "```python\nfrom transformers import AutoModelForSequenceClassification, AutoTokenizer\n\n\
-                 tokenizer = AutoTokenizer.from_pretrained(FOLDER)\n\
+                 tokenizer = AutoTokenizer.from_pretrained(FOLDER, trust_remote_code=True)\n\
                  model = AutoModelForSequenceClassification.from_pretrained(FOLDER, trust_remote_code=True)\n\
                  text = tokenizer.apply_chat_template(messages, tokenize=False)\n\
                  batch = tokenizer(text, add_special_tokens=False, return_tensors=\"pt\")\n\
@@ -82,8 +84,7 @@ impl Card<'_> {
 
     /// The head and the table of the reward model's own report.
     fn figures(&self) -> String {
-        let report = &self.bundle.report;
-        let body = report.split_once("\n\n").map_or("", |(_, rest)| rest);
+        let body = self.report.split_once("\n\n").map_or("", |(_, rest)| rest);
         let end = ["\n## On held-out pairs", "\n## Training", "\n## "]
             .iter()
             .find_map(|mark| {

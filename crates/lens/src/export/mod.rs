@@ -15,7 +15,8 @@ use crate::options::{BundleModelOptions, RuntimeOptions};
 use crate::{Error, Progress};
 use card::Card;
 use lens_core::{Content, Exchange, Message, Threads};
-use lens_data::bundle::Bundle;
+use lens_data::bundle::{Bundle, REPORT};
+use lens_data::files::read_text;
 use lens_data::{AtomicDir, Existing};
 use lens_encoder::{
     Checkpoint, CheckpointOptions, Encoder, EncoderError, EncoderOptions, ExportType,
@@ -276,7 +277,9 @@ pub fn export(options: &ExportOptions, progress: &dyn Progress) -> Result<Export
         largest_difference: difference,
         reward_deviation: bundle.manifest.reward_deviation,
     };
-    let card = Card { bundle: &bundle, model: &record.model, result: &result };
+    // A bundle in memory has no report: it is for people.
+    let report = read_text(&options.bundle.join(REPORT)).unwrap_or_default();
+    let card = Card { bundle: &bundle, report: &report, model: &record.model, result: &result };
     write(&at.join("README.md"), card.text().as_bytes())?;
     write_json(
         &at.join(RECORD),
@@ -421,7 +424,7 @@ fn write_verification(
             .collect();
         let row = json!({
             "messages": messages,
-            "text": format!("{}{}", encoder.exchange_text(text)?, suffix.unwrap_or_default()),
+            "text": encoder.exchange_text_with(text, suffix)?,
             "token_ids": encoder.exchange_ids_with(text, suffix)?,
             "reward": reward,
         });

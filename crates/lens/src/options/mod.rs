@@ -42,6 +42,10 @@ pub enum ViewSelection {
     /// [`ViewSelection::Fixed`], with a note.
     #[default]
     AutoIfEnough,
+    /// As [`ViewSelection::AutoIfEnough`], among poolings of the last layer alone: whatever is selected
+    /// can be [exported](crate::export()) to sentence-transformers, and a linear head on the last token
+    /// to transformers.
+    Exportable,
 }
 
 /// The method's settings, and which of them are selected by the job.
@@ -66,7 +70,8 @@ impl MethodOptions {
 
     /// Whether a selection for which there are too few pairs is passed over.
     pub(crate) fn may_pass_over_selection(&self) -> bool {
-        self.views == ViewSelection::AutoIfEnough && !self.select_augmentation
+        let passes = [ViewSelection::AutoIfEnough, ViewSelection::Exportable];
+        passes.contains(&self.views) && !self.select_augmentation
     }
 
     /// These settings, with nothing left to select.

@@ -1,7 +1,7 @@
 """A reward model of LENS in transformers: hidden states of a language model, and a small head on them.
 
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
-    tokenizer = AutoTokenizer.from_pretrained(FOLDER)
+    tokenizer = AutoTokenizer.from_pretrained(FOLDER, trust_remote_code=True)
     model = AutoModelForSequenceClassification.from_pretrained(FOLDER, trust_remote_code=True)
     ids = tokenizer.apply_chat_template(messages, return_tensors="pt", return_dict=True)
     reward = model(**ids).logits[0, 0]

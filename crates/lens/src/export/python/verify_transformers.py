@@ -15,7 +15,7 @@ options = argparse.ArgumentParser()
 options.add_argument("--tolerance", type=float, default=@TOLERANCE@)
 tolerance = options.parse_args().tolerance
 rows = [json.loads(line) for line in open(folder / "verify.jsonl", encoding="utf-8")]
-tokenizer = AutoTokenizer.from_pretrained(folder)
+tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=@REMOTE@)
 model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=@REMOTE@).eval()
 # A head of transformers has no constant: it stands in the configuration.
 constant = getattr(model.config, "mean", 0.0)
