@@ -43,12 +43,12 @@ ASKED = ["--view", "layer=-1,pooling=last,suffix= good or bad?"]
 # What is exported to what: a model, how its reward model is trained, and the target.
 CASES = [(family, LINEAR + LAST, "transformers") for family in (
     "llama2", "llama3", "llama3/model.gguf", "mistral", "qwen2", "qwen2/model.gguf", "qwen3", "gemma2", "gemma3",
-    "gemma3/model.gguf", "gemma3-linear", "phi3", "phi3-longrope")]
+    "gemma3/model.gguf", "gemma3-linear", "phi3")]
 CASES += [
     ("gemma3", LINEAR + ASKED, "transformers"),
     ("gemma3", LAST, "sentence-transformers"),
     ("qwen2/model.gguf", MEAN + LAST, "sentence-transformers"),
-    ("llama2", LINEAR + MEAN, "sentence-transformers"),
+    ("llama3", LINEAR + MEAN, "sentence-transformers"),
     ("bert", MEAN + FIRST, "sentence-transformers"),
     ("gemma3", LINEAR + LAST + MEAN + INNER + ASKED, "remote-code"),
     ("qwen2", LAST + INNER + ["--set", "head.hidden=[8,4]", "--set", "head.activation=tanh"], "remote-code"),

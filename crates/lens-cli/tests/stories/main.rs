@@ -12,6 +12,7 @@ mod controls;
 mod curves;
 mod digests;
 mod evaluation;
+mod exporting;
 mod generation;
 mod hostile;
 mod interrupt;

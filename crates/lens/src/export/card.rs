@@ -9,6 +9,8 @@ pub(super) struct Card<'a> {
     pub bundle: &'a Bundle,
     /// Its report, in Markdown; empty without one.
     pub report: &'a str,
+    /// Texts of more tokens are rotated by other angles; `None` where all texts are rotated alike.
+    pub long_from: Option<usize>,
     /// The language model, as its user named it.
     pub model: &'a str,
     pub result: &'a ExportResult,
@@ -127,6 +129,12 @@ impl Card<'_> {
                 "vLLM and SGLang, which have no class for it: `lens serve` answers on their routes."
                     .to_owned(),
             ),
+        }
+        if let Some(tokens) = self.long_from {
+            limits.push(format!(
+                "Batches in which some texts have more than {tokens} tokens and some fewer: transformers \
+                 rotates all of a batch by the angles of its longest text, LENS each by its own."
+            ));
         }
         if self.result.dtype != "float32" {
             limits.push(format!(

@@ -20,7 +20,7 @@ use lens_data::files::read_text;
 use lens_data::{AtomicDir, Existing};
 use lens_encoder::{
     Checkpoint, CheckpointOptions, Encoder, EncoderError, EncoderOptions, ExportType,
-    TemplateChoice, View, ViewChoice,
+    SpecialTokens, TemplateChoice, View, ViewChoice,
 };
 use plan::{Dense, Modules, Plan, folded, plan};
 use safetensors::tensor::{Dtype, TensorView};
@@ -279,7 +279,9 @@ pub fn export(options: &ExportOptions, progress: &dyn Progress) -> Result<Export
     };
     // A bundle in memory has no report: it is for people.
     let report = read_text(&options.bundle.join(REPORT)).unwrap_or_default();
-    let card = Card { bundle: &bundle, report: &report, model: &record.model, result: &result };
+    let long_from = encoder.spec().long_from();
+    let card =
+        Card { bundle: &bundle, long_from, report: &report, model: &record.model, result: &result };
     write(&at.join("README.md"), card.text().as_bytes())?;
     write_json(
         &at.join(RECORD),
@@ -377,6 +379,9 @@ fn read_back(
             });
         }
     }
+    if plan.modules.is_some() {
+        check_as_texts(encoder, plan, folder, texts, &read)?;
+    }
     let encoded = written.encode_exchanges(texts, progress)?;
     let states = matrix(encoded.iter(), written.dim())?;
     let rewards: Vec<f32> = match plan.head {
@@ -392,6 +397,37 @@ fn read_back(
     };
     let differences = rewards.iter().zip(expected).map(|(a, b)| f64::from(a - b).abs());
     Ok(differences.fold(0.0, f64::max))
+}
+
+/// Refuses a tokenizer of which sentence-transformers could not have the tokens: it knows no chat template,
+/// and lets the tokenizer put BOS before a text, which some do not read as BOS in the text itself.
+fn check_as_texts(
+    encoder: &Encoder,
+    plan: &Plan,
+    folder: &Path,
+    texts: &[Exchange],
+    read: &EncoderOptions,
+) -> Result<(), Error> {
+    let options = EncoderOptions {
+        template: TemplateChoice::Plain,
+        special_tokens: SpecialTokens::Parse,
+        ..read.clone()
+    };
+    let written = Encoder::open(folder, &options)?;
+    for text in texts {
+        let suffix = plan.suffix.as_deref();
+        let theirs = written.token_ids(&encoder.exchange_text_with(text, suffix)?)?;
+        if theirs != encoder.exchange_ids_with(text, suffix)? {
+            return Err(Error::NotExportable {
+                target: ExportTarget::SentenceTransformers.name(),
+                reason:
+                    "its tokenizer makes other tokens of a text than the chat template asks for"
+                        .into(),
+                nearest: "`--to remote-code`",
+            });
+        }
+    }
+    Ok(())
 }
 
 fn first_words(text: &Exchange) -> String {

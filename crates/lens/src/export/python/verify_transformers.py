@@ -20,8 +20,12 @@ model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_
 # A head of transformers has no constant: it stands in the configuration.
 constant = getattr(model.config, "mean", 0.0)
 
-texts = [tokenizer.apply_chat_template(row["messages"], tokenize=False) for row in rows]
-batch = tokenizer(texts, add_special_tokens=False, padding=True, return_tensors="pt")
+if tokenizer.chat_template:
+    # The chat template writes the whole text, BOS and all.
+    texts, added = [tokenizer.apply_chat_template(row["messages"], tokenize=False) for row in rows], False
+else:
+    texts, added = [row["text"] for row in rows], True
+batch = tokenizer(texts, add_special_tokens=added, padding=True, return_tensors="pt")
 tokens = [ids[mask.bool()].tolist() for ids, mask in zip(batch["input_ids"], batch["attention_mask"])]
 same = sum(ours == row["token_ids"] for ours, row in zip(tokens, rows))
 with torch.no_grad():
