@@ -15,6 +15,7 @@ use crate::input::{Input, Item, Prepared, prepare};
 use crate::model::ModelFiles;
 use crate::model::memory::{MemoryNeeds, Precision};
 use crate::options::EncoderOptions;
+use crate::score_head::ScoreHead;
 use crate::template::Template;
 use crate::text_encoder::TextEncoder;
 use crate::tokenizer::TextTokenizer;
@@ -154,6 +155,15 @@ impl Encoder {
     /// The model, described.
     pub fn spec(&self) -> &ModelSpec {
         &self.spec
+    }
+
+    /// The model's own reward, `label` by name or by number where it has several; `None` where it has no
+    /// score head. Nothing of the model is loaded but the head.
+    ///
+    /// # Errors
+    /// What is wrong with the head, each by its own [`EncoderError`].
+    pub fn score_head(&self, label: Option<&str>) -> Result<Option<ScoreHead>> {
+        ScoreHead::of(&self.files, &self.spec, label)
     }
 
     /// The views that lie side by side in a vector.
