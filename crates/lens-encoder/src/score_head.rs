@@ -105,6 +105,20 @@ impl ScoreHead {
     }
 }
 
+/// The token that pads batches.
+pub(crate) fn pad_token(files: &ModelFiles) -> Result<Option<u32>> {
+    let id = match files {
+        ModelFiles::Gguf(file) => file.int("tokenizer.ggml.padding_token_id")?,
+        ModelFiles::Folder(folder) => {
+            let config = folder.config();
+            let own = config.get("pad_token_id").filter(|id| !id.is_null());
+            let id = own.unwrap_or(&config["text_config"]["pad_token_id"]).as_u64();
+            id.and_then(|id| usize::try_from(id).ok())
+        }
+    };
+    Ok(id.and_then(|id| u32::try_from(id).ok()))
+}
+
 /// The class that a folder's configuration names.
 fn promised(files: &ModelFiles) -> Option<String> {
     match files {

@@ -15,7 +15,7 @@ use crate::input::{Input, Item, Prepared, prepare};
 use crate::model::ModelFiles;
 use crate::model::memory::{MemoryNeeds, Precision};
 use crate::options::EncoderOptions;
-use crate::score_head::ScoreHead;
+use crate::score_head::{ScoreHead, pad_token};
 use crate::template::Template;
 use crate::text_encoder::TextEncoder;
 use crate::tokenizer::TextTokenizer;
@@ -164,6 +164,15 @@ impl Encoder {
     /// What is wrong with the head, each by its own [`EncoderError`].
     pub fn score_head(&self, label: Option<&str>) -> Result<Option<ScoreHead>> {
         ScoreHead::of(&self.files, &self.spec, label)
+    }
+
+    /// The token that pads batches, as the model's files say: transformers takes a reward at the last token
+    /// that is not this one.
+    ///
+    /// # Errors
+    /// A file that says something else than a number.
+    pub fn pad_token(&self) -> Result<Option<u32>> {
+        pad_token(&self.files)
     }
 
     /// The views that lie side by side in a vector.
@@ -373,6 +382,10 @@ impl TextEncoder for Encoder {
 
     fn stats(&self) -> EncodeStats {
         Encoder::stats(self)
+    }
+
+    fn score_head(&self, label: Option<&str>) -> Result<Option<ScoreHead>> {
+        Encoder::score_head(self, label)
     }
 
     fn notes(&self) -> Vec<String> {

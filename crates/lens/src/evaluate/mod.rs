@@ -9,9 +9,9 @@ use crate::error::stop_if_cancelled;
 use crate::models::{note_server, open_encoder_of_bundle};
 use crate::options::BundleModelOptions;
 use crate::outputs::{Written, check_new, check_output};
+use crate::public::read_reward_model;
 use crate::report::evaluation_page;
 use crate::{Error, Progress};
-use lens_data::bundle::Bundle;
 use lens_data::{ReadOptions, StoreKeys, VetReport, write_atomic};
 use lens_eval::figures::accuracy::Accuracy as PairAccuracy;
 use lens_eval::figures::heldout::PairRewards;
@@ -23,7 +23,8 @@ use std::path::{Path, PathBuf};
 /// What [`evaluate()`] is told.
 #[derive(Debug, Clone)]
 pub struct EvaluateOptions {
-    /// A reward model's folder.
+    /// A reward model's folder; or a public reward model: its folder or GGUF file, or the name that
+    /// `encoder` gives.
     pub bundle: PathBuf,
     /// Files of held-out pairs, of RewardBench 1 or 2, of RM-Bench, or of responses with scores; or
     /// safetensors files of embedded pairs.
@@ -158,7 +159,7 @@ pub fn evaluate(
     options: &EvaluateOptions,
     progress: &dyn Progress,
 ) -> Result<Vec<EvaluatedFile>, Error> {
-    let bundle = Bundle::read(&options.bundle)?;
+    let bundle = read_reward_model(&options.bundle, &options.encoder, progress)?;
     let outputs = outputs::Outputs::check(options)?;
     options.check_report()?;
     // Everything is read, and found fit, before anything is embedded.
