@@ -31,6 +31,11 @@ pub struct EvalArgs {
     #[arg(long, value_name = "NAME", help_heading = heading::DATA)]
     #[serde(skip)]
     pub subset: Vec<String>,
+    /// Best-of-n by the rewards of this model, a public reward model or a reward model's folder, instead of
+    /// scores in the files: their rows have a prompt and `responses`
+    #[arg(long, value_name = "MODEL", help_heading = heading::EVALUATION)]
+    #[serde(skip)]
+    pub gold: Option<String>,
     /// Largest n of best-of-n [default: the fewest responses that a prompt has]
     #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = heading::EVALUATION)]
     #[serde(skip)]

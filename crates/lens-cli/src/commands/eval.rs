@@ -21,6 +21,7 @@ pub fn run(args: &EvalArgs, settings: &Settings, reporter: &Reporter) -> Result<
     let options = EvaluateOptions {
         benchmark: args.benchmark,
         subsets: args.subset.clone(),
+        gold: args.gold.clone(),
         n: args.n,
         worst: args.worst,
         outputs: args.outputs.clone(),

@@ -2,6 +2,7 @@
 
 mod arrays;
 mod controls;
+mod gold;
 mod outputs;
 mod text;
 
@@ -33,6 +34,9 @@ pub struct EvaluateOptions {
     pub benchmark: Option<Benchmark>,
     /// Only rows of these subsets (of RM-Bench: domains). Defaults to all.
     pub subsets: Vec<String>,
+    /// The reward model whose rewards are the scores of best-of-n: a bundle's folder or a public reward
+    /// model. Defaults to none: the scores stand in the files.
+    pub gold: Option<String>,
     /// Best of up to so many responses. Defaults to as many as the prompt with the fewest has.
     pub n: Option<usize>,
     /// How many of the examples that are ranked worst are listed. Defaults to 10.
@@ -66,6 +70,7 @@ impl EvaluateOptions {
             files,
             benchmark: None,
             subsets: Vec::new(),
+            gold: None,
             n: None,
             worst: 10,
             outputs: None,
