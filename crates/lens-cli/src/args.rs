@@ -162,6 +162,9 @@ pub struct RunArgs {
     #[command(flatten)]
     #[serde(skip)]
     pub encoder: EncoderArgs,
+    /// Of a public reward model with several labels, the one that is the reward, by name or number; none: an encoder only
+    #[arg(long, value_name = "LABEL", help_heading = heading::MODEL)]
+    pub label: Option<String>,
     /// A server for them.
     #[command(flatten)]
     #[serde(skip)]
@@ -394,18 +397,24 @@ pub struct SynthesiseArgs {
 
 /// Arguments of `lens score`.
 #[derive(Debug, Args, Serialize)]
+#[command(allow_missing_positional = true)]
 pub struct ScoreArgs {
-    /// A reward model's folder
+    /// A reward model's folder; a public reward model's folder or GGUF file; or none, where --model names
+    /// a public reward model
+    #[arg(required_unless_present = "model")]
     #[serde(skip)]
-    pub bundle: PathBuf,
+    pub bundle: Option<PathBuf>,
     /// Rows of prompt and response(s), of messages, of pairs or of text; or a safetensors file with
     /// --key
     #[serde(skip)]
     pub file: PathBuf,
-    /// Language model to use instead of the one that the reward model names; it has to compute the
-    /// same embeddings
+    /// A public reward model to score with: a name, folder or file; beside a reward model's folder, the
+    /// language model to use instead of the one that it names (it has to compute the same embeddings)
     #[arg(long, value_name = "MODEL", help_heading = heading::MODEL)]
     pub model: Option<String>,
+    /// Of a public reward model with several labels, the one that is the reward, by name or number
+    #[arg(long, value_name = "LABEL", help_heading = heading::MODEL)]
+    pub label: Option<String>,
     /// A server, where it is not the one that the bundle names.
     #[command(flatten)]
     #[serde(skip)]

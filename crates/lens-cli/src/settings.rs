@@ -105,6 +105,9 @@ pub struct Settings {
     pub bos: Bos,
     /// What names of special tokens in texts are: `text`, or parsed (`parse`).
     pub special_tokens: String,
+    /// Of a model that scores several labels, the one that is the reward; `none`: it is an encoder only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// Tokens computed in one pass.
     pub batch_tokens: usize,
     /// In which form embeddings are stored: `f32`, `f16`, `bf16`.
@@ -221,6 +224,7 @@ impl Default for Settings {
             max_length: encoder.max_length,
             bos: Bos::Auto,
             special_tokens: encoder.special_tokens.to_string(),
+            label: None,
             batch_tokens: encoder.batch_tokens,
             dtype: FloatType::default(),
             strict: false,
@@ -396,6 +400,7 @@ impl Settings {
             batch_tokens: self.batch_tokens,
             cache: self.cache.clone(),
             keep_embeddings: true,
+            label: self.label.clone(),
             server: ServerOptions {
                 url: self.server.clone(),
                 api: self.server_api,

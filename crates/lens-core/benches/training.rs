@@ -76,6 +76,7 @@ fn head_epoch(c: &mut Criterion) {
             folds: &folds,
             augmentation: (factor > 1).then_some(&augmentation),
             watch: None,
+            prior: None,
         };
         for members in [1, 5] {
             let settings = HeadSettings { epochs: 1, folds: 1, members, ..HeadSettings::default() };

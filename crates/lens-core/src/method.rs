@@ -4,6 +4,7 @@
 use crate::embedded::EmbeddedPairs;
 use crate::error::{CoreError, require, require_same};
 use crate::folds::Folds;
+use crate::head::logistic::Prior;
 use crate::head::{
     Augmentation, HeadData, HeadKind, HeadReport, HeadSettings, train as train_head,
 };
@@ -225,6 +226,9 @@ pub struct Extras<'a> {
     pub start: Option<WarmStart<'a>>,
     /// Held-out pairs to measure on after every epoch, for the curves: they decide nothing.
     pub watch: Option<&'a EmbeddedPairs>,
+    /// A reward that is known before training, such as a public reward model's: the prior of logistic
+    /// heads. Without part where training goes on from an earlier model.
+    pub prior: Option<&'a Prior>,
 }
 
 /// Trains both reward models on embedded seed pairs: steps 1 (from standardisation on) to 5 of
@@ -255,12 +259,12 @@ pub fn fit_with(
     progress: &dyn Progress,
 ) -> Result<Outcome, CoreError> {
     settings.check()?;
-    let Extras { start, watch } = extras;
+    let Extras { start, watch, prior } = extras;
     let context = match start {
         None => TrainingContext::new(pairs, settings, threads)?,
         Some(earlier) => TrainingContext::from_earlier(pairs, settings, earlier, threads)?,
     };
-    let context = TrainingContext { watch, ..context };
+    let context = TrainingContext { watch, prior, ..context };
     let none = context.head(&settings.head, None, progress)?;
     if settings.augment == 1 {
         let TrainingContext { folds, .. } = context;
@@ -311,6 +315,8 @@ pub struct TrainingContext<'a> {
     /// The seed pairs together with others whose labels are not known, for the VAE, which needs none;
     /// without them it is trained on the seed pairs alone.
     pub unlabelled: Option<&'a EmbeddedPairs>,
+    /// A reward that is known before training: the prior of logistic heads.
+    pub prior: Option<&'a Prior>,
     start: Option<WarmStart<'a>>,
 }
 
@@ -338,8 +344,17 @@ impl<'a> TrainingContext<'a> {
         }
         let seed = settings.seed;
         let folds = Folds::assign(&pairs.prompts, settings.head.folds, seed);
-        let (watch, unlabelled, start) = (None, None, None);
-        Ok(TrainingContext { pairs, standardiser, folds, seed, threads, watch, unlabelled, start })
+        Ok(TrainingContext {
+            pairs,
+            standardiser,
+            folds,
+            seed,
+            threads,
+            watch: None,
+            unlabelled: None,
+            prior: None,
+            start: None,
+        })
     }
 
     /// A context for heads that are trained further from an earlier model.
@@ -359,8 +374,17 @@ impl<'a> TrainingContext<'a> {
         let folds =
             Folds::assign_from_earlier(&pairs.prompts, earlier.fold_count, earlier.folds, seed)?;
         let start = Some(earlier);
-        let (watch, unlabelled) = (None, None);
-        Ok(TrainingContext { pairs, standardiser, folds, seed, threads, watch, unlabelled, start })
+        Ok(TrainingContext {
+            pairs,
+            standardiser,
+            folds,
+            seed,
+            threads,
+            watch: None,
+            unlabelled: None,
+            prior: None,
+            start,
+        })
     }
 
     fn seed_pairs(&self) -> SeedPairs<'_> {
@@ -378,8 +402,9 @@ impl<'a> TrainingContext<'a> {
         progress: &dyn Progress,
     ) -> Result<Fitted, CoreError> {
         let clock = std::time::Instant::now();
-        let TrainingContext { pairs, standardiser, folds, seed, threads, watch, start, .. } = self;
-        let data = HeadData { pairs, standardiser, folds, augmentation, watch: *watch };
+        let TrainingContext { pairs, standardiser, folds, seed, threads, start, .. } = self;
+        let (watch, prior) = (self.watch, self.prior);
+        let data = HeadData { pairs, standardiser, folds, augmentation, watch, prior };
         let (head, report) = train_head(
             data,
             settings,

@@ -177,7 +177,7 @@ pub fn run_splits_choosing(
                 start.map_or(Vec::new(), |s| parts.seeds.iter().map(|&i| s.folds[i]).collect());
             let start = start.map(|s| WarmStart { folds: &folds, ..s });
             let settings = choose(&seeds, &settings, &progress_inside)?;
-            let extras = Extras { start, watch };
+            let extras = Extras { start, watch, prior: None };
             let Outcome { none, augmented, .. } =
                 fit_with(&seeds, &settings, extras, inside, &progress_inside)?;
             let none = heldout_credits(&none.model, &heldout, inside)?;

@@ -74,7 +74,7 @@ impl Earlier {
         settings: &MethodSettings,
     ) -> Result<Outcome, CoreError> {
         let folds = self.known(pairs.len());
-        let extras = Extras { start: Some(self.start(&folds)), watch: None };
+        let extras = Extras { start: Some(self.start(&folds)), ..Extras::default() };
         fit_with(pairs, settings, extras, Threads::ONE, &Quiet)
     }
 }
@@ -131,7 +131,7 @@ fn no_member_is_judged_on_a_prompt_that_it_was_trained_on() {
     // Of the earlier pairs, only one fold comes again: the numbers of the others stay theirs.
     let some: Vec<usize> = (0..100).filter(|&i| then.of_pairs()[i] == 1).chain(100..120).collect();
     let folds: Vec<Option<usize>> = some.iter().map(|&i| earlier.known(120)[i]).collect();
-    let extras = Extras { start: Some(earlier.start(&folds)), watch: None };
+    let extras = Extras { start: Some(earlier.start(&folds)), ..Extras::default() };
     let now = fit_with(&all.select(&some), &quick(), extras, Threads::ONE, &Quiet).unwrap();
     assert_eq!(now.folds.count(), 5);
     assert!((0..20).all(|i| (0..5).all(|m| now.folds.is_held_out(m, i) == (m == 1))));
@@ -142,7 +142,7 @@ fn a_member_that_no_pair_judges_stays_as_it_was() {
     let earlier = Earlier::on(&pairs(100, 1));
     // Three new prompts for five members.
     let new = pairs(6, 2);
-    let extras = Extras { start: Some(earlier.start(&[None; 6])), watch: None };
+    let extras = Extras { start: Some(earlier.start(&[None; 6])), ..Extras::default() };
     let settings = MethodSettings { augment: 1, ..quick() };
     let now = fit_with(&new, &settings, extras, Threads::ONE, &Quiet).unwrap();
     let idle: Vec<usize> = (0..5).filter(|f| !now.folds.of_pairs().contains(f)).collect();
@@ -186,10 +186,10 @@ fn other_sizes_are_refused_by_name() {
 
     let wide = Matrix::new((0..20).map(|i| i as f32).collect(), 5, 4).unwrap();
     let wide = EmbeddedPairs::new(wide.clone(), wide).unwrap();
-    let extras = Extras { start: Some(earlier.start(&[None; 5])), watch: None };
+    let extras = Extras { start: Some(earlier.start(&[None; 5])), ..Extras::default() };
     let error = fit_with(&wide, &quick(), extras, Threads::ONE, &Quiet).unwrap_err();
     assert!(error.to_string().contains("width of the embeddings = 6, but 4"), "{error}");
-    let extras = Extras { start: Some(earlier.start(&[None; 5])), watch: None };
+    let extras = Extras { start: Some(earlier.start(&[None; 5])), ..Extras::default() };
     let error = fit_with(&data, &quick(), extras, Threads::ONE, &Quiet).unwrap_err();
     assert!(matches!(error, CoreError::Shape { .. }), "{error}");
 }

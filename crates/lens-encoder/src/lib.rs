@@ -50,6 +50,7 @@ mod input;
 mod model;
 mod options;
 mod remote;
+mod score_head;
 mod template;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -73,6 +74,7 @@ pub use lens_data::encoder::{
 pub use model::memory::Precision;
 pub use options::EncoderOptions;
 pub use remote::{RemoteEncoder, RemoteOptions};
+pub use score_head::ScoreHead;
 pub use template::sandbox;
 pub use text_encoder::TextEncoder;
 

@@ -3,6 +3,7 @@
 use crate::encoder::{EncodeStats, Encoded, Likeness, Refused};
 use crate::error::Result;
 use crate::input::Input;
+use crate::score_head::ScoreHead;
 use lens_core::{Exchange, Progress};
 use lens_data::encoder::{EncoderIdentity, ServerRecord, TemplateChoice, ViewChoice};
 
@@ -33,6 +34,15 @@ pub trait TextEncoder: Send + Sync {
     /// that the model declares and no view has.
     fn notes(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// The model's own reward, as [`Encoder::score_head`](crate::Encoder::score_head); `None` where
+    /// there is none, or it is not known.
+    ///
+    /// # Errors
+    /// What is wrong with the head.
+    fn score_head(&self, _label: Option<&str>) -> Result<Option<ScoreHead>> {
+        Ok(None)
     }
 
     /// The server that computes, where one does, as a reward model remembers it.

@@ -64,6 +64,7 @@ mod models;
 mod notes;
 mod options;
 mod outputs;
+mod public;
 pub mod pull;
 mod report;
 pub mod run;
@@ -93,6 +94,7 @@ pub use options::{
     BundleModelOptions, Keep, MethodOptions, ModelOptions, RuntimeOptions, ServerOptions,
     StoredPairsOptions, ViewSelection, server_key,
 };
+pub use public::PublicFigures;
 pub use pull::{NamedModel, Pulled, named_models, pull};
 pub use run::{RunOptions, RunResult, WarmStartOptions, run};
 pub use score::{

@@ -7,6 +7,7 @@ use crate::error::stop_if_cancelled;
 use crate::models::{encoder_record, matrix, note_encoder, open_encoder, open_encoder_of_bundle};
 use crate::notes;
 use crate::options::{BundleModelOptions, MethodOptions, ModelOptions, run_command, run_settings};
+use crate::public::{self, PublicFigures};
 use crate::save::{Finished, HeldOutPairs, Saved, save};
 use crate::select::{self, set_candidate_views};
 use crate::stages::{StageTime, Stages};
@@ -107,6 +108,9 @@ pub struct RunResult {
     pub heldout: HeldOut,
     /// Where training started from, unless afresh.
     pub warm_start: Option<WarmStartCounts>,
+    /// The public reward model that was corrected, where the language model is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public_model: Option<PublicFigures>,
     /// Training pairs for each real one, the original included.
     pub factor: usize,
     /// How views, head and augmentation were selected, where they were.
@@ -147,6 +151,10 @@ pub fn run(options: &RunOptions, progress: &dyn Progress) -> Result<RunResult, E
     let Pairs { mut train, mut heldout } = read(options, earlier, progress)?;
 
     let (mut encoder, mut options) = open(options, earlier, progress)?;
+    let public = match earlier {
+        Some(_) => None,
+        None => public::find(encoder.as_mut(), &mut options, progress)?,
+    };
     let asked = encoder.identity().views.len().max(1);
     let mut candidates = None;
     if options.method.selects() {
@@ -185,7 +193,9 @@ pub fn run(options: &RunOptions, progress: &dyn Progress) -> Result<RunResult, E
     let keys = PairKeys::of_texts(&train);
     let folds = earlier.map_or(Vec::new(), |e| e.folds(&keys));
     let warm_start = earlier.map(|e| e.counts(&folds));
-    let extras = Extras { start: earlier.map(|e| e.start(&folds)), watch };
+    let public = public.and_then(|public| Some((public.prior(encoder.identity())?, public)));
+    let prior = public.as_ref().map(|(prior, _)| prior);
+    let extras = Extras { start: earlier.map(|e| e.start(&folds)), watch, prior };
     let outcome = fit_with(&train_pairs, settings, extras, Threads::available(), progress)?;
     stages.push_training(&outcome);
 
@@ -195,20 +205,28 @@ pub fn run(options: &RunOptions, progress: &dyn Progress) -> Result<RunResult, E
     let models = HeldOutModels::new(&outcome, before);
     let lengths = response_lengths(rows.iter().map(|row| &row.value));
     let figures = HeldOut::measure(models, &heldout_pairs, &lengths, settings.seed)?;
+    let public = public.map(|(prior, public)| {
+        public.measure(&prior, [&train_pairs, &heldout_pairs], &outcome, settings, progress)
+    });
+    let public = public.transpose()?;
     stages.push("evaluate", start.elapsed().as_secs_f64());
     stop_if_cancelled(progress)?;
 
     let start = Instant::now();
-    let table =
+    let mut table =
         table(&train, &heldout, &figures, warm_start.as_ref(), tuned.as_ref(), settings.augment);
+    table.extend(public.as_ref().map(PublicFigures::lines).unwrap_or_default());
     let finished = Finished {
         encoder: Some(encoder_record(encoder.as_ref(), &options.model.model)),
         data: data_record(&options.pairs.name(), &train),
-        figures: serde_json::json!({
-            "heldout": &figures,
-            "heldout_file": options.eval.as_ref().map(|eval| file_name(&eval.name())),
-            "heldout_fingerprint": heldout.fingerprint(),
-        }),
+        figures: public::record(
+            public.as_ref(),
+            serde_json::json!({
+                "heldout": &figures,
+                "heldout_file": options.eval.as_ref().map(|eval| file_name(&eval.name())),
+                "heldout_fingerprint": heldout.fingerprint(),
+            }),
+        ),
         table: &table,
         pairs: &train_pairs,
         heldout: watch.map(|_| HeldOutPairs { figures: &figures, rows }),
@@ -235,6 +253,7 @@ pub fn run(options: &RunOptions, progress: &dyn Progress) -> Result<RunResult, E
         heldout_pairs: heldout.report,
         heldout: figures,
         warm_start,
+        public_model: public,
         factor: settings.augment,
         tuned,
         kept,

@@ -231,7 +231,7 @@ fn on_all(
         Some(tuned) => method.settled(selected_settings(&method.settings, tuned, method)),
         None => method.clone(),
     };
-    let extras = Extras { start, watch: None };
+    let extras = Extras { start, ..Extras::default() };
     let outcome = fit_with(pairs, &method.settings, extras, Threads::available(), progress);
     let outcome = unless_unreadable(stored, outcome.map_err(Error::from))?;
     stop_if_cancelled(progress)?;

@@ -10,10 +10,13 @@ use std::path::PathBuf;
 
 /// Arguments of `lens eval`.
 #[derive(Debug, Args, Serialize)]
+#[command(allow_missing_positional = true)]
 pub struct EvalArgs {
-    /// A reward model's folder
+    /// A reward model's folder; a public reward model's folder or GGUF file; or none, where --model names
+    /// a public reward model
+    #[arg(required_unless_present = "model")]
     #[serde(skip)]
-    pub bundle: PathBuf,
+    pub bundle: Option<PathBuf>,
     /// Files of held-out pairs, of RewardBench 1 or 2, of RM-Bench, or of responses with scores
     /// (best-of-n); or safetensors files of embedded pairs
     #[arg(required = true)]
@@ -28,6 +31,11 @@ pub struct EvalArgs {
     #[arg(long, value_name = "NAME", help_heading = heading::DATA)]
     #[serde(skip)]
     pub subset: Vec<String>,
+    /// Best-of-n by the rewards of this model, a public reward model or a reward model's folder, instead of
+    /// scores in the files: their rows have a prompt and `responses`
+    #[arg(long, value_name = "MODEL", help_heading = heading::EVALUATION)]
+    #[serde(skip)]
+    pub gold: Option<String>,
     /// Largest n of best-of-n [default: the fewest responses that a prompt has]
     #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = heading::EVALUATION)]
     #[serde(skip)]
@@ -53,10 +61,13 @@ pub struct EvalArgs {
     #[arg(long, help_heading = heading::OUTPUT)]
     #[serde(skip_serializing_if = "not_given")]
     pub overwrite: bool,
-    /// Language model to use instead of the one that the reward model names; it has to compute the
-    /// same embeddings
+    /// A public reward model to evaluate: a name, folder or file; beside a reward model's folder, the
+    /// language model to use instead of the one that it names (it has to compute the same embeddings)
     #[arg(long, value_name = "MODEL", help_heading = heading::MODEL)]
     pub model: Option<String>,
+    /// Of a public reward model with several labels, the one that is the reward, by name or number
+    #[arg(long, value_name = "LABEL", help_heading = heading::MODEL)]
+    pub label: Option<String>,
     /// A server, where it is not the one that the bundle names.
     #[command(flatten)]
     #[serde(skip)]

@@ -1,5 +1,6 @@
 //! `lens score`: rewards for rows of text, one line a row, in their order; or in a file, beside them.
 
+use super::reward_model;
 use crate::args::ScoreArgs;
 use crate::error::CliError;
 use crate::output;
@@ -10,12 +11,13 @@ use lens::{ScoreFileOptions, ScoreOptions, ScoredFile, score, score_to_file};
 
 /// Runs the command.
 pub fn run(args: &ScoreArgs, settings: &Settings, reporter: &Reporter) -> Result<(), CliError> {
+    let (bundle, encoder) = reward_model(args.bundle.as_deref(), args.model.as_deref(), settings)?;
     let options = ScoreOptions {
-        encoder: settings.encoder_of_bundle(args.model.as_deref())?,
+        encoder,
         key: args.key.clone(),
         normalise: settings.normalise,
         reading: settings.reading()?,
-        ..ScoreOptions::new(&args.bundle, &args.file)
+        ..ScoreOptions::new(bundle, &args.file)
     };
     if let Some(file) = &args.output {
         let options = ScoreFileOptions {

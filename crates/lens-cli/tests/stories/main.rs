@@ -18,6 +18,7 @@ mod hostile;
 mod interrupt;
 mod main_job;
 mod one_conversation;
+mod public_models;
 mod reference_data;
 mod remote;
 mod report_page;

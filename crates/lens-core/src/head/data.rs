@@ -1,5 +1,6 @@
 //! Types shared by both kinds of head: the training data, and the report of a training.
 
+use super::logistic::{Prior, PriorReport};
 use super::settings::HeadSettings;
 use crate::embedded::{EmbeddedPairs, distinct};
 use crate::error::CoreError;
@@ -78,6 +79,9 @@ pub struct HeadReport {
     /// With heads stacked, the weight of each view's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub view_weights: Vec<f64>,
+    /// What became of a logistic head's prior, where it was given one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prior: Option<PriorReport>,
 }
 
 /// The data that a head is trained on.
@@ -93,6 +97,8 @@ pub struct HeadData<'a> {
     pub augmentation: Option<&'a Augmentation<'a>>,
     /// Held-out pairs to measure on after every epoch, for the curves: they decide nothing.
     pub watch: Option<&'a EmbeddedPairs>,
+    /// A reward that is known before training; only a logistic head that starts afresh uses it.
+    pub prior: Option<&'a Prior>,
 }
 
 /// Whether there is something to learn from.

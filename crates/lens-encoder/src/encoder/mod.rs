@@ -15,6 +15,7 @@ use crate::input::{Input, Item, Prepared, prepare};
 use crate::model::ModelFiles;
 use crate::model::memory::{MemoryNeeds, Precision};
 use crate::options::EncoderOptions;
+use crate::score_head::{ScoreHead, pad_token};
 use crate::template::Template;
 use crate::text_encoder::TextEncoder;
 use crate::tokenizer::TextTokenizer;
@@ -154,6 +155,24 @@ impl Encoder {
     /// The model, described.
     pub fn spec(&self) -> &ModelSpec {
         &self.spec
+    }
+
+    /// The model's own reward, `label` by name or by number where it has several; `None` where it has no
+    /// score head. Nothing of the model is loaded but the head.
+    ///
+    /// # Errors
+    /// What is wrong with the head, each by its own [`EncoderError`].
+    pub fn score_head(&self, label: Option<&str>) -> Result<Option<ScoreHead>> {
+        ScoreHead::of(&self.files, &self.spec, label)
+    }
+
+    /// The token that pads batches, as the model's files say: transformers takes a reward at the last token
+    /// that is not this one.
+    ///
+    /// # Errors
+    /// A file that says something else than a number.
+    pub fn pad_token(&self) -> Result<Option<u32>> {
+        pad_token(&self.files)
     }
 
     /// The views that lie side by side in a vector.
@@ -383,6 +402,10 @@ impl TextEncoder for Encoder {
 
     fn stats(&self) -> EncodeStats {
         Encoder::stats(self)
+    }
+
+    fn score_head(&self, label: Option<&str>) -> Result<Option<ScoreHead>> {
+        Encoder::score_head(self, label)
     }
 
     fn notes(&self) -> Vec<String> {

@@ -234,6 +234,43 @@ pub enum EncoderError {
         /// Its architecture.
         architecture: String,
     },
+    /// A reward model with several labels, none of which was named.
+    #[error(
+        "{path} scores {} labels; name the one that is the reward: {}", labels.len(), labels.join(", ")
+    )]
+    SeveralLabels {
+        /// The model.
+        path: PathBuf,
+        /// Their names, in the order of their numbers from 0.
+        labels: Vec<String>,
+    },
+    /// A label that the reward model does not score.
+    #[error("{path} has no label '{asked}'; it scores {}", labels.join(", "))]
+    UnknownLabel {
+        /// The model.
+        path: PathBuf,
+        /// The label that was asked for.
+        asked: String,
+        /// Those that there are.
+        labels: Vec<String>,
+    },
+    /// A reward model whose reward is no linear function of the last token's state.
+    #[error("{path} cannot be used as a reward model: {detail}")]
+    NotLinear {
+        /// The model.
+        path: PathBuf,
+        /// What stands between the state and the reward.
+        detail: String,
+    },
+    /// A model that was to give rewards, and has no score head.
+    #[error(
+        "{path} is no reward model: it has no score head (a *ForSequenceClassification checkpoint has a \
+         tensor score.weight, a GGUF file cls.output.weight)"
+    )]
+    NoScoreHead {
+        /// The model.
+        path: PathBuf,
+    },
     /// A view at the prompt's end, of a text whose prompt has no tokens.
     #[error("the prompt of text {index} yields no tokens, so that there is no state at its end")]
     NoPrompt {

@@ -242,6 +242,11 @@ impl GgufFile {
         })
     }
 
+    /// Whether there is such a metadata entry.
+    pub fn says(&self, key: &str) -> bool {
+        self.metadata.contains_key(key)
+    }
+
     /// Names of the tensors.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)

@@ -2,6 +2,7 @@
 
 mod arrays;
 mod controls;
+mod gold;
 mod outputs;
 mod text;
 
@@ -9,9 +10,9 @@ use crate::error::stop_if_cancelled;
 use crate::models::{note_server, open_encoder_of_bundle};
 use crate::options::BundleModelOptions;
 use crate::outputs::{Written, check_new, check_output};
+use crate::public::read_reward_model;
 use crate::report::evaluation_page;
 use crate::{Error, Progress};
-use lens_data::bundle::Bundle;
 use lens_data::{ReadOptions, StoreKeys, VetReport, write_atomic};
 use lens_eval::figures::accuracy::Accuracy as PairAccuracy;
 use lens_eval::figures::heldout::PairRewards;
@@ -23,7 +24,8 @@ use std::path::{Path, PathBuf};
 /// What [`evaluate()`] is told.
 #[derive(Debug, Clone)]
 pub struct EvaluateOptions {
-    /// A reward model's folder.
+    /// A reward model's folder; or a public reward model: its folder or GGUF file, or the name that
+    /// `encoder` gives.
     pub bundle: PathBuf,
     /// Files of held-out pairs, of RewardBench 1 or 2, of RM-Bench, or of responses with scores; or
     /// safetensors files of embedded pairs.
@@ -32,6 +34,9 @@ pub struct EvaluateOptions {
     pub benchmark: Option<Benchmark>,
     /// Only rows of these subsets (of RM-Bench: domains). Defaults to all.
     pub subsets: Vec<String>,
+    /// The reward model whose rewards are the scores of best-of-n: a bundle's folder or a public reward
+    /// model. Defaults to none: the scores stand in the files.
+    pub gold: Option<String>,
     /// Best of up to so many responses. Defaults to as many as the prompt with the fewest has.
     pub n: Option<usize>,
     /// How many of the examples that are ranked worst are listed. Defaults to 10.
@@ -65,6 +70,7 @@ impl EvaluateOptions {
             files,
             benchmark: None,
             subsets: Vec::new(),
+            gold: None,
             n: None,
             worst: 10,
             outputs: None,
@@ -158,7 +164,7 @@ pub fn evaluate(
     options: &EvaluateOptions,
     progress: &dyn Progress,
 ) -> Result<Vec<EvaluatedFile>, Error> {
-    let bundle = Bundle::read(&options.bundle)?;
+    let bundle = read_reward_model(&options.bundle, &options.encoder, progress)?;
     let outputs = outputs::Outputs::check(options)?;
     options.check_report()?;
     // Everything is read, and found fit, before anything is embedded.

@@ -1,7 +1,7 @@
 //! Evaluation on text: what a file is, every distinct exchange embedded once, and the figures.
 
 use super::outputs::Outputs;
-use super::{EvaluateOptions, EvaluatedFile, controls, nothing_left};
+use super::{EvaluateOptions, EvaluatedFile, controls, gold, nothing_left};
 use crate::data_source;
 use crate::encoded::{EncoderOf, encode_rows, equal_sides, leave_out, left_out};
 use crate::models::matrix;
@@ -24,13 +24,13 @@ use std::path::{Path, PathBuf};
 
 /// A file that was read and recognised.
 pub(super) struct Prepared {
-    path: PathBuf,
-    benchmark: Benchmark,
-    material: Material,
-    trained_on: bool,
+    pub(super) path: PathBuf,
+    pub(super) benchmark: Benchmark,
+    pub(super) material: Material,
+    pub(super) trained_on: bool,
 }
 
-enum Material {
+pub(super) enum Material {
     Pairs(Vetted),
     Ranked(Vec<Row<RankedRow>>, VetReport),
     Scored(Vec<Candidates>, VetReport),
@@ -43,6 +43,11 @@ pub(super) fn prepare(
     options: &EvaluateOptions,
     progress: &dyn Progress,
 ) -> Result<Prepared, Error> {
+    if let Some(name) = &options.gold {
+        let prepared = gold::prepare(path, name, options, progress)?;
+        prepared.note_known(bundle, progress);
+        return Ok(prepared);
+    }
     let input = data_source::resolve(&path.into(), &options.encoder.runtime, progress)?;
     let mut set = read_judged_with(&input, &options.reading, progress)?;
     let benchmark = recognise(&set.rows, options.benchmark, path)?;
@@ -203,14 +208,14 @@ pub(super) fn reward_of(scored: &ScoredTexts, id: usize) -> f32 {
 }
 
 /// A prompt of best-of-n, with rewards.
-fn scored(group: &Candidates, reward: &mut dyn FnMut() -> f32) -> Scored {
+pub(super) fn scored(group: &Candidates, reward: &mut dyn FnMut() -> f32) -> Scored {
     let proxy = group.responses.iter().map(|_| reward()).collect();
     Scored { line: group.line, gold: group.scores.clone(), proxy }
 }
 
 impl Prepared {
     /// Warns of prompts that the model was trained on.
-    fn note_known(&self, bundle: &Bundle, progress: &dyn Progress) {
+    pub(super) fn note_known(&self, bundle: &Bundle, progress: &dyn Progress) {
         let Some(trained) = bundle.trained.as_ref().filter(|t| t.by == KeyKind::Prompt) else {
             return;
         };

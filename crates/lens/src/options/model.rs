@@ -57,6 +57,9 @@ pub struct RuntimeOptions {
     pub cache: Option<PathBuf>,
     /// Whether finished embeddings are kept in the cache. Defaults to `true`.
     pub keep_embeddings: bool,
+    /// Of a model that scores several labels, the one that is the reward, by name or number; `none` takes a
+    /// reward model as an encoder only. Defaults to the only one.
+    pub label: Option<String>,
     /// A server that computes the embeddings instead of this process.
     pub server: ServerOptions,
 }
@@ -69,6 +72,7 @@ impl Default for RuntimeOptions {
             batch_tokens: encoder.batch_tokens,
             cache: None,
             keep_embeddings: true,
+            label: None,
             server: ServerOptions::default(),
         }
     }

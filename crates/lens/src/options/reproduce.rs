@@ -108,6 +108,9 @@ fn model(options: &ModelOptions, table: &mut Table) -> Result<(), Error> {
     };
     insert("bos", bos.into());
     insert("special_tokens", options.special_tokens.to_string().into());
+    if let Some(label) = &options.runtime.label {
+        insert("label", label.clone().into());
+    }
     let runtime = &options.runtime;
     insert("weights", runtime.weights.to_string().into());
     insert("batch_tokens", whole(runtime.batch_tokens)?);

@@ -7,6 +7,7 @@ use crate::encoded::{EncoderOf, encode_rows};
 use crate::error::stop_if_cancelled;
 use crate::models::{check_arrays, note_server, open_encoder_of_bundle};
 use crate::outputs::{Written, check_new, check_output};
+use crate::public::read_reward_model;
 use crate::{Error, Progress};
 use lens_core::metrics::sigmoid;
 use lens_data::bundle::Bundle;
@@ -240,7 +241,7 @@ pub fn score_to_file(
     }
     check_output(&score.file, output)?;
     check_new(output, *overwrite, "-o", Written::Rows)?;
-    let bundle = Bundle::read(&score.bundle)?;
+    let bundle = read_reward_model(&score.bundle, &score.encoder, progress)?;
     if bundle.novelty.is_none() {
         progress.note("this reward model does not measure novelty: those columns are null");
     }

@@ -7,6 +7,7 @@ use crate::data_source;
 use crate::encoded::{EncoderOf, encode_rows};
 use crate::models::{check_arrays, matrix, note_server, note_truncated, open_encoder_of_bundle};
 use crate::options::BundleModelOptions;
+use crate::public::read_reward_model;
 use crate::{Error, Progress};
 pub use file::{ScoreFileOptions, ScoredFile, score_to_file};
 use lens_core::{Exchange, Judged, Rows, Threads};
@@ -22,7 +23,8 @@ use std::sync::Arc;
 /// What [`score()`] is told.
 #[derive(Debug, Clone)]
 pub struct ScoreOptions {
-    /// A reward model's folder.
+    /// A reward model's folder; or a public reward model: its folder or GGUF file, or the name that
+    /// `encoder` gives.
     pub bundle: PathBuf,
     /// Rows of prompt and response(s), of pairs or of text; or a safetensors or .npy file of
     /// embeddings.
@@ -172,7 +174,8 @@ pub struct Scorer {
 }
 
 impl Scorer {
-    /// Opens the reward model in the folder `bundle` and the encoder that it was trained with.
+    /// Opens the reward model in the folder `bundle`, or a public one, and the encoder that it was trained
+    /// with.
     ///
     /// # Errors
     /// As [`crate::open_encoder_of_bundle`]; a bundle that cannot be read.
@@ -182,7 +185,7 @@ impl Scorer {
         progress: &dyn Progress,
     ) -> Result<Self, Error> {
         let path = bundle;
-        let bundle = Bundle::read(path)?;
+        let bundle = read_reward_model(path, encoder, progress)?;
         let encoder = open_encoder_of_bundle(&bundle, path, encoder, progress)?;
         Ok(Scorer { bundle, encoder })
     }
@@ -241,7 +244,7 @@ pub fn score(options: &ScoreOptions, progress: &dyn Progress) -> Result<Scores, 
     if let Some(path) = options.arrays() {
         return arrays(options, path, progress);
     }
-    let bundle = Bundle::read(&options.bundle)?;
+    let bundle = read_reward_model(&options.bundle, &options.encoder, progress)?;
     let input = data_source::resolve(&options.file, &options.encoder.runtime, progress)?;
     let set = read_exchanges_with(&input, &options.reading, progress)?;
     let encoder = open_encoder_of_bundle(&bundle, &options.bundle, &options.encoder, progress)?;
@@ -343,7 +346,7 @@ fn in_units(bundle: &Bundle, rewards: Vec<f32>, normalise: bool) -> Vec<f64> {
 
 /// Scores stored embeddings, a row each.
 fn arrays(options: &ScoreOptions, path: &Path, progress: &dyn Progress) -> Result<Scores, Error> {
-    let bundle = Bundle::read(&options.bundle)?;
+    let bundle = read_reward_model(&options.bundle, &options.encoder, progress)?;
     let table = StoredTable::open(path, options.key.as_deref(), progress)?;
     check_arrays(&bundle, table.encoder.as_ref(), path, progress)?;
     let rewards = rewards(&bundle, &*table.rows);

@@ -224,6 +224,7 @@ impl Bench<'_> {
             folds: &folds,
             augmentation: (factor > 1).then_some(&augmentation),
             watch: None,
+            prior: None,
         };
         let train = |data| {
             let (seed, threads) = (self.settings.seed, self.threads);

@@ -13,6 +13,7 @@
 
 mod cross_fit;
 mod differences;
+mod prior;
 mod solve;
 mod stack;
 
@@ -28,6 +29,8 @@ use crate::linalg::Threads;
 use crate::metrics::credit;
 use crate::progress::Progress;
 use differences::Differences;
+use prior::{Corrected, Direction};
+pub use prior::{Prior, PriorReport};
 use solve::{Comparisons, Optima, Solved, Task, solve};
 use std::ops::Range;
 
@@ -47,6 +50,8 @@ struct Block {
     weights: Vec<f32>,
     /// Reward differences of every comparison by the head without fold f.
     solved: Vec<Solved>,
+    /// What became of the prior, where these columns have one.
+    prior: Option<PriorReport>,
 }
 
 /// A logistic head in training.
@@ -60,6 +65,8 @@ struct Trainer<'a> {
     weights: Vec<Vec<f64>>,
     /// Reward differences by an earlier head, for each head.
     offsets: Vec<Vec<f64>>,
+    /// A reward that is known before.
+    prior: Option<Direction>,
     /// The comparisons that each head is evaluated on: the real ones of its own fold, without ties.
     evaluated: Vec<Vec<usize>>,
     form: BradleyTerry,
@@ -81,7 +88,7 @@ pub(super) fn train(
     progress: &dyn Progress,
 ) -> Result<(Head, HeadReport), CoreError> {
     settings.check()?;
-    let HeadData { pairs, standardiser, folds, augmentation, watch } = data;
+    let HeadData { pairs, standardiser, folds, augmentation, watch, prior } = data;
     check_pairs(pairs, settings)?;
     let (members, dim) = (settings.members, pairs.dim());
     let shape = HeadShape { dim, hidden: Vec::new(), members };
@@ -116,6 +123,7 @@ pub(super) fn train(
         heads,
         weights: Vec::new(),
         offsets,
+        prior: None,
         evaluated,
         form: settings.loss(&pairs.labels),
         threads,
@@ -131,6 +139,13 @@ pub(super) fn train(
         (L2::Auto, Some(_)) => PENALTIES.iter().chain(&STRONG).copied().collect(),
     };
     let scales = trainer.equalise(&views, if stacked { 1 } else { views.len() });
+    // An earlier head has taken up the prior already.
+    if let Some(prior) = prior.filter(|_| start.is_none()) {
+        let of_view =
+            |j: usize| views.iter().position(|v| v.contains(&j)).map_or(0.0, |v| scales[v]);
+        let rows = &trainer.differences.rows;
+        trainer.prior = Some(Direction::new(prior, standardiser, of_view, rows, dim)?);
+    }
     trainer.weights = trainer.comparison_weights(augmentation.map(|a| a.weighing), &penalties)?;
     let mut combined = if stacked {
         let mut blocks = Vec::with_capacity(views.len());
@@ -188,6 +203,8 @@ struct Combined {
     view_weights: Vec<f64>,
     /// Mean training loss.
     loss: f64,
+    /// What became of the prior.
+    prior: Option<PriorReport>,
 }
 
 impl Trainer<'_> {
@@ -241,12 +258,18 @@ impl Trainer<'_> {
             .ok_or(CoreError::Cancelled { stage: "head" })?;
         let best = self.best(&optima, penalties.len());
         let chosen: Vec<usize> = (best * self.heads..(best + 1) * self.heads).collect();
-        Ok(Block {
-            columns,
-            l2: penalties[best],
-            weights: optima.weights(&data, &chosen, self.threads),
-            solved: chosen.iter().map(|&t| optima.solved[t].clone()).collect(),
-        })
+        let solved: Vec<Solved> = chosen.iter().map(|&t| optima.solved[t].clone()).collect();
+        let mut report = None;
+        if let Some(prior) = self.prior.as_ref().filter(|p| p.is_within(&columns)) {
+            let (corrected, found) =
+                self.corrected(prior, &columns, differences, penalties, &solved)?;
+            report = Some(found);
+            if let Some(Corrected { l2, weights, solved }) = corrected {
+                return Ok(Block { columns, l2, weights, solved, prior: report });
+            }
+        }
+        let weights = optima.weights(&data, &chosen, self.threads);
+        Ok(Block { columns, l2: penalties[best], weights, solved, prior: report })
     }
 
     /// The number of the penalty with the least loss on the folds, the strongest of equals. `optima`
@@ -274,7 +297,8 @@ impl Trainer<'_> {
         let loss = losses.sum::<f64>() / self.heads as f64;
         let margins = block.solved.into_iter().map(|s| s.margins).collect();
         let (l2, view_weights) = (vec![block.l2], Vec::new());
-        Combined { parameters: block.weights, margins, l2, view_weights, loss }
+        let prior = block.prior;
+        Combined { parameters: block.weights, margins, l2, view_weights, loss, prior }
     }
 
     /// The heads of `Combine::Stacked`: a block for each view, added with weights fitted on the folds.
@@ -329,7 +353,11 @@ impl Trainer<'_> {
         });
         let loss = losses.sum::<f64>() / all.len().max(1) as f64;
         let l2 = blocks.iter().map(|b| b.l2).collect();
-        Combined { parameters, margins, l2, view_weights: weights, loss }
+        let prior = blocks.iter().zip(&weights).find_map(|(block, view)| {
+            let prior = block.prior.clone()?;
+            Some(PriorReport { weight: view * prior.weight, ..prior })
+        });
+        Combined { parameters, margins, l2, view_weights: weights, loss, prior }
     }
 
     fn offset(&self, f: usize, i: usize) -> f64 {
@@ -337,7 +365,7 @@ impl Trainer<'_> {
     }
 
     fn report(&self, combined: Combined, head: &Head, pairs: &EmbeddedPairs) -> HeadReport {
-        let Combined { margins, l2, view_weights, loss, .. } = combined;
+        let Combined { margins, l2, view_weights, loss, prior, .. } = combined;
         let mut fold_losses = vec![None; pairs.len()];
         let (mut total, mut right, mut count) = (0.0, 0.0, 0usize);
         if self.folds.count() > 1 {
@@ -371,6 +399,7 @@ impl Trainer<'_> {
             parameters: head.shape.parameters(),
             l2,
             view_weights,
+            prior,
         }
     }
 }

@@ -173,7 +173,7 @@ fn an_earlier_head_is_what_the_penalty_holds_on_to() {
     let settings = settings();
     let earlier = trained(&many, &settings);
     let start = WarmStart { model: &earlier.model, vae: None, folds: &[None; 30], fold_count: 5 };
-    let extras = Extras { start: Some(start), watch: None };
+    let extras = Extras { start: Some(start), ..Extras::default() };
     let further = fit_with(&few, &settings, extras, Threads::ONE, &Quiet).unwrap().none;
     let heldout = pairs(2000, 30, 5, 0.2, 13);
     let [before, after, afresh] = [

@@ -42,7 +42,7 @@ pub(super) fn train(
     progress: &dyn Progress,
 ) -> Result<(Head, HeadReport), CoreError> {
     settings.check()?;
-    let HeadData { pairs, standardiser, folds, augmentation, watch } = data;
+    let HeadData { pairs, standardiser, folds, augmentation, watch, .. } = data;
     check_pairs(pairs, settings)?;
     let members = settings.members;
     let shape = HeadShape { dim: pairs.dim(), hidden: settings.hidden.clone(), members };
@@ -120,6 +120,7 @@ pub(super) fn train(
         parameters: shape.parameters(),
         l2: Vec::new(),
         view_weights: Vec::new(),
+        prior: None,
     };
     head.parameters = best.parameters;
     Ok((head, report))
