@@ -115,6 +115,18 @@ def write_pairs(path):
             file.write(json.dumps(row) + "\n")
 
 
+def come_back(folder, home):
+    """An exported sequence classifier is a public reward model: LENS scores with it as with any other."""
+    rows = [json.loads(line) for line in open(folder / "verify.jsonl", encoding="utf-8")]
+    texts = home / "texts.jsonl"
+    texts.write_text("".join(json.dumps({"messages": row["messages"]}) + "\n" for row in rows), encoding="utf-8")
+    said = lens("score", "--model", folder, texts, "--json", "--cache", home / "cache")
+    rewards = [json.loads(line)["reward"] for line in said.splitlines()]
+    error = max(abs(reward - row["reward"]) for reward, row in zip(rewards, rows, strict=True))
+    if not error <= 1e-3:
+        sys.exit(f"{folder} comes back with other rewards, by up to {error}")
+
+
 def main():
     if sys.argv[1:] == ["--install"]:
         install()
@@ -137,6 +149,8 @@ def main():
             lens("run", home / "pairs.jsonl", "--model", models / family, "--views", "fixed", *training, "--holdout", "0",
                  "--cache", home / "cache", "--quiet", "-o", made)
             said = json.loads(lens("export", made, "--to", target, "-o", folder, "--cache", home / "cache", "--json"))
+            if target == "transformers":
+                come_back(folder, home)
             exported.append({"folder": str(folder), "target": target, "what": f"{family} {' '.join(training)}",
                              "difference": said["largest_difference"]})
         folder = home / "quickstart"

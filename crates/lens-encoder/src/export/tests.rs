@@ -57,7 +57,7 @@ fn every_family_is_written_as_the_model_that_it_is() {
             write_json(&home.path().join(CONFIG), &config.into()).unwrap();
             let written = Encoder::open(home.path(), &every_layer())
                 .unwrap_or_else(|e| panic!("{}: {e}", form.display()));
-            assert_eq!(written.files().bytes() > bytes, true);
+            assert!(written.files().bytes() > bytes, "headers are there as well");
             assert_eq!(written.spec().vocab, rows, "a row of zeros for the padding");
             let far = largest_difference(&encoder, &written, &ids);
             assert!(far < 2e-5, "{} {head:?}: {far}", form.display());
