@@ -5,8 +5,9 @@
 //! is a p, with many it is what the labels say. Its scale a is a share of the scale that the training
 //! pairs of each head ask for (a Bradley-Terry temperature, at least 0); share and penalty are chosen
 //! together by the log-loss on the folds. Share 0 is the head from nothing, to the byte, and is kept
-//! unless the prior lowers the log-loss on the folds by more than the standard error of the difference:
-//! a prior that is useless or wrong is left alone.
+//! unless the prior lowers the log-loss on the folds by more than the standard error of the difference
+//! (docs/public-reward-models.md has what that costs and saves): a prior that is useless or wrong is left
+//! alone.
 
 use super::solve::{Comparisons, Optima, Solved, Task, solve};
 use super::{STRONG, TOLERANCE, Trainer};
