@@ -60,7 +60,7 @@ mod view;
 
 pub use encoder::{EncodeStats, Encoded, Encoder, Likeness, MemoryEstimate, Refused};
 pub use error::{EncoderError, Result, ServerError};
-pub use export::{Checkpoint, CheckpointOptions, ExportType, Head, HeadTensor};
+pub use export::{Checkpoint, CheckpointClass, CheckpointOptions, ExportType, HeadTensor};
 pub use family::{
     Activation, Biases, LayerKind, ModelSpec, NormKind, NormPlacement, Rope, RopeScaling, SUPPORTED,
 };

@@ -33,11 +33,11 @@ const SHARD: usize = 5_000_000_000;
 
 /// Which class of transformers an exported model is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Head {
+pub enum CheckpointClass {
     /// `..ForSequenceClassification`: the model with a head on its last token.
     SequenceClassification,
     /// The model alone, `..Model`.
-    None,
+    Bare,
     /// A model within another one, whose class the caller names.
     Within,
 }
@@ -57,7 +57,7 @@ pub struct HeadTensor {
 #[derive(Debug, Clone, PartialEq)]
 pub struct CheckpointOptions {
     /// The class.
-    pub head: Head,
+    pub class: CheckpointClass,
     /// In which form weights are written.
     pub dtype: ExportType,
     /// How many blocks are kept, from the first one on; the final norm follows the last of them.
@@ -105,7 +105,9 @@ impl Encoder {
             let (layers, all) = (options.layers, spec.layers.len());
             return Err(not_exportable(format!("{layers} of its {all} blocks cannot be kept")));
         }
-        if spec.placement == NormPlacement::Post && options.head == Head::SequenceClassification {
+        if spec.placement == NormPlacement::Post
+            && options.class == CheckpointClass::SequenceClassification
+        {
             let what = "a classifier of its family has a layer between the model and its head";
             return Err(not_exportable(what.into()));
         }
@@ -156,16 +158,18 @@ impl Encoder {
         progress: &dyn Progress,
     ) -> Result<(Map<String, Value>, u64)> {
         let (files, spec) = (self.files(), self.spec());
-        let (prefix, class) = match options.head {
-            Head::SequenceClassification => ("model.", Some("ForSequenceClassification")),
-            Head::None => ("", Some("Model")),
-            Head::Within => ("model.", None),
+        let (prefix, suffix) = match options.class {
+            CheckpointClass::SequenceClassification => {
+                ("model.", Some("ForSequenceClassification"))
+            }
+            CheckpointClass::Bare => ("", Some("Model")),
+            CheckpointClass::Within => ("model.", None),
         };
         let tensors = Tensors { files, spec, layout: self.layout(), prefix };
         let family = config::family(spec)?;
         let mut config = config::config(spec, options.layers, rows, tensors.table_rows()?)?;
-        if let Some(class) = class {
-            let name = format!("{}{class}", family.class);
+        if let Some(suffix) = suffix {
+            let name = format!("{}{suffix}", family.class);
             config.insert("architectures".to_owned(), vec![name].into());
         }
         config.insert("dtype".to_owned(), options.dtype.name().into());

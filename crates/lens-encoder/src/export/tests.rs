@@ -26,9 +26,9 @@ fn every_layer() -> EncoderOptions {
     EncoderOptions { views: vec![view(Pooling::Last), view(Pooling::Mean)], ..Default::default() }
 }
 
-fn whole(encoder: &Encoder, head: Head) -> CheckpointOptions {
+fn whole(encoder: &Encoder, class: CheckpointClass) -> CheckpointOptions {
     CheckpointOptions {
-        head,
+        class,
         dtype: ExportType::F32,
         layers: encoder.spec().layers.len(),
         suffix: None,
@@ -49,9 +49,11 @@ fn every_family_is_written_as_the_model_that_it_is() {
     let ids: Vec<Vec<u32>> = vec![vec![5, 1, 7, 7, 30, 2, 11], (3..40).collect(), vec![9]];
     for form in models() {
         let encoder = Encoder::open(&form, &every_layer()).unwrap();
-        for (head, shard_bytes) in [(Head::None, None), (Head::Within, Some(20_000))] {
+        for (class, shard_bytes) in
+            [(CheckpointClass::Bare, None), (CheckpointClass::Within, Some(20_000))]
+        {
             let home = tempfile::tempdir().unwrap();
-            let options = CheckpointOptions { shard_bytes, ..whole(&encoder, head) };
+            let options = CheckpointOptions { shard_bytes, ..whole(&encoder, class) };
             let rows = encoder.spec().vocab + 1;
             let (config, bytes) = encoder.write_model(home.path(), &options, rows, &Quiet).unwrap();
             write_json(&home.path().join(CONFIG), &config.into()).unwrap();
@@ -60,7 +62,7 @@ fn every_family_is_written_as_the_model_that_it_is() {
             assert!(written.files().bytes() > bytes, "headers are there as well");
             assert_eq!(written.spec().vocab, rows, "a row of zeros for the padding");
             let far = largest_difference(&encoder, &written, &ids);
-            assert!(far < 2e-5, "{} {head:?}: {far}", form.display());
+            assert!(far < 2e-5, "{} {class:?}: {far}", form.display());
         }
     }
 }
@@ -72,7 +74,7 @@ fn half_precision_is_rounded_and_not_more() {
     let ids = vec![vec![5, 1, 7, 7, 30, 2, 11]];
     for (dtype, least, most) in [(ExportType::F16, 1e-6, 5e-2), (ExportType::BF16, 1e-4, 0.5)] {
         let home = tempfile::tempdir().unwrap();
-        let options = CheckpointOptions { dtype, ..whole(&encoder, Head::None) };
+        let options = CheckpointOptions { dtype, ..whole(&encoder, CheckpointClass::Bare) };
         let (config, bytes) =
             encoder.write_model(home.path(), &options, encoder.spec().vocab, &Quiet).unwrap();
         write_json(&home.path().join(CONFIG), &config.into()).unwrap();
@@ -128,7 +130,7 @@ fn the_tokenizer_and_the_template_go_with_it() {
             }
             let options = CheckpointOptions {
                 suffix: suffix.map(str::to_owned),
-                ..whole(&encoder, Head::Within)
+                ..whole(&encoder, CheckpointClass::Within)
             };
             let home = tempfile::tempdir().unwrap();
             let texts = conversations();
@@ -164,7 +166,7 @@ fn padding_is_no_end_of_a_text() {
     let template = TemplateChoice::Custom("{{ messages[0].content }}<|endoftext|>".to_owned());
     let encoder = Encoder::open(&folder, &EncoderOptions { template, ..every_layer() }).unwrap();
     let home = tempfile::tempdir().unwrap();
-    let options = whole(&encoder, Head::SequenceClassification);
+    let options = whole(&encoder, CheckpointClass::SequenceClassification);
     let made = encoder.write_checkpoint(home.path(), &options, &conversations(), &Quiet).unwrap();
     let end = encoder.exchange_ids(&conversations()[0]).unwrap().pop().unwrap();
     assert_ne!(made.pad_token_id, end);
@@ -179,12 +181,13 @@ fn what_transformers_cannot_hold_is_refused() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/models");
     let home = tempfile::tempdir().unwrap();
     let bert = Encoder::open(&folder.join("bert"), &every_layer()).unwrap();
-    let options = whole(&bert, Head::SequenceClassification);
+    let options = whole(&bert, CheckpointClass::SequenceClassification);
     let error = bert.write_checkpoint(home.path(), &options, &[], &Quiet).unwrap_err();
     assert!(matches!(error, EncoderError::NotExportable { .. }), "{error}");
     // A folder without a tokenizer takes lists of ids alone.
     let bare = Encoder::open(&folder.join("mistral"), &every_layer()).unwrap();
-    let error = bare.write_checkpoint(home.path(), &whole(&bare, Head::None), &[], &Quiet);
+    let error =
+        bare.write_checkpoint(home.path(), &whole(&bare, CheckpointClass::Bare), &[], &Quiet);
     assert!(matches!(error.unwrap_err(), EncoderError::TokenizerFile { .. }));
     assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0);
 }

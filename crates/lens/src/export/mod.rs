@@ -19,8 +19,8 @@ use lens_data::bundle::{Bundle, REPORT};
 use lens_data::files::read_text;
 use lens_data::{AtomicDir, Existing};
 use lens_encoder::{
-    Checkpoint, CheckpointOptions, Encoder, EncoderError, EncoderOptions, ExportType,
-    SpecialTokens, TemplateChoice, View, ViewChoice,
+    Checkpoint, CheckpointClass, CheckpointOptions, Encoder, EncoderError, EncoderOptions,
+    ExportType, Precision, SpecialTokens, TemplateChoice, View, ViewChoice,
 };
 use plan::{Dense, Modules, Plan, folded, plan};
 use safetensors::tensor::{Dtype, TensorView};
@@ -200,6 +200,16 @@ impl ExportResult {
 /// [`Error::ExportDiffers`] where the folder, read back, gives other rewards; what is wrong with the
 /// bundle, the model or the output. Nothing half-written is left.
 pub fn export(options: &ExportOptions, progress: &dyn Progress) -> Result<ExportResult, Error> {
+    write_folder(options, progress).map_err(|error| match error {
+        // The folder is a temporary one: the user knows the other.
+        Error::Data(lens_data::Error::DiskFull { source, .. }) => {
+            lens_data::Error::DiskFull { path: options.output.clone(), source }.into()
+        }
+        error => error,
+    })
+}
+
+fn write_folder(options: &ExportOptions, progress: &dyn Progress) -> Result<ExportResult, Error> {
     let own = own_files(&options.output);
     let names: Vec<&str> = own.iter().map(String::as_str).collect();
     let existing = match options.overwrite {
@@ -224,9 +234,11 @@ pub fn export(options: &ExportOptions, progress: &dyn Progress) -> Result<Export
         });
     }
     let mut plan = plan(&bundle, &record.identity, options.target)?;
+    // Twenty texts are computed: not worth holding weights in memory.
+    let runtime = RuntimeOptions { weights: Precision::Stored, ..options.runtime.clone() };
     let model = BundleModelOptions {
         model: options.model.clone(),
-        runtime: options.runtime.clone(),
+        runtime,
         ..BundleModelOptions::default()
     };
     let encoder = open_own_encoder_of_bundle(&bundle, &options.bundle, &model, progress)?;
@@ -237,7 +249,7 @@ pub fn export(options: &ExportOptions, progress: &dyn Progress) -> Result<Export
     progress.note(&format!("export: {} as {}", options.bundle.display(), options.target.name()));
     let expected = rewards(&bundle, &encoder, &texts, progress)?;
     let checkpoint_options = CheckpointOptions {
-        head: plan.head,
+        class: plan.class,
         dtype: options.dtype,
         layers: plan.layers,
         suffix: plan.suffix.clone(),
@@ -248,7 +260,7 @@ pub fn export(options: &ExportOptions, progress: &dyn Progress) -> Result<Export
     let at = folder.path();
     let checkpoint = encoder.write_checkpoint(at, &checkpoint_options, &texts, progress);
     let checkpoint = checkpoint.map_err(|error| match error {
-        EncoderError::Output(error) => at_target(*error, &options.output),
+        EncoderError::Output(error) => Error::Data(*error),
         error => Error::Encoder(error),
     })?;
     stop_if_cancelled(progress)?;
@@ -295,16 +307,6 @@ pub fn export(options: &ExportOptions, progress: &dyn Progress) -> Result<Export
     )?;
     folder.commit()?;
     Ok(result)
-}
-
-/// A failure in the temporary folder, with the folder that the user named in its place.
-fn at_target(error: lens_data::Error, target: &Path) -> Error {
-    Error::Data(match error {
-        lens_data::Error::DiskFull { source, .. } => {
-            lens_data::Error::DiskFull { path: target.to_owned(), source }
-        }
-        error => error,
-    })
 }
 
 /// The names that a folder of an earlier export may hold, this one's numbered files among them.
@@ -360,7 +362,7 @@ fn read_back(
         views,
         max_length: identity.max_length,
         special_tokens: identity.special_tokens,
-        weights: options.runtime.weights,
+        weights: Precision::Stored,
         batch_tokens: options.runtime.batch_tokens,
         cache_dir: None,
         keep_vectors: false,
@@ -384,8 +386,8 @@ fn read_back(
     }
     let encoded = written.encode_exchanges(texts, progress)?;
     let states = matrix(encoded.iter(), written.dim())?;
-    let rewards: Vec<f32> = match plan.head {
-        lens_encoder::Head::SequenceClassification => {
+    let rewards: Vec<f32> = match plan.class {
+        CheckpointClass::SequenceClassification => {
             let (weight, constant) = folded(&bundle.model);
             let reward = |x: &[f32]| {
                 let products = weight.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x));

@@ -5,13 +5,13 @@ use crate::Error;
 use lens_core::RewardModel;
 use lens_core::head::Layer;
 use lens_data::bundle::Bundle;
-use lens_encoder::{EncoderIdentity, Head, HeadTensor, Pooling, View};
+use lens_encoder::{CheckpointClass, EncoderIdentity, HeadTensor, Pooling, View};
 use serde_json::{Map, Value, json};
 
 /// How a reward model becomes a checkpoint.
 pub(super) struct Plan {
     /// The class of transformers.
-    pub head: Head,
+    pub class: CheckpointClass,
     /// Blocks that are kept.
     pub layers: usize,
     /// What stands after every text, where the template writes it.
@@ -106,7 +106,7 @@ pub(super) fn plan(
                 ORDER.into_iter().filter(|p| views.iter().any(|v| v.pooling == *p)).collect();
             let modules = Modules { dense: dense(model, views, &poolings, encoder.dim), poolings };
             Ok(Plan {
-                head: Head::None,
+                class: CheckpointClass::Bare,
                 layers: encoder.layers,
                 suffix,
                 tensors: Vec::new(),
@@ -115,7 +115,7 @@ pub(super) fn plan(
             })
         }
         ExportTarget::RemoteCode => Ok(Plan {
-            head: Head::Within,
+            class: CheckpointClass::Within,
             layers: deepest.max(1),
             suffix: None,
             tensors: parameters(model),
@@ -153,7 +153,7 @@ fn sequence_classification(model: &RewardModel, view: &View, encoder: &EncoderId
     set("mean", (-bias).into());
     set("std", 1.0.into());
     Plan {
-        head: Head::SequenceClassification,
+        class: CheckpointClass::SequenceClassification,
         layers: encoder.layers,
         suffix: view.suffix.clone(),
         tensors: vec![
