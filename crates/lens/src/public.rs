@@ -138,18 +138,20 @@ pub struct PublicFigures {
 }
 
 /// The public reward model of the options, if their language model is one, with the options for a head
-/// that corrects it: logistic, on views among which its own is.
+/// that corrects it: logistic, on views among which its own is. `None` as well where training `goes_on` from
+/// an earlier reward model, in which a prior is already.
 ///
 /// # Errors
 /// What is wrong with its head, or with the options for such a head.
 pub(crate) fn find(
     encoder: &mut dyn TextEncoder,
     options: &mut RunOptions,
+    goes_on: bool,
     progress: &dyn Progress,
 ) -> Result<Option<Public>, Error> {
     let RuntimeOptions { label, .. } = &options.model.runtime;
     let label = label.as_deref();
-    if label == Some(NO_LABEL) || encoder.server().is_some() {
+    if goes_on || label == Some(NO_LABEL) || encoder.server().is_some() {
         return Ok(None);
     }
     let Some(head) = encoder.score_head(label)? else { return Ok(None) };

@@ -151,10 +151,7 @@ pub fn run(options: &RunOptions, progress: &dyn Progress) -> Result<RunResult, E
     let Pairs { mut train, mut heldout } = read(options, earlier, progress)?;
 
     let (mut encoder, mut options) = open(options, earlier, progress)?;
-    let public = match earlier {
-        Some(_) => None,
-        None => public::find(encoder.as_mut(), &mut options, progress)?,
-    };
+    let public = public::find(encoder.as_mut(), &mut options, earlier.is_some(), progress)?;
     let asked = encoder.identity().views.len().max(1);
     let mut candidates = None;
     if options.method.selects() {

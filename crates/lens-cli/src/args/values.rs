@@ -178,7 +178,9 @@ mod tests {
     /// Whatever help offers is accepted by the settings too, under every command that offers it.
     #[test]
     fn every_possible_value_is_a_setting() {
-        let words = |command: &str| match command {
+        let words = |command: &str, long: &str| match command {
+            "export" if long == "to" => vec!["export", "bundle", "-o", "out"],
+            "export" => vec!["export", "bundle", "-o", "out", "--to", "transformers"],
             "run" => vec!["run", "pairs"],
             "embed" => vec!["embed", "pairs", "-o", "out"],
             "train" => vec!["train", "arrays"],
@@ -199,7 +201,7 @@ mod tests {
                     let flag = format!("--{long}={}", value.get_name());
                     let name = command.get_name();
                     let mut all = vec!["lens"];
-                    all.extend(words(name));
+                    all.extend(words(name, long));
                     all.push(&flag);
                     let cli = Cli::try_parse_from(&all).unwrap();
                     assert!(Settings::resolve(&cli).is_ok(), "lens {name} {flag}");

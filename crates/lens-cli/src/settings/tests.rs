@@ -103,6 +103,7 @@ fn every_flag_is_a_key() {
         cache: Some("x".into()),
         layers: Some("x".into()),
         columns: Some("x".into()),
+        label: Some("x".into()),
         serve: ServeSettings {
             pairs: Some("x".into()),
             token_file: Some("x".into()),
@@ -125,6 +126,8 @@ fn every_flag_is_a_key() {
         "version",
         "key",
         "codes",
+        "to",
+        "gold",
         "list",
         "show",
         "like",

@@ -477,7 +477,7 @@ fn settings_that_do_not_fit_are_refused_by_name_with_exit_code_2() {
         ("--bos maybe", "possible values: auto, always, never]"),
         ("--weights f64", "possible values: auto, f32, bf16, stored]"),
         ("--special-tokens no", "possible values: text, parse]"),
-        ("--views chosen", "possible values: fixed, auto]"),
+        ("--views chosen", "possible values: fixed, auto, exportable]"),
         ("--set views=chosen", "chosen"),
         ("--set pooling=cls", "cls"),
         ("--set bos=maybe", "maybe"),

@@ -150,8 +150,12 @@ fn what_a_file_says_of_its_lengths_makes_no_room() {
     for mut bytes in [file.into_inner().unwrap(), stream.into_inner().unwrap()] {
         let read = home.pairs("compressed.arrow", &bytes).unwrap();
         assert_eq!(read.pairs.len(), 1000, "{:?}", read.malformed);
-        // Where the text of each row ends: 1,001 numbers of 4 bytes.
-        assert_eq!(replace_all(&mut bytes, 4004i64.to_le_bytes(), (1i64 << 40).to_le_bytes()), 3);
+        // Where the text of each row ends (1,001 numbers of 4 bytes), and the texts.
+        let long = (1i64 << 40).to_le_bytes();
+        let lengths = [4004i64, 9_000, 18_000, 2_000].map(i64::to_le_bytes);
+        let found: usize =
+            lengths.into_iter().map(|length| replace_all(&mut bytes, length, long)).sum();
+        assert!(found > 0);
         let error = home.pairs("bomb.arrow", bytes).unwrap_err();
         assert!(error.to_string().contains("compressed columns say that they are"), "{error}");
     }
@@ -160,16 +164,13 @@ fn what_a_file_says_of_its_lengths_makes_no_room() {
     let mut file = FileWriter::try_new(Vec::new(), &batch.schema()).unwrap();
     file.write(&batch).unwrap();
     let mut bytes = file.into_inner().unwrap();
-    // The footer lists the one block last: its place, the length of its header, and of its body.
+    // The footer says of the one block where it stands, and how long its header and its body are.
     let trailer = bytes.len() - 10;
-    let footer = u32::from_le_bytes(bytes[trailer..trailer + 4].try_into().unwrap()) as usize;
-    let body = (trailer - footer..trailer - 8)
-        .rev()
-        .find(|&i| {
-            let length = u64::from_le_bytes(bytes[i..i + 8].try_into().unwrap());
-            length > 64 && length.is_multiple_of(8) && length < bytes.len() as u64
-        })
-        .unwrap();
+    let length = u32::from_le_bytes(bytes[trailer..trailer + 4].try_into().unwrap()) as usize;
+    let footer = arrow_ipc::root_as_footer(&bytes[trailer - length..trailer]).unwrap();
+    let block = footer.recordBatches().unwrap().get(0).0.to_vec();
+    let place = bytes[trailer - length..trailer].windows(block.len()).position(|w| w == block);
+    let body = trailer - length + place.unwrap() + block.len() - 8;
     bytes[body..body + 8].copy_from_slice(&(1u64 << 40).to_le_bytes());
     let error = home.pairs("block.arrow", &bytes).unwrap_err();
     assert!(error.to_string().contains("lies outside of its"), "{error}");
