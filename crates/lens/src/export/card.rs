@@ -22,11 +22,7 @@ impl Card<'_> {
         let Card { bundle, model, result, .. } = self;
         let known = models::KNOWN.iter().find(|known| known.name == *model);
         let licence = known.map_or_else(
-            || {
-                format!(
-                    "that of {model}, which is not known here: look it up before you share this"
-                )
-            },
+            || "not known here; look it up before you share this".to_owned(),
             |known| known.licence.to_owned(),
         );
         let library = match result.target {
@@ -38,7 +34,10 @@ impl Card<'_> {
             "---\nlibrary_name: {library}\npipeline_tag: text-classification\ntags:\n- reward-model\n\
              - lens\n---\n\n# Reward model from {}\n\nMade by LENS {} from {} preference pairs and the \
              language model {model}. Licence of the language model's weights: {licence}.\n\n",
-            data.file, bundle.manifest.lens_version, data.used,
+            as_code(&data.file),
+            bundle.manifest.lens_version,
+            data.used,
+            model = as_code(model),
         );
         text.push_str(self.usage());
         text.push_str(&format!(
@@ -144,5 +143,19 @@ impl Card<'_> {
             ));
         }
         limits
+    }
+}
+
+/// A name that somebody else chose, as code: no mark-up in it is any.
+fn as_code(name: &str) -> String {
+    let kept = |c: char| if c == '`' || c.is_control() { '?' } else { c };
+    format!("`{}`", name.chars().map(kept).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn names_are_no_mark_up() {
+        assert_eq!(super::as_code("a`<b>\u{1b}[31m\n# c"), "`a?<b>?[31m?# c`");
     }
 }
