@@ -42,6 +42,7 @@ pub(crate) fn read_reward_model(
     let is_gguf = path.is_file() && path.extension().is_some_and(|e| e == "gguf");
     let is_folder = path.join("config.json").is_file();
     if Bundle::is_at(path) || (named.is_none() && !is_gguf && !is_folder) {
+        refuse_label(options.runtime.label.as_deref())?;
         return Ok(Bundle::read(path)?);
     }
     let name = path.to_string_lossy();
@@ -96,7 +97,11 @@ fn note(head: &ScoreHead, encoder: &Encoder, progress: &dyn Progress) {
 
 /// The public reward model as it is, on embeddings of this width whose columns from `start` on are the
 /// last layer at the last token.
-fn as_reward_model(head: &ScoreHead, start: usize, width: usize) -> Result<RewardModel, CoreError> {
+pub(crate) fn as_reward_model(
+    head: &ScoreHead,
+    start: usize,
+    width: usize,
+) -> Result<RewardModel, CoreError> {
     let mut parameters = vec![0.0; width];
     parameters[start..start + head.weights.len()].copy_from_slice(&head.weights);
     let mut standardiser = Standardiser::identity(width);
@@ -151,10 +156,14 @@ pub(crate) fn find(
 ) -> Result<Option<Public>, Error> {
     let RuntimeOptions { label, .. } = &options.model.runtime;
     let label = label.as_deref();
-    if goes_on || label == Some(NO_LABEL) || encoder.server().is_some() {
+    if label == Some(NO_LABEL) {
         return Ok(None);
     }
-    let Some(head) = encoder.score_head(label)? else { return Ok(None) };
+    let head = match goes_on || encoder.server().is_some() {
+        true => None,
+        false => encoder.score_head(label)?,
+    };
+    let Some(head) = head else { return refuse_label(label).map(|()| None) };
     let ModelOptions { views, .. } = &mut options.model;
     if options.method.views != ViewSelection::Fixed
         && let Some(candidates) = candidate_views(views, encoder.identity())
@@ -176,6 +185,17 @@ pub(crate) fn find(
         encoder.identity().views.len()
     ));
     Ok(Some(Public { head }))
+}
+
+/// Refuses a label where no public reward model is corrected or scores: it would change nothing.
+fn refuse_label(label: Option<&str>) -> Result<(), Error> {
+    match label {
+        None | Some(NO_LABEL) => Ok(()),
+        Some(label) => Err(Error::option(
+            "label",
+            format!("`{label}` names a score of a public reward model, and here is none"),
+        )),
+    }
 }
 
 /// Which of the views a score head reads.

@@ -188,3 +188,19 @@ fn what_cannot_be_a_reward_model_says_so_and_writes_nothing() {
     assert!(said.contains("gptq"), "{said}");
     assert!(!lens.path("out.jsonl").exists());
 }
+
+#[test]
+fn what_would_change_nothing_is_refused() {
+    let lens = Lens::with_reward_model();
+    lens.ok("embed pairs.jsonl --like rm -o arrays.safetensors -q");
+    let error = lens.fails(2, "eval rm arrays.safetensors --gold rm");
+    assert!(error.contains("arrays.safetensors holds embeddings"), "{error}");
+    for command in [
+        "score rm pairs.jsonl --label reward",
+        "run pairs.jsonl --model tiny.gguf --label reward -o other",
+    ] {
+        let error = lens.fails(2, command);
+        assert!(error.contains("`reward` names a score of a public reward model"), "{error}");
+    }
+    assert!(!lens.path("other").exists());
+}

@@ -171,6 +171,10 @@ pub fn evaluate(
     let mut prepared = Vec::new();
     for path in &options.files {
         prepared.push(match is_array(path) {
+            true if options.gold.is_some() => {
+                let detail = format!("scores texts, and {} holds embeddings", path.display());
+                return Err(Error::option("gold", detail));
+            }
             true => None,
             false => Some(text::prepare(path, &bundle, options, progress)?),
         });
