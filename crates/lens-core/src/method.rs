@@ -344,17 +344,29 @@ impl<'a> TrainingContext<'a> {
         }
         let seed = settings.seed;
         let folds = Folds::assign(&pairs.prompts, settings.head.folds, seed);
-        Ok(TrainingContext {
+        Ok(Self::on(pairs, standardiser, folds, seed, threads))
+    }
+
+    /// A context of these parts, with nothing that is optional.
+    fn on(
+        pairs: &'a EmbeddedPairs,
+        standardiser: Standardiser,
+        folds: Folds,
+        seed: u64,
+        threads: Threads,
+    ) -> Self {
+        let (watch, unlabelled, prior, start) = (None, None, None, None);
+        TrainingContext {
             pairs,
             standardiser,
             folds,
             seed,
             threads,
-            watch: None,
-            unlabelled: None,
-            prior: None,
-            start: None,
-        })
+            watch,
+            unlabelled,
+            prior,
+            start,
+        }
     }
 
     /// A context for heads that are trained further from an earlier model.
@@ -373,18 +385,8 @@ impl<'a> TrainingContext<'a> {
         }
         let folds =
             Folds::assign_from_earlier(&pairs.prompts, earlier.fold_count, earlier.folds, seed)?;
-        let start = Some(earlier);
-        Ok(TrainingContext {
-            pairs,
-            standardiser,
-            folds,
-            seed,
-            threads,
-            watch: None,
-            unlabelled: None,
-            prior: None,
-            start,
-        })
+        let context = Self::on(pairs, standardiser, folds, seed, threads);
+        Ok(TrainingContext { start: Some(earlier), ..context })
     }
 
     fn seed_pairs(&self) -> SeedPairs<'_> {

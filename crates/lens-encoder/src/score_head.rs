@@ -8,6 +8,7 @@
 use crate::error::{EncoderError, Result};
 use crate::family::{ModelSpec, NormPlacement};
 use crate::model::ModelFiles;
+use crate::model::folder::ADAPTER;
 use serde_json::Value;
 
 /// The names of the head's tensors, less `.weight` and `.bias`: of folders, then of GGUF files.
@@ -20,8 +21,6 @@ const DENSE: [&str; 5] = [
     "bert.pooler.dense.weight",
     "dense.weight",
 ];
-/// The file that makes a folder an adapter's.
-const ADAPTER: &str = "adapter_config.json";
 
 /// One reward of a public reward model, linear in the last hidden state of the last token.
 #[derive(Debug, Clone, PartialEq)]

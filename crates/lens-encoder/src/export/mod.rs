@@ -221,10 +221,14 @@ fn not_exportable(detail: String) -> EncoderError {
 }
 
 fn write_json(path: &Path, value: &Value) -> Result<()> {
-    let mut bytes = serde_json::to_vec_pretty(value)
-        .map_err(|e| not_exportable(format!("{}: {e}", path.display())))?;
+    Ok(std::fs::write(path, pretty(value)?).map_err(|e| Error::io(path, "write", e))?)
+}
+
+/// A file of JSON for people.
+pub(crate) fn pretty(value: &Value) -> Result<Vec<u8>> {
+    let mut bytes = serde_json::to_vec_pretty(value).map_err(|e| not_exportable(e.to_string()))?;
     bytes.push(b'\n');
-    Ok(std::fs::write(path, bytes).map_err(|e| Error::io(path, "write", e))?)
+    Ok(bytes)
 }
 
 #[cfg(test)]

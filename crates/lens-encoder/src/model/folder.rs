@@ -19,7 +19,8 @@ const MAX_JSON: u64 = 64 << 20;
 /// Longest header of a safetensors file, as the format has it.
 const MAX_HEADER: u64 = 100_000_000;
 const CONFIG: &str = "config.json";
-const ADAPTER: &str = "adapter_config.json";
+/// The file that makes a folder an adapter's.
+pub(crate) const ADAPTER: &str = "adapter_config.json";
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 /// Files that decide token ids or texts, if they are there.

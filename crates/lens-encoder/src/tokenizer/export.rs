@@ -1,9 +1,10 @@
 //! A model's tokenizer as the files that transformers reads.
 
-use super::files::TOKENIZER;
+use super::files::{TOKENIZER, tokenizer_json};
 use super::pipeline::Parts;
 use super::{TextTokenizer, gguf};
 use crate::error::{EncoderError, Result};
+use crate::export::pretty;
 use crate::model::ModelFiles;
 use crate::model::folder::json;
 use lens_data::files::read_small;
@@ -62,23 +63,22 @@ impl TextTokenizer {
             Some(pad) => pad,
             None => self.new_pad(&mut tokenizer, to.vocab)?,
         };
-        let names = |id: u32| self.pipeline.name_of(id);
         let added = tokenizer["added_tokens"].as_array().into_iter().flatten();
         let name = added
             .filter(|token| token["id"] == pad)
             .find_map(|token| token["content"].as_str().map(str::to_owned));
-        let name = name.or_else(|| names(pad)).ok_or_else(|| failed("padding has no name"))?;
+        let name = name
+            .or_else(|| self.pipeline.name_of(pad))
+            .ok_or_else(|| failed("padding has no name"))?;
         config.insert("pad_token".to_owned(), name.as_str().into());
         config.insert("padding_side".to_owned(), "right".into());
         config.insert("model_max_length".to_owned(), to.max_length.into());
         config.remove("chat_template");
-        for (file, contents) in &mut all {
-            if *file == MAP
-                && let Ok(mut map) = serde_json::from_slice::<Map<String, Value>>(contents)
-            {
-                map.insert("pad_token".to_owned(), name.as_str().into());
-                *contents = pretty(&map.into())?;
-            }
+        for (_, contents) in all.iter_mut().filter(|(file, _)| *file == MAP) {
+            let map = serde_json::from_slice::<Map<String, Value>>(contents);
+            let mut map = map.map_err(|e| failed(format!("{MAP}: {e}")))?;
+            map.insert("pad_token".to_owned(), name.as_str().into());
+            *contents = pretty(&map.into())?;
         }
         let whole = serde_json::to_vec(&tokenizer).map_err(|e| failed(e.to_string()))?;
         all.push((TOKENIZER, whole));
@@ -202,8 +202,8 @@ impl TextTokenizer {
         if id as usize > vocab {
             return Err(failed("no token is left that could be padding".to_owned()));
         }
-        let name = (0..).map(|n| format!("<|padding_{n}|>"));
-        let name = name.into_iter().find(|name| self.pipeline.id_of(name).is_none());
+        let mut names = (0..).map(|n| format!("<|padding_{n}|>"));
+        let name = names.find(|name| self.pipeline.id_of(name).is_none());
         added.push(value!({
             "id": id, "content": name, "single_word": false, "lstrip": false, "rstrip": false,
             "normalized": false, "special": true,
@@ -216,10 +216,7 @@ impl TextTokenizer {
 type OfFolder = (Value, Map<String, Value>, Vec<(&'static str, Vec<u8>)>);
 
 fn of_folder(folder: &Path) -> Result<OfFolder> {
-    let tokenizer = folder.join(TOKENIZER);
-    if !tokenizer.is_file() {
-        return Err(failed(format!("{} is missing", tokenizer.display())));
-    }
+    let (_, tokenizer) = tokenizer_json(folder)?;
     let config = folder.join(CONFIG);
     let config = match config.is_file() {
         true => match json(&config)? {
@@ -235,18 +232,7 @@ fn of_folder(folder: &Path) -> Result<OfFolder> {
             others.push((name, read_small(&path, MAX_BYTES)?));
         }
     }
-    Ok((json_of_any_size(&tokenizer)?, config, others))
-}
-
-fn json_of_any_size(path: &Path) -> Result<Value> {
-    let bytes = read_small(path, MAX_BYTES)?;
-    serde_json::from_slice(&bytes).map_err(|e| failed(format!("{}: {e}", path.display())))
-}
-
-fn pretty(value: &Value) -> Result<Vec<u8>> {
-    let mut bytes = serde_json::to_vec_pretty(value).map_err(|e| failed(e.to_string()))?;
-    bytes.push(b'\n');
-    Ok(bytes)
+    Ok((tokenizer, config, others))
 }
 
 fn failed(detail: impl Into<String>) -> EncoderError {

@@ -13,6 +13,7 @@ mod texts;
 use crate::error::stop_if_cancelled;
 use crate::models::{matrix, open_own_encoder_of_bundle};
 use crate::options::{BundleModelOptions, RuntimeOptions};
+use crate::public::as_reward_model;
 use crate::{Error, Progress};
 use card::Card;
 use folder::{
@@ -26,7 +27,7 @@ use lens_encoder::{
     CheckpointClass, CheckpointOptions, Encoder, EncoderError, EncoderOptions, ExportType,
     Precision, SpecialTokens, TemplateChoice, View, ViewChoice,
 };
-use plan::{Plan, folded, plan};
+use plan::{Plan, plan};
 use serde::Serialize;
 use serde_json::json;
 use std::fs;
@@ -332,8 +333,8 @@ fn rewards(
     Ok(bundle.model.rewards(&states, Threads::available())?)
 }
 
-/// The largest difference of the rewards of what was written, opened as any other model is. A linear head
-/// is taken as it stands in the checkpoint.
+/// The largest difference of the rewards of what was written, opened as any other model is. The head of a
+/// sequence classifier is read from the checkpoint as well.
 #[allow(clippy::too_many_arguments)]
 fn read_back(
     bundle: &Bundle,
@@ -384,16 +385,15 @@ fn read_back(
     }
     let encoded = written.encode_exchanges(texts, progress)?;
     let states = matrix(encoded.iter(), written.dim())?;
-    let rewards: Vec<f32> = match plan.class {
-        CheckpointClass::SequenceClassification => {
-            let (weight, constant) = folded(&bundle.model);
-            let reward = |x: &[f32]| {
-                let products = weight.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x));
-                (products.sum::<f64>() + constant) as f32
-            };
-            encoded.iter().map(|one| reward(&one.vector)).collect()
+    let head = match plan.class {
+        CheckpointClass::SequenceClassification => written.score_head(None)?,
+        _ => None,
+    };
+    let rewards = match head {
+        Some(head) => {
+            as_reward_model(&head, 0, written.dim())?.rewards(&states, Threads::available())?
         }
-        _ => bundle.model.rewards(&states, Threads::available())?,
+        None => bundle.model.rewards(&states, Threads::available())?,
     };
     let differences = rewards.iter().zip(expected).map(|(a, b)| f64::from(a - b).abs());
     Ok(differences.fold(0.0, f64::max))

@@ -166,7 +166,7 @@ fn sequence_classification(model: &RewardModel, view: &View, encoder: &EncoderId
 }
 
 /// A linear ensemble as one vector [d] and a constant: reward = vector x + constant.
-pub(super) fn folded(model: &RewardModel) -> (Vec<f32>, f64) {
+fn folded(model: &RewardModel) -> (Vec<f32>, f64) {
     let shape = model.head.shape();
     let (mean, scale) = (&model.standardiser.mean, &model.standardiser.scale);
     let mut constant = 0.0f64;
